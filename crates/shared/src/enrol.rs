@@ -1,0 +1,58 @@
+//! How a gateway becomes known to the cloud.
+//!
+//! The gateway draws its own key and sends it with the operator's claim, so a lost answer costs
+//! nothing: the same claim with the same key is the same enrolment.
+
+use serde::{Deserialize, Serialize};
+
+/// What every gateway key starts with, so that a leaked one is recognised for what it is.
+pub const KEY_PREFIX: &str = "lbg_";
+/// Characters after the prefix: 32 random bytes in base64url without padding.
+pub const KEY_BODY_CHARS: usize = 43;
+
+/// Whether a text has the form of a gateway key.
+pub fn is_key(text: &str) -> bool {
+    text.strip_prefix(KEY_PREFIX).is_some_and(|body| {
+        body.len() == KEY_BODY_CHARS
+            && body
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+    })
+}
+
+/// `POST /api/gateways/enrol`
+#[derive(Debug, Serialize, Deserialize)]
+pub struct EnrolRequest {
+    /// The operator's single-use claim, dashes and case ignored.
+    pub claim: String,
+    /// The gateway's own new key.
+    pub key: String,
+    /// The board's serial number where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hardware: Option<String>,
+}
+
+/// What the cloud says of an enrolled gateway.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Enrolled {
+    /// The gateway's code.
+    pub gateway_id: String,
+    pub site: EnrolledSite,
+    /// RFC 3339.
+    pub server_time: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EnrolledSite {
+    pub code: String,
+    pub name: String,
+    /// IANA name, `Asia/Jakarta`.
+    pub time_zone: String,
+}
+
+/// `POST /api/gateways/rotate`, with the old key as Bearer. The old key stays good until the new one
+/// was first used.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct RotateRequest {
+    pub new_key: String,
+}

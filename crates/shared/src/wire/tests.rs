@@ -1,0 +1,158 @@
+use super::*;
+
+fn scan(seq: i64) -> Scan {
+    Scan {
+        seq,
+        mono_ms: 1_000 * seq,
+        wall_ms: 1_700_000_000_000 + 1_000 * seq,
+        clock: ClockState::Held,
+        source: Source::Reader,
+        content: ScanContent {
+            tag: TagId::parse(&format!("04A22B1C5D{seq:04X}")).unwrap(),
+            status: ["makanan_keluar", "makanan_masuk"][usize::try_from(seq % 2).unwrap()].to_owned(),
+            at_ms: None,
+            note: None,
+            officer: None,
+            quantity: None,
+            client_ref: None,
+        },
+    }
+}
+
+fn read_back(scans: &[Scan]) -> Vec<Scan> {
+    let mut statuses = Statuses::default();
+    let segment = write_scans(scans.to_vec(), &mut statuses).unwrap().unwrap();
+    let segment: Segment = serde_json::from_str(&serde_json::to_string(&segment).unwrap()).unwrap();
+    read_scans(&segment, &statuses.into_codes())
+        .unwrap()
+        .into_iter()
+        .map(Result::unwrap)
+        .collect()
+}
+
+#[test]
+fn scans_come_out_of_the_wire_as_they_went_in() {
+    let mut scans: Vec<Scan> = [1, 2, 3, 7, 9].map(scan).into();
+    scans[1].clock = ClockState::Synced;
+    scans[2].wall_ms -= 3_600_000; // the clock was set back an hour while the batch was open
+    scans[3].source = Source::Phone;
+    scans[3].content.client_ref = Some(Uuid::from_u128(7));
+    scans[3].content.at_ms = Some(12);
+    scans[4].content.note = Some("sup tumpah\nsedikit".to_owned());
+    scans[4].content.quantity = Some(24.5);
+    scans[4].content.officer = Some("P-07".to_owned());
+    assert_eq!(read_back(&scans), scans);
+}
+
+#[test]
+fn a_clock_at_either_end_of_time_survives() {
+    let mut scans = vec![scan(1), scan(2)];
+    scans[0].wall_ms = i64::MIN;
+    scans[1].wall_ms = i64::MAX;
+    assert_eq!(read_back(&scans), scans);
+}
+
+#[test]
+fn one_bad_record_spoils_only_itself_and_can_be_read_again() {
+    let mut statuses = Statuses::default();
+    let segment = write_scans((1..=500).map(scan).collect(), &mut statuses)
+        .unwrap()
+        .unwrap();
+    let bad = segment
+        .cols
+        .get()
+        .replacen("\"04A22B1C5D0064\"", "{\"uid\":100}", 1);
+    let segment = Segment {
+        cols: RawValue::from_string(bad).unwrap(),
+        ..segment
+    };
+    let read = read_scans(&segment, &statuses.into_codes()).unwrap();
+    assert_eq!(read.iter().filter(|r| r.is_ok()).count(), 499);
+    let refusal = read[99].as_ref().unwrap_err();
+    assert_eq!((refusal.seq, refusal.reason), (100, "bad_field"));
+    assert!(refusal.detail.contains("nfc_tag_id"), "{}", refusal.detail);
+    let mended = refusal.raw.replace("{\"uid\":100}", "\"04A22B1C5D0064\"");
+    assert_eq!(read_raw_scan(100, &mended).unwrap(), scan(100));
+    assert_eq!(read_raw_scan(100, &refusal.raw).unwrap_err().seq, 100);
+}
+
+#[test]
+fn a_record_over_a_limit_is_refused_by_name() {
+    let mut long = scan(1);
+    long.content.status = "x".repeat(65);
+    let mut statuses = Statuses::default();
+    let segment = write_scans(vec![long, scan(2)], &mut statuses).unwrap().unwrap();
+    let read = read_scans(&segment, &statuses.into_codes()).unwrap();
+    assert!(read[0].as_ref().unwrap_err().detail.starts_with("status_scan"));
+    assert!(read[1].is_ok());
+}
+
+#[test]
+fn columns_that_are_shorter_than_they_say_refuse_only_what_is_missing() {
+    let text = r#"{"seq":5,"n":3,"cols":{"t":[1,1,1],"tag":["A","B"],"status":[0,0,0],"offset":[[0,0]],"clock":[[0,"held"]],"future":[1]}}"#;
+    let segment: Segment = serde_json::from_str(text).unwrap();
+    let read = read_scans(&segment, &["s".to_owned()]).unwrap();
+    assert_eq!(
+        read.iter().map(Result::is_ok).collect::<Vec<_>>(),
+        [true, true, false]
+    );
+    assert_eq!(read[2].as_ref().unwrap_err().seq, 7);
+}
+
+#[test]
+fn unknown_fields_are_ignored() {
+    let text = r#"{"seq":5,"n":1,"new":0,"cols":{"t":[1],"tag":["A"],"status":[0],"offset":[[0,0]],"clock":[[0,"held"]],"mood":["good"]}}"#;
+    let segment: Segment = serde_json::from_str(text).unwrap();
+    assert!(read_scans(&segment, &["s".to_owned()]).unwrap()[0].is_ok());
+}
+
+#[test]
+fn numbers_that_cannot_be_are_the_envelopes_fault() {
+    let cols = || RawValue::from_string("{}".to_owned()).unwrap();
+    for (seq, n, step) in [
+        (0, 1, None),
+        (i64::MAX, 2, None),
+        (1, u64::MAX, None),
+        (1, 2, Some(vec![0])),
+        (1, 2, Some(vec![0, 0])),
+        (1, 2, Some(vec![1, 1])),
+        (1, 2, Some(vec![0, i64::MAX])),
+    ] {
+        let segment = Segment {
+            seq,
+            n,
+            step,
+            cols: cols(),
+        };
+        assert!(numbers(&segment).is_err(), "{segment:?}");
+    }
+}
+
+#[test]
+fn columns_that_are_no_object_are_kept_as_one_refusal_and_read_again_later() {
+    let segment: Segment = serde_json::from_str(r#"{"seq":5,"n":3,"cols":"zip"}"#).unwrap();
+    let read = read_scans(&segment, &["s".to_owned()]).unwrap();
+    let refusal = read[0].as_ref().unwrap_err();
+    assert_eq!((read.len(), refusal.seq, refusal.through), (1, 5, 7));
+    let mended = refusal.raw.replace(
+        "\"zip\"",
+        r#"{"t":[1,1,1],"tag":["A","B","C"],"status":[0,0,0],"offset":[[0,0]],"clock":[[0,"held"]]}"#,
+    );
+    assert_eq!(
+        read_raw_segment(5, &mended)
+            .unwrap()
+            .into_iter()
+            .filter(Result::is_ok)
+            .count(),
+        3
+    );
+}
+
+#[test]
+fn an_epoch_is_sixteen_hex_digits_and_the_same_bits_in_a_database() {
+    let epoch = Epoch(0xFFEE_0000_0000_0001);
+    assert_eq!(epoch.to_string(), "ffee000000000001");
+    assert_eq!("ffee000000000001".parse(), Ok(epoch));
+    assert_eq!(Epoch::from_db(epoch.to_db()), epoch);
+    assert!("ffee".parse::<Epoch>().is_err());
+}
