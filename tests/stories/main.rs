@@ -1,1 +1,17 @@
-fn main() {}
+//! The stories: what must hold between a tap and the cloud, told with the real programs and a real
+//! PostgreSQL. One file per group, one test per sentence.
+#![cfg(test)]
+
+mod clock;
+mod disk;
+mod enrolment;
+mod hostile;
+mod live;
+mod offline;
+mod old_clients;
+mod outage;
+mod phones;
+mod poison;
+mod refusals;
+mod runs;
+mod store;

@@ -1,0 +1,73 @@
+//! What is done to a gateway from outside: its clock turned, its system calls failed.
+
+use super::{Gateway, tool};
+use anyhow::{Context, Result};
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+/// A wall clock that a story can turn while the gateway runs; the count since boot goes on untouched.
+#[derive(Debug)]
+pub struct TurnedClock {
+    file: PathBuf,
+}
+
+impl TurnedClock {
+    /// Puts the gateway's next start under this clock. `setting` is libfaketime's: `-1h`, `+30d` or
+    /// `@1970-01-01 00:00:10`.
+    pub fn on(gateway: &mut Gateway, setting: &str) -> Result<Self> {
+        let clock = Self {
+            file: gateway.dir.with_extension("clock"),
+        };
+        clock.turn(setting)?;
+        gateway
+            .env("LD_PRELOAD", library()?.display())
+            .env("FAKETIME_TIMESTAMP_FILE", clock.file.display())
+            .env("FAKETIME_NO_CACHE", "1")
+            .env("TZ", "UTC")
+            .env("FAKETIME_DONT_FAKE_MONOTONIC", "1")
+            .env("DONT_FAKE_MONOTONIC", "1");
+        Ok(clock)
+    }
+
+    /// Turns it.
+    pub fn turn(&self, setting: &str) -> Result<()> {
+        // Replaced whole, so that the gateway never reads half a setting.
+        let new = self.file.with_extension("new");
+        std::fs::write(&new, format!("{setting}\n"))?;
+        std::fs::rename(&new, &self.file)?;
+        Ok(())
+    }
+}
+
+fn library() -> Result<PathBuf> {
+    let folders = std::fs::read_dir("/usr/lib")?.flatten().map(|entry| entry.path());
+    std::iter::once(PathBuf::from("/usr/lib"))
+        .chain(folders)
+        .map(|folder| folder.join("faketime/libfaketimeMT.so.1"))
+        .find(|path| path.is_file())
+        .context("libfaketime is not installed; on Debian: apt-get install faketime")
+}
+
+/// The gateway's database files, as system calls name them.
+pub fn database_files(dir: &Path) -> [PathBuf; 2] {
+    ["local_gateway.db", "local_gateway.db-wal"].map(|name| dir.join(name))
+}
+
+/// An strace around the gateway that fails its system calls on the database files. The gateway takes
+/// strace's place (`-D`), so signals and exit codes are its own.
+pub fn failing(gateway: &Gateway, injections: &[&str]) -> Result<Vec<OsString>> {
+    let mut wrapper: Vec<OsString> = vec![tool("strace")?.into()];
+    for argument in ["-D", "-f", "-qq", "-o"] {
+        wrapper.push(argument.into());
+    }
+    wrapper.push(gateway.dir.with_extension("strace").into());
+    for file in database_files(&gateway.dir) {
+        wrapper.push("-P".into());
+        wrapper.push(file.into());
+    }
+    for injection in injections {
+        wrapper.push("-e".into());
+        wrapper.push(format!("inject={injection}").into());
+    }
+    Ok(wrapper)
+}

@@ -1,0 +1,164 @@
+//! A gateway's clock is wrong in every way a Pi's can be; no scan is refused, dropped or reordered for it.
+
+use anyhow::Result;
+use chrono::{DateTime, TimeDelta, Utc};
+use lumbung_tests::programs::faults::TurnedClock;
+use lumbung_tests::programs::{Cloud, Gateway};
+use lumbung_tests::proxy::{Fate, Gate, Line, Proxy};
+use lumbung_tests::stand::{Stand, cloud_holds};
+use lumbung_tests::story::story;
+use serde_json::Value;
+
+/// A gateway whose clock is turned before its first start, offline.
+async fn offline_with_clock(stand: &Stand, setting: &str) -> Result<(Cloud, Proxy, Gateway, TurnedClock)> {
+    let cloud = stand.cloud().await?;
+    let proxy = Proxy::start(&cloud.address())?;
+    let mut gateway = stand.gateway_not_started("GW-1", &cloud, &proxy.base()).await?;
+    let clock = TurnedClock::on(&mut gateway, setting)?;
+    proxy.line(Line::Refused);
+    gateway.start().await?;
+    Ok((cloud, proxy, gateway, clock))
+}
+
+async fn scans_of(cloud: &Cloud) -> Result<Vec<Value>> {
+    let body = cloud.get("/api/scans?limit=500").await?.expect(200)?;
+    let mut scans = body["scans"].as_array().cloned().unwrap_or_default();
+    scans.sort_by_key(|scan| scan["seq"].as_i64());
+    Ok(scans)
+}
+
+fn time(scan: &Value, field: &str) -> DateTime<Utc> {
+    scan[field]
+        .as_str()
+        .unwrap_or_default()
+        .parse()
+        .unwrap_or_default()
+}
+
+#[test]
+fn scans_made_by_a_clock_in_1970_in_2016_or_a_month_ahead_arrive_with_the_right_time() -> Result<()> {
+    for setting in ["@1970-01-01 00:00:10", "@2016-11-03 17:16:43", "+30d"] {
+        story(async |stand| {
+            let before = Utc::now();
+            let (cloud, proxy, gateway, _clock) = offline_with_clock(stand, setting).await?;
+            let tags = gateway.scan_many("JAM", 12).await?;
+            let after = Utc::now();
+            proxy.line(Line::Up);
+            gateway.drained().await?;
+            cloud_holds(&cloud.database().await?, &tags).await?;
+            let scans = scans_of(&cloud).await?;
+            let order: Vec<&str> = scans
+                .iter()
+                .filter_map(|scan| scan["nfc_tag_id"].as_str())
+                .collect();
+            assert_eq!(order, tags, "the order is the order of the taps");
+            for scan in &scans {
+                let told = time(scan, "timestamp");
+                assert!(
+                    (told - before).abs() > TimeDelta::days(20),
+                    "the clock was not turned: {scan}"
+                );
+                let event = time(scan, "event_time");
+                let slack = TimeDelta::seconds(2);
+                assert!(
+                    event > before - slack && event < after + slack,
+                    "{setting}: not corrected, between {before} and {after}: {scan}"
+                );
+                assert_eq!(scan["time_basis"], "anchored", "{scan}");
+            }
+            let summary = cloud.summary_of("GW-1").await?;
+            let skew = summary["clock_skew_ms"].as_i64().unwrap_or(0).abs();
+            assert!(skew > 20 * 24 * 3_600_000, "{summary}");
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_clock_set_back_an_hour_while_a_batch_is_open_loses_and_reorders_nothing() -> Result<()> {
+    story(async |stand| {
+        let (cloud, proxy, gateway, clock) = offline_with_clock(stand, "+0").await?;
+        let mut tags = gateway.scan_many("SEBELUM", 10).await?;
+        let gate = Gate::default();
+        proxy.next([Fate::AnswerWaits(gate.clone())]);
+        proxy.line(Line::Up);
+        gate.reached().await;
+        clock.turn("-1h")?;
+        tags.extend(gateway.scan_many("SESUDAH", 10).await?);
+        gate.open();
+        gateway.drained().await?;
+        clock.turn("+0")?;
+        tags.extend(gateway.scan_many("KEMBALI", 5).await?);
+        gateway.drained().await?;
+        cloud_holds(&cloud.database().await?, &tags).await?;
+        let scans = scans_of(&cloud).await?;
+        let order: Vec<&str> = scans
+            .iter()
+            .filter_map(|scan| scan["nfc_tag_id"].as_str())
+            .collect();
+        assert_eq!(order, tags);
+        for pair in scans.windows(2) {
+            let step = time(&pair[1], "event_time") - time(&pair[0], "event_time");
+            assert!(
+                step > TimeDelta::seconds(-2) && step < TimeDelta::minutes(5),
+                "{pair:?}"
+            );
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn hours_offline_keep_the_hours_of_their_scans() -> Result<()> {
+    story(async |stand| {
+        let (cloud, proxy, mut gateway, clock) = offline_with_clock(stand, "-5h").await?;
+        let mut tags = Vec::new();
+        for (hour, setting) in ["-5h", "-4h", "-3h", "-2h", "-1h"].iter().enumerate() {
+            clock.turn(setting)?;
+            // The box was switched off and on again at noon.
+            if hour == 2 {
+                gateway.restart().await?;
+            }
+            tags.extend(gateway.scan_many(&format!("JAM{hour}"), 6).await?);
+        }
+        clock.turn("+0")?;
+        proxy.line(Line::Up);
+        gateway.drained().await?;
+        cloud_holds(&cloud.database().await?, &tags).await?;
+        let scans = scans_of(&cloud).await?;
+        let now = Utc::now();
+        for (n, scan) in scans.iter().enumerate() {
+            let age = (now - time(scan, "timestamp")).num_minutes();
+            let expected = 60 * (5 - i64::try_from(n / 6)?);
+            assert!(
+                (age - expected).abs() <= 5,
+                "{age} minutes instead of {expected}: {scan}"
+            );
+        }
+        let oldest = scans
+            .first()
+            .map(|scan| time(scan, "received_at"))
+            .unwrap_or_default();
+        assert!(
+            (now - oldest).num_minutes() < 5,
+            "received_at is the cloud's own time"
+        );
+        Ok(())
+    })
+}
+
+#[test]
+fn a_clock_in_1970_does_not_keep_a_gateway_from_enrolling_and_syncing() -> Result<()> {
+    story(async |stand| {
+        let cloud = stand.cloud().await?;
+        let mut gateway = stand.bare_gateway("GW-1")?;
+        let _clock = TurnedClock::on(&mut gateway, "@1970-01-01 00:00:10")?;
+        let claim = cloud.claim("GW-1").await?;
+        gateway.enrol(&cloud.base(), &claim.claim).await?;
+        gateway.start().await?;
+        gateway.scan("PERTAMA-1", "makanan_keluar").await?;
+        gateway.drained().await?;
+        cloud_holds(&cloud.database().await?, &["PERTAMA-1".to_owned()]).await
+    })
+}
