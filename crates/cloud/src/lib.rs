@@ -1,1 +1,17 @@
+//! The Lumbung cloud: keeps every record of every gateway exactly once and serves it to people.
+//! ARCHITECTURE.md walks through it.
 
+pub mod app;
+pub mod cli;
+pub mod config;
+mod dashboard;
+pub mod database;
+mod distribution;
+mod error;
+mod health;
+mod identity;
+mod ingest;
+mod metrics;
+mod openapi;
+mod places;
+mod state;

@@ -14,9 +14,7 @@ pub const KEY_BODY_CHARS: usize = 43;
 pub fn is_key(text: &str) -> bool {
     text.strip_prefix(KEY_PREFIX).is_some_and(|body| {
         body.len() == KEY_BODY_CHARS
-            && body
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+            && body.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
     })
 }
 

@@ -28,10 +28,7 @@ pub struct FieldError {
 
 impl FieldError {
     pub fn new(field: &'static str, message: impl Into<String>) -> Self {
-        Self {
-            field,
-            message: message.into(),
-        }
+        Self { field, message: message.into() }
     }
 }
 
@@ -43,10 +40,7 @@ pub fn check_text(field: &'static str, value: &str, max: usize) -> Result<(), Fi
     }
     // Fewer bytes than the limit cannot be more characters: the common case needs no counting.
     if value.len() > max && value.chars().count() > max {
-        return Err(FieldError::new(
-            field,
-            format!("must be at most {max} characters"),
-        ));
+        return Err(FieldError::new(field, format!("must be at most {max} characters")));
     }
     if value.chars().any(char::is_control) {
         return Err(FieldError::new(field, "must not contain control characters"));

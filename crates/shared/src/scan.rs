@@ -72,10 +72,7 @@ impl ScanContent {
         if let Some(quantity) = self.quantity
             && !(0.0..=QUANTITY_MAX).contains(&quantity)
         {
-            return Err(FieldError::new(
-                "quantity",
-                format!("must be between 0 and {QUANTITY_MAX}"),
-            ));
+            return Err(FieldError::new("quantity", format!("must be between 0 and {QUANTITY_MAX}")));
         }
         Ok(())
     }
@@ -84,15 +81,9 @@ impl ScanContent {
 /// A note may hold line breaks and tabs; no other control characters.
 fn check_note(note: &str) -> Result<(), FieldError> {
     if note.chars().count() > NOTE_MAX_CHARS {
-        return Err(FieldError::new(
-            "note",
-            format!("must be at most {NOTE_MAX_CHARS} characters"),
-        ));
+        return Err(FieldError::new("note", format!("must be at most {NOTE_MAX_CHARS} characters")));
     }
-    if note
-        .chars()
-        .any(|c| c.is_control() && !matches!(c, '\n' | '\r' | '\t'))
-    {
+    if note.chars().any(|c| c.is_control() && !matches!(c, '\n' | '\r' | '\t')) {
         return Err(FieldError::new(
             "note",
             "must not contain control characters other than line breaks and tabs",
@@ -138,31 +129,11 @@ pub const KNOWN_STATUSES: &[KnownStatus] = &[
     known("makanan_dikemas", "packing", "Makanan dikemas", "Food packed"),
     known("makanan_keluar", "shipping", "Makanan keluar", "Food sent out"),
     known("makanan_masuk", "receiving", "Makanan masuk", "Food received"),
-    known(
-        "makanan_diterima",
-        "receiving",
-        "Makanan diterima",
-        "Food received",
-    ),
-    known(
-        "makanan_dibagikan",
-        "dispensing",
-        "Makanan dibagikan",
-        "Food handed out",
-    ),
+    known("makanan_diterima", "receiving", "Makanan diterima", "Food received"),
+    known("makanan_dibagikan", "dispensing", "Makanan dibagikan", "Food handed out"),
     known("makanan_ditolak", "inspecting", "Makanan ditolak", "Food refused"),
-    known(
-        "makanan_dibuang",
-        "destroying",
-        "Makanan dibuang",
-        "Food thrown away",
-    ),
-    known(
-        "wadah_kembali",
-        "returning",
-        "Wadah kembali",
-        "Container returned",
-    ),
+    known("makanan_dibuang", "destroying", "Makanan dibuang", "Food thrown away"),
+    known("wadah_kembali", "returning", "Wadah kembali", "Container returned"),
 ];
 
 const fn known(
@@ -171,12 +142,7 @@ const fn known(
     label_id: &'static str,
     label_en: &'static str,
 ) -> KnownStatus {
-    KnownStatus {
-        code,
-        biz_step,
-        label_id,
-        label_en,
-    }
+    KnownStatus { code, biz_step, label_id, label_en }
 }
 
 /// The entry of a known status code.

@@ -58,10 +58,7 @@ fn is_uid_length(hex_digits: usize) -> bool {
 }
 
 fn is_plain_upper_uid(text: &str) -> bool {
-    is_uid_length(text.len())
-        && text
-            .bytes()
-            .all(|b| b.is_ascii_digit() || (b'A'..=b'F').contains(&b))
+    is_uid_length(text.len()) && text.bytes().all(|b| b.is_ascii_digit() || (b'A'..=b'F').contains(&b))
 }
 
 /// The UID without separators in upper case, if the text is one: plain hex, or byte pairs joined by
@@ -91,12 +88,9 @@ mod tests {
 
     #[test]
     fn a_uid_is_the_same_tag_however_it_was_written() {
-        for written in [
-            "04a22b1c5d6e80",
-            "04:A2:2B:1C:5D:6E:80",
-            "04-a2-2b-1c-5d-6e-80",
-            "04 a2 2b 1c 5d 6e 80",
-        ] {
+        for written in
+            ["04a22b1c5d6e80", "04:A2:2B:1C:5D:6E:80", "04-a2-2b-1c-5d-6e-80", "04 a2 2b 1c 5d 6e 80"]
+        {
             assert_eq!(parsed(written), "04A22B1C5D6E80");
         }
         assert_eq!(parsed("deadbeef"), "DEADBEEF");
@@ -105,14 +99,7 @@ mod tests {
 
     #[test]
     fn anything_else_is_kept_as_it_came() {
-        for text in [
-            "NFC_TAG_ALPHA",
-            "deadbee",
-            "04:a2-2b:1c",
-            "kotak 7",
-            "(01)08999999123457(10)A1",
-            "é",
-        ] {
+        for text in ["NFC_TAG_ALPHA", "deadbee", "04:a2-2b:1c", "kotak 7", "(01)08999999123457(10)A1", "é"] {
             assert_eq!(parsed(text), text);
         }
     }
@@ -120,12 +107,7 @@ mod tests {
     #[test]
     fn an_unusable_tag_says_why() {
         assert!(TagId::parse("").unwrap_err().message.contains("empty"));
-        assert!(
-            TagId::parse(&"x".repeat(129))
-                .unwrap_err()
-                .message
-                .contains("128")
-        );
+        assert!(TagId::parse(&"x".repeat(129)).unwrap_err().message.contains("128"));
         assert!(TagId::parse(&"é".repeat(128)).is_ok());
         assert!(TagId::parse("a\0b").unwrap_err().message.contains("control"));
     }

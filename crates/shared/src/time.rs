@@ -51,9 +51,7 @@ pub fn from_ms(ms: i64) -> DateTime<Utc> {
 
 /// Milliseconds since 1970 of an RFC 3339 time that states its offset; `None` for anything else.
 pub fn parse_rfc3339(text: &str) -> Option<i64> {
-    DateTime::parse_from_rfc3339(text)
-        .ok()
-        .map(|t| t.timestamp_millis())
+    DateTime::parse_from_rfc3339(text).ok().map(|t| t.timestamp_millis())
 }
 
 #[cfg(test)]

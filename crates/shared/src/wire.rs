@@ -201,14 +201,10 @@ pub struct Statuses {
 
 impl Statuses {
     fn index_of(&mut self, status: &str) -> u32 {
-        let at = self
-            .codes
-            .iter()
-            .position(|known| known == status)
-            .unwrap_or_else(|| {
-                self.codes.push(status.to_owned());
-                self.codes.len() - 1
-            });
+        let at = self.codes.iter().position(|known| known == status).unwrap_or_else(|| {
+            self.codes.push(status.to_owned());
+            self.codes.len() - 1
+        });
         u32::try_from(at).unwrap_or(u32::MAX)
     }
 
@@ -244,17 +240,11 @@ pub fn write_scans(scans: Vec<Scan>, statuses: &mut Statuses) -> Result<Option<S
     }
     let contiguous = step.iter().skip(1).all(|&distance| distance == 1);
     let cols = serde_json::value::to_raw_value(&cols)?;
-    Ok(Some(Segment {
-        seq: first,
-        n,
-        step: (!contiguous).then_some(step),
-        cols,
-    }))
+    Ok(Some(Segment { seq: first, n, step: (!contiguous).then_some(step), cols }))
 }
 
-fn push_change<T: PartialEq>(column: &mut Vec<(u32, T)>, i: u32, value: T, start: Option<T>) {
-    let current = column.last().map(|(_, v)| v).or(start.as_ref());
-    if current != Some(&value) {
+fn push_change<T: PartialEq + Copy>(column: &mut Vec<(u32, T)>, i: u32, value: T, start: Option<T>) {
+    if column.last().map(|(_, current)| *current).or(start) != Some(value) {
         column.push((i, value));
     }
 }
@@ -299,16 +289,12 @@ pub fn numbers(segment: &Segment) -> Result<Vec<i64>, SegmentError> {
                 if distance < i64::from(i > 0) || (i == 0 && distance != 0) {
                     return Err(Numbering("step must rise"));
                 }
-                seq = seq
-                    .checked_add(distance)
-                    .ok_or(Numbering("step leaves the range of numbers"))?;
+                seq = seq.checked_add(distance).ok_or(Numbering("step leaves the range of numbers"))?;
                 seqs.push(seq);
             }
         }
         None => {
-            let end = seq
-                .checked_add(n as i64)
-                .ok_or(Numbering("n leaves the range of numbers"))?;
+            let end = seq.checked_add(n as i64).ok_or(Numbering("n leaves the range of numbers"))?;
             seqs.extend(seq..end);
         }
     }
@@ -321,12 +307,10 @@ pub fn read_scans(
     statuses: &[String],
 ) -> Result<Vec<Result<Scan, Refusal>>, SegmentError> {
     let seqs = numbers(segment)?;
-    let typed = serde_json::from_str::<ScanColumns>(segment.cols.get())
-        .ok()
-        .filter(|cols| {
-            let n = seqs.len();
-            cols.t.len() == n && cols.tag.len() == n && cols.status.len() == n
-        });
+    let typed = serde_json::from_str::<ScanColumns>(segment.cols.get()).ok().filter(|cols| {
+        let n = seqs.len();
+        cols.t.len() == n && cols.tag.len() == n && cols.status.len() == n
+    });
     Ok(match typed {
         Some(cols) => read_columns(cols, &seqs, statuses),
         None => read_tolerantly(segment, &seqs, statuses),
@@ -340,9 +324,7 @@ struct Cursor<T> {
 
 impl<T> Cursor<T> {
     fn new(pairs: Vec<(u32, T)>) -> Self {
-        Self {
-            pairs: pairs.into_iter().peekable(),
-        }
+        Self { pairs: pairs.into_iter().peekable() }
     }
 
     fn at(&mut self, i: u32) -> Option<T> {
@@ -356,16 +338,10 @@ impl<T> Cursor<T> {
 
 fn read_columns(cols: ScanColumns, seqs: &[i64], statuses: &[String]) -> Vec<Result<Scan, Refusal>> {
     let (mut offset, mut clock, mut source) = (None, None, Source::Reader);
-    let (mut offsets, mut clocks, mut sources) = (
-        Cursor::new(cols.offset),
-        Cursor::new(cols.clock),
-        Cursor::new(cols.source),
-    );
-    let (mut ats, mut notes, mut officers) = (
-        Cursor::new(cols.at),
-        Cursor::new(cols.note),
-        Cursor::new(cols.officer),
-    );
+    let (mut offsets, mut clocks, mut sources) =
+        (Cursor::new(cols.offset), Cursor::new(cols.clock), Cursor::new(cols.source));
+    let (mut ats, mut notes, mut officers) =
+        (Cursor::new(cols.at), Cursor::new(cols.note), Cursor::new(cols.officer));
     let (mut quantities, mut refs) = (Cursor::new(cols.quantity), Cursor::new(cols.client_ref));
     let mut mono_ms = 0i64;
     let columns = cols.t.into_iter().zip(cols.tag).zip(cols.status);
@@ -422,16 +398,10 @@ impl RawScan {
             raw: serde_json::to_string(raw).unwrap_or_default(),
         };
         let (Some(t), Some(offset), Some(clock)) = (self.t, self.offset, self.clock) else {
-            return Err(refuse(
-                &self,
-                "t, offset and clock must say when it happened".to_owned(),
-            ));
+            return Err(refuse(&self, "t, offset and clock must say when it happened".to_owned()));
         };
         let Some(status) = self.status.clone() else {
-            return Err(refuse(
-                &self,
-                "status_scan: must point into the batch's statuses".to_owned(),
-            ));
+            return Err(refuse(&self, "status_scan: must point into the batch's statuses".to_owned()));
         };
         let Some(tag) = self.tag.clone() else {
             return Err(refuse(&self, "nfc_tag_id: is missing".to_owned()));
@@ -449,26 +419,33 @@ impl RawScan {
         if let Err(error) = content.check() {
             return Err(refuse(&self, error.to_string()));
         }
-        Ok(Scan {
-            seq,
-            mono_ms: t,
-            wall_ms: t.wrapping_add(offset),
-            clock,
-            source: self.source,
-            content,
-        })
+        Ok(Scan { seq, mono_ms: t, wall_ms: t.wrapping_add(offset), clock, source: self.source, content })
     }
+}
+
+/// Writes a scan in the form that [`Refusal::raw`] keeps and [`read_raw_scan`] reads.
+pub fn write_raw_scan(scan: &Scan) -> String {
+    let content = &scan.content;
+    let raw = RawScan {
+        t: Some(scan.mono_ms),
+        offset: Some(scan.wall_ms.wrapping_sub(scan.mono_ms)),
+        clock: Some(scan.clock),
+        source: scan.source,
+        tag: Some(content.tag.as_str().to_owned()),
+        status: Some(content.status.clone()),
+        at: content.at_ms,
+        note: content.note.clone(),
+        officer: content.officer.clone(),
+        quantity: content.quantity,
+        client_ref: content.client_ref,
+    };
+    serde_json::to_string(&raw).unwrap_or_default()
 }
 
 /// Reads a scan again from what [`Refusal::raw`] kept of it.
 pub fn read_raw_scan(seq: i64, raw: &str) -> Result<Scan, Refusal> {
-    let unreadable = |detail: String| Refusal {
-        seq,
-        through: seq,
-        reason: "bad_field",
-        detail,
-        raw: raw.to_owned(),
-    };
+    let unreadable =
+        |detail: String| Refusal { seq, through: seq, reason: "bad_field", detail, raw: raw.to_owned() };
     let object: Map<String, Value> = serde_json::from_str(raw).map_err(|e| unreadable(e.to_string()))?;
     raw_from_object(object).map_err(unreadable)?.into_scan(seq)
 }
@@ -477,10 +454,7 @@ pub fn read_raw_scan(seq: i64, raw: &str) -> Result<Scan, Refusal> {
 fn raw_from_object(mut object: Map<String, Value>) -> Result<RawScan, String> {
     let mut field = |name: &str| object.remove(name).filter(|value| !value.is_null());
     fn typed<T: serde::de::DeserializeOwned>(name: &str, value: Option<Value>) -> Result<Option<T>, String> {
-        value
-            .map(serde_json::from_value)
-            .transpose()
-            .map_err(|error| format!("{name}: {error}"))
+        value.map(serde_json::from_value).transpose().map_err(|error| format!("{name}: {error}"))
     }
     Ok(RawScan {
         tag: typed("nfc_tag_id", field("tag"))?,
@@ -500,24 +474,15 @@ fn raw_from_object(mut object: Map<String, Value>) -> Result<RawScan, String> {
 /// The slow road: the columns as plain values, so that one bad value spoils one record.
 fn read_tolerantly(segment: &Segment, seqs: &[i64], statuses: &[String]) -> Vec<Result<Scan, Refusal>> {
     let Ok(mut cols) = serde_json::from_str::<Map<String, Value>>(segment.cols.get()) else {
-        return vec![Err(whole_segment(
-            segment,
-            seqs,
-            statuses,
-            "bad_columns",
-            "cols is not an object",
-        ))];
+        return vec![Err(whole_segment(segment, seqs, statuses, "bad_columns", "cols is not an object"))];
     };
     let mut column = |name: &str| match cols.remove(name) {
         Some(Value::Array(values)) => values,
         _ => Vec::new(),
     };
     let (times, tags, status) = (column("t"), column("tag"), column("status"));
-    let (mut offset, mut clock, mut source) = (
-        Pairs::of(column("offset")),
-        Pairs::of(column("clock")),
-        Pairs::of(column("source")),
-    );
+    let (mut offset, mut clock, mut source) =
+        (Pairs::of(column("offset")), Pairs::of(column("clock")), Pairs::of(column("source")));
     let mut sparse: Vec<(&str, Pairs)> = ["at", "note", "officer", "quantity", "client_ref"]
         .map(|name| (name, Pairs::of(column(name))))
         .into();
@@ -526,33 +491,23 @@ fn read_tolerantly(segment: &Segment, seqs: &[i64], statuses: &[String]) -> Vec<
     seqs.iter()
         .enumerate()
         .map(|(i, &seq)| {
-            mono = mono
-                .zip(times.get(i).and_then(Value::as_i64))
-                .map(|(m, t)| m.wrapping_add(t));
+            mono = mono.zip(times.get(i).and_then(Value::as_i64)).map(|(m, t)| m.wrapping_add(t));
             let status = status.get(i).map_or(Value::Null, |value| {
-                let known = value
-                    .as_u64()
-                    .and_then(|at| statuses.get(usize::try_from(at).ok()?));
+                let known = value.as_u64().and_then(|at| statuses.get(usize::try_from(at).ok()?));
                 known.map_or_else(|| json!({ "unknown": value }), |code| Value::from(code.as_str()))
             });
             let mut object = Map::new();
             object.insert("t".into(), mono.map_or(Value::Null, Value::from));
             object.insert("tag".into(), tags.get(i).cloned().unwrap_or(Value::Null));
             object.insert("status".into(), status);
-            object.insert("offset".into(), offset.from_here_on(i));
-            object.insert("clock".into(), clock.from_here_on(i));
-            object.insert("source".into(), source.from_here_on(i));
+            object.insert("offset".into(), offset.still(i));
+            object.insert("clock".into(), clock.still(i));
+            object.insert("source".into(), source.still(i));
             for (name, pairs) in &mut sparse {
-                object.insert((*name).to_owned(), pairs.just_here(i));
+                object.insert((*name).to_owned(), pairs.only_at(i));
             }
             let raw = Value::Object(object.clone()).to_string();
-            let refusal = |detail| Refusal {
-                seq,
-                through: seq,
-                reason: "bad_field",
-                detail,
-                raw,
-            };
+            let refusal = |detail| Refusal { seq, through: seq, reason: "bad_field", detail, raw };
             raw_from_object(object).map_err(refusal)?.into_scan(seq)
         })
         .collect()
@@ -576,17 +531,14 @@ impl Pairs {
                 _ => None,
             })
             .collect();
-        Self {
-            by_index,
-            current: Value::Null,
-        }
+        Self { by_index, current: Value::Null }
     }
 
-    fn just_here(&mut self, i: usize) -> Value {
+    fn only_at(&mut self, i: usize) -> Value {
         self.by_index.remove(&(i as u64)).unwrap_or(Value::Null)
     }
 
-    fn from_here_on(&mut self, i: usize) -> Value {
+    fn still(&mut self, i: usize) -> Value {
         if let Some(value) = self.by_index.remove(&(i as u64)) {
             self.current = value;
         }
@@ -622,12 +574,7 @@ pub fn read_raw_segment(seq: i64, raw: &str) -> Result<Vec<Result<Scan, Refusal>
         statuses: Vec<String>,
     }
     let kept: Kept = serde_json::from_str(raw).map_err(|error| error.to_string())?;
-    let segment = Segment {
-        seq,
-        n: kept.n,
-        step: kept.step,
-        cols: kept.cols,
-    };
+    let segment = Segment { seq, n: kept.n, step: kept.step, cols: kept.cols };
     read_scans(&segment, &kept.statuses).map_err(|error| error.to_string())
 }
 

@@ -23,11 +23,7 @@ fn read_back(scans: &[Scan]) -> Vec<Scan> {
     let mut statuses = Statuses::default();
     let segment = write_scans(scans.to_vec(), &mut statuses).unwrap().unwrap();
     let segment: Segment = serde_json::from_str(&serde_json::to_string(&segment).unwrap()).unwrap();
-    read_scans(&segment, &statuses.into_codes())
-        .unwrap()
-        .into_iter()
-        .map(Result::unwrap)
-        .collect()
+    read_scans(&segment, &statuses.into_codes()).unwrap().into_iter().map(Result::unwrap).collect()
 }
 
 #[test]
@@ -55,17 +51,9 @@ fn a_clock_at_either_end_of_time_survives() {
 #[test]
 fn one_bad_record_spoils_only_itself_and_can_be_read_again() {
     let mut statuses = Statuses::default();
-    let segment = write_scans((1..=500).map(scan).collect(), &mut statuses)
-        .unwrap()
-        .unwrap();
-    let bad = segment
-        .cols
-        .get()
-        .replacen("\"04A22B1C5D0064\"", "{\"uid\":100}", 1);
-    let segment = Segment {
-        cols: RawValue::from_string(bad).unwrap(),
-        ..segment
-    };
+    let segment = write_scans((1..=500).map(scan).collect(), &mut statuses).unwrap().unwrap();
+    let bad = segment.cols.get().replacen("\"04A22B1C5D0064\"", "{\"uid\":100}", 1);
+    let segment = Segment { cols: RawValue::from_string(bad).unwrap(), ..segment };
     let read = read_scans(&segment, &statuses.into_codes()).unwrap();
     assert_eq!(read.iter().filter(|r| r.is_ok()).count(), 499);
     let refusal = read[99].as_ref().unwrap_err();
@@ -74,6 +62,7 @@ fn one_bad_record_spoils_only_itself_and_can_be_read_again() {
     let mended = refusal.raw.replace("{\"uid\":100}", "\"04A22B1C5D0064\"");
     assert_eq!(read_raw_scan(100, &mended).unwrap(), scan(100));
     assert_eq!(read_raw_scan(100, &refusal.raw).unwrap_err().seq, 100);
+    assert_eq!(read_raw_scan(9, &write_raw_scan(&scan(9))).unwrap(), scan(9));
 }
 
 #[test]
@@ -92,10 +81,7 @@ fn columns_that_are_shorter_than_they_say_refuse_only_what_is_missing() {
     let text = r#"{"seq":5,"n":3,"cols":{"t":[1,1,1],"tag":["A","B"],"status":[0,0,0],"offset":[[0,0]],"clock":[[0,"held"]],"future":[1]}}"#;
     let segment: Segment = serde_json::from_str(text).unwrap();
     let read = read_scans(&segment, &["s".to_owned()]).unwrap();
-    assert_eq!(
-        read.iter().map(Result::is_ok).collect::<Vec<_>>(),
-        [true, true, false]
-    );
+    assert_eq!(read.iter().map(Result::is_ok).collect::<Vec<_>>(), [true, true, false]);
     assert_eq!(read[2].as_ref().unwrap_err().seq, 7);
 }
 
@@ -118,12 +104,7 @@ fn numbers_that_cannot_be_are_the_envelopes_fault() {
         (1, 2, Some(vec![1, 1])),
         (1, 2, Some(vec![0, i64::MAX])),
     ] {
-        let segment = Segment {
-            seq,
-            n,
-            step,
-            cols: cols(),
-        };
+        let segment = Segment { seq, n, step, cols: cols() };
         assert!(numbers(&segment).is_err(), "{segment:?}");
     }
 }
@@ -138,14 +119,7 @@ fn columns_that_are_no_object_are_kept_as_one_refusal_and_read_again_later() {
         "\"zip\"",
         r#"{"t":[1,1,1],"tag":["A","B","C"],"status":[0,0,0],"offset":[[0,0]],"clock":[[0,"held"]]}"#,
     );
-    assert_eq!(
-        read_raw_segment(5, &mended)
-            .unwrap()
-            .into_iter()
-            .filter(Result::is_ok)
-            .count(),
-        3
-    );
+    assert_eq!(read_raw_segment(5, &mended).unwrap().into_iter().filter(Result::is_ok).count(), 3);
 }
 
 #[test]

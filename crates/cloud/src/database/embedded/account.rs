@@ -36,12 +36,7 @@ impl Account {
         }
         for name in ["postgres", "nobody"] {
             if let Ok(Some(user)) = User::from_name(name) {
-                return Ok(Self {
-                    uid: user.uid,
-                    gid: user.gid,
-                    name: user.name,
-                    switch: true,
-                });
+                return Ok(Self { uid: user.uid, gid: user.gid, name: user.name, switch: true });
             }
         }
         Err(EmbeddedError::NobodyToRunAs)
@@ -49,16 +44,8 @@ impl Account {
 
     fn by_uid(uid: Uid, whose: String, switch: bool) -> Result<Self, EmbeddedError> {
         match User::from_uid(uid) {
-            Ok(Some(user)) => Ok(Self {
-                uid,
-                gid: user.gid,
-                name: user.name,
-                switch,
-            }),
-            _ => Err(EmbeddedError::UnknownUser {
-                uid: uid.as_raw(),
-                whose,
-            }),
+            Ok(Some(user)) => Ok(Self { uid, gid: user.gid, name: user.name, switch }),
+            _ => Err(EmbeddedError::UnknownUser { uid: uid.as_raw(), whose }),
         }
     }
 

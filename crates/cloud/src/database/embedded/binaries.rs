@@ -31,15 +31,10 @@ impl Binaries {
     ) -> Result<Self, EmbeddedError> {
         let found = match configured {
             Some(dir) => vec![
-                Self::probe(dir, account).map_err(|reason| EmbeddedError::BadBinDir {
-                    dir: dir.to_path_buf(),
-                    reason,
-                })?,
+                Self::probe(dir, account)
+                    .map_err(|reason| EmbeddedError::BadBinDir { dir: dir.to_path_buf(), reason })?,
             ],
-            None => candidates()
-                .iter()
-                .filter_map(|dir| Self::probe(dir, account).ok())
-                .collect(),
+            None => candidates().iter().filter_map(|dir| Self::probe(dir, account).ok()).collect(),
         };
         choose(found, cluster, cluster_major)
     }
@@ -48,18 +43,12 @@ impl Binaries {
     /// linked or not, so the folder behind the link is the one that counts.
     fn probe(dir: &Path, account: &Account) -> Result<Self, String> {
         let postgres = fs::canonicalize(dir.join("postgres")).map_err(|e| format!("postgres: {e}"))?;
-        let real = postgres
-            .parent()
-            .ok_or_else(|| "postgres has no folder".to_owned())?;
+        let real = postgres.parent().ok_or_else(|| "postgres has no folder".to_owned())?;
         if !real.join("initdb").is_file() {
             return Err("initdb is missing (a client package alone is not enough)".to_owned());
         }
         if let Some(blocked) = account.blocked_at(real) {
-            return Err(format!(
-                "user `{}` may not enter {}",
-                account.name,
-                blocked.display()
-            ));
+            return Err(format!("user `{}` may not enter {}", account.name, blocked.display()));
         }
         let output = Command::new(&postgres)
             .arg("--version")
@@ -68,10 +57,7 @@ impl Binaries {
             .map_err(|e| format!("postgres --version: {e}"))?;
         let said = String::from_utf8_lossy(&output.stdout);
         let major = major_of(&said).ok_or_else(|| format!("`postgres --version` said {:?}", said.trim()))?;
-        Ok(Self {
-            dir: real.to_path_buf(),
-            major,
-        })
+        Ok(Self { dir: real.to_path_buf(), major })
     }
 }
 
@@ -87,14 +73,11 @@ fn choose(
     }
     if let Some(wanted) = cluster_major {
         let majors: Vec<String> = found.iter().map(|b| b.major.to_string()).collect();
-        return found
-            .into_iter()
-            .find(|b| b.major == wanted)
-            .ok_or_else(|| EmbeddedError::OtherMajor {
-                cluster: cluster.to_path_buf(),
-                wanted,
-                found: majors.join(", "),
-            });
+        return found.into_iter().find(|b| b.major == wanted).ok_or_else(|| EmbeddedError::OtherMajor {
+            cluster: cluster.to_path_buf(),
+            wanted,
+            found: majors.join(", "),
+        });
     }
     let mut too_old = None;
     for binaries in found {
@@ -104,14 +87,8 @@ fn choose(
         too_old.get_or_insert(binaries);
     }
     Err(match too_old {
-        Some(old) => EmbeddedError::TooOld {
-            dir: old.dir,
-            found: old.major,
-            needed: OLDEST_MAJOR,
-        },
-        None => EmbeddedError::NoBinaries {
-            searched: String::new(),
-        },
+        Some(old) => EmbeddedError::TooOld { dir: old.dir, found: old.major, needed: OLDEST_MAJOR },
+        None => EmbeddedError::NoBinaries { searched: String::new() },
     })
 }
 
@@ -121,17 +98,11 @@ fn candidates() -> Vec<PathBuf> {
         .map(|path| std::env::split_paths(&path).filter(|p| p.is_absolute()).collect())
         .unwrap_or_default();
     let mut versioned: Vec<(u32, PathBuf)> = Vec::new();
-    for (parent, prefix) in [
-        ("/usr/lib/postgresql", ""),
-        ("/usr", "pgsql-"),
-        ("/usr/libexec", "postgresql"),
-    ] {
+    for (parent, prefix) in [("/usr/lib/postgresql", ""), ("/usr", "pgsql-"), ("/usr/libexec", "postgresql")]
+    {
         for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
             let name = entry.file_name();
-            let version = name
-                .to_str()
-                .and_then(|n| n.strip_prefix(prefix))
-                .and_then(|v| v.parse().ok());
+            let version = name.to_str().and_then(|n| n.strip_prefix(prefix)).and_then(|v| v.parse().ok());
             if let Some(version) = version {
                 let path = entry.path();
                 let bin = path.join("bin");
@@ -160,18 +131,12 @@ mod tests {
     use super::*;
 
     fn binaries(major: u32) -> Binaries {
-        Binaries {
-            dir: PathBuf::from(format!("/usr/lib/postgresql/{major}/bin")),
-            major,
-        }
+        Binaries { dir: PathBuf::from(format!("/usr/lib/postgresql/{major}/bin")), major }
     }
 
     #[test]
     fn the_version_line_is_understood() {
-        assert_eq!(
-            major_of("postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)\n"),
-            Some(15)
-        );
+        assert_eq!(major_of("postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)\n"), Some(15));
         assert_eq!(major_of("postgres (PostgreSQL) 18beta1"), Some(18));
         assert_eq!(major_of("postgres: not found"), None);
     }
@@ -179,34 +144,16 @@ mod tests {
     #[test]
     fn an_existing_cluster_decides_the_version() {
         let cluster = Path::new("/data/postgres");
-        assert_eq!(
-            choose(vec![binaries(17), binaries(15)], cluster, None)
-                .unwrap()
-                .major,
-            17
-        );
-        assert_eq!(
-            choose(vec![binaries(17), binaries(15)], cluster, Some(15))
-                .unwrap()
-                .major,
-            15
-        );
-        let error = choose(vec![binaries(15)], cluster, Some(17))
-            .unwrap_err()
-            .to_string();
-        assert!(
-            error.contains("postgresql-17") && error.contains("found: 15"),
-            "{error}"
-        );
+        assert_eq!(choose(vec![binaries(17), binaries(15)], cluster, None).unwrap().major, 17);
+        assert_eq!(choose(vec![binaries(17), binaries(15)], cluster, Some(15)).unwrap().major, 15);
+        let error = choose(vec![binaries(15)], cluster, Some(17)).unwrap_err().to_string();
+        assert!(error.contains("postgresql-17") && error.contains("found: 15"), "{error}");
     }
 
     #[test]
     fn an_unsupported_server_is_refused_by_name() {
         let error = choose(vec![binaries(12)], Path::new("/d"), None).unwrap_err();
-        assert!(
-            matches!(error, EmbeddedError::TooOld { found: 12, .. }),
-            "{error}"
-        );
+        assert!(matches!(error, EmbeddedError::TooOld { found: 12, .. }), "{error}");
         let error = choose(Vec::new(), Path::new("/d"), None).unwrap_err().to_string();
         assert!(error.contains("apt-get install postgresql"), "{error}");
     }

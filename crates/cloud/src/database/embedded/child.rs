@@ -25,9 +25,7 @@ pub(super) fn as_account(program: &Path, account: &Account, signal: &str) -> Com
         Some(setpriv) => {
             let mut command = Command::new(setpriv);
             if account.switch {
-                command
-                    .arg(format!("--reuid={}", account.uid))
-                    .arg(format!("--regid={}", account.gid));
+                command.arg(format!("--reuid={}", account.uid)).arg(format!("--regid={}", account.gid));
                 command.arg("--clear-groups");
             }
             command.args(["--pdeathsig", signal, "--"]).arg(program);
@@ -59,16 +57,13 @@ fn setpriv() -> Option<&'static Path> {
     static FOUND: OnceLock<Option<PathBuf>> = OnceLock::new();
     FOUND
         .get_or_init(|| {
-            ["/usr/bin/setpriv", "/bin/setpriv"]
-                .into_iter()
-                .map(PathBuf::from)
-                .find(|path| {
-                    Command::new(path)
-                        .arg("--help")
-                        .stdin(Stdio::null())
-                        .output()
-                        .is_ok_and(|help| String::from_utf8_lossy(&help.stdout).contains("--pdeathsig"))
-                })
+            ["/usr/bin/setpriv", "/bin/setpriv"].into_iter().map(PathBuf::from).find(|path| {
+                Command::new(path)
+                    .arg("--help")
+                    .stdin(Stdio::null())
+                    .output()
+                    .is_ok_and(|help| String::from_utf8_lossy(&help.stdout).contains("--pdeathsig"))
+            })
         })
         .as_deref()
 }
@@ -82,50 +77,42 @@ pub(super) struct Child {
 
 impl Child {
     pub(super) fn start(mut command: Command, log: Log) -> std::io::Result<Self> {
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped());
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let (born, birth) = std::sync::mpsc::channel();
         let (ending, ended) = watch::channel(None);
         let running = Arc::new(Mutex::new(true));
         let state = Arc::clone(&running);
-        thread::Builder::new()
-            .name("postgres".to_owned())
-            .spawn(move || {
-                let mut child = match command.spawn() {
-                    Ok(child) => child,
-                    Err(error) => {
-                        let _ = born.send(Err(error));
-                        return;
-                    }
-                };
-                let pid = pid_of(child.id());
-                let reader = child.stderr.take().and_then(|stderr| {
-                    thread::Builder::new()
-                        .name("postgres-log".to_owned())
-                        .spawn(move || log.follow(stderr))
-                        .ok()
-                });
-                let _ = born.send(Ok(pid));
-                // Wait without reaping first: until `state` says so, the number is surely still this process's.
-                while waitid(Id::Pid(pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT)
-                    == Err(nix::errno::Errno::EINTR)
-                {}
-                let status = {
-                    let mut running = running.lock().unwrap_or_else(PoisonError::into_inner);
-                    *running = false;
-                    child.wait()
-                };
-                // The last words are read before the end is told, unless a left-behind process still holds the pipe.
-                if let Some(reader) = reader {
-                    let patience = std::time::Instant::now() + std::time::Duration::from_secs(1);
-                    while !reader.is_finished() && std::time::Instant::now() < patience {
-                        thread::sleep(std::time::Duration::from_millis(5));
-                    }
+        thread::Builder::new().name("postgres".to_owned()).spawn(move || {
+            let mut child = match command.spawn() {
+                Ok(child) => child,
+                Err(error) => {
+                    let _ = born.send(Err(error));
+                    return;
                 }
-                ending.send_replace(Some(status.map_or_else(|e| e.to_string(), describe)));
-            })?;
+            };
+            let pid = pid_of(child.id());
+            let reader = child.stderr.take().and_then(|stderr| {
+                thread::Builder::new().name("postgres-log".to_owned()).spawn(move || log.follow(stderr)).ok()
+            });
+            let _ = born.send(Ok(pid));
+            // Wait without reaping first: until `state` says so, the number is surely still this process's.
+            while waitid(Id::Pid(pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT)
+                == Err(nix::errno::Errno::EINTR)
+            {}
+            let status = {
+                let mut running = running.lock().unwrap_or_else(PoisonError::into_inner);
+                *running = false;
+                child.wait()
+            };
+            // The last words are read before the end is told, unless a left-behind process still holds the pipe.
+            if let Some(reader) = reader {
+                let patience = std::time::Instant::now() + std::time::Duration::from_secs(1);
+                while !reader.is_finished() && std::time::Instant::now() < patience {
+                    thread::sleep(std::time::Duration::from_millis(5));
+                }
+            }
+            ending.send_replace(Some(status.map_or_else(|e| e.to_string(), describe)));
+        })?;
         let pid = birth.recv().map_err(std::io::Error::other)??;
         Ok(Self { pid, state, ended })
     }

@@ -40,10 +40,7 @@ pub(super) fn ensure(place: &Place, binaries: &Binaries, account: &Account) -> R
         // Copied or restored by root: PostgreSQL insists on owning its folder.
         account.give_tree(&place.cluster)
     } else {
-        Err(EmbeddedError::NotOurs {
-            path: place.cluster.clone(),
-            user: account.name.clone(),
-        })
+        Err(EmbeddedError::NotOurs { path: place.cluster.clone(), user: account.name.clone() })
     }
 }
 
@@ -79,27 +76,13 @@ fn make(place: &Place, binaries: &Binaries, account: &Account) -> Result<(), Emb
 }
 
 fn initdb(dir: &Path, binaries: &Binaries, account: &Account) -> Result<(), EmbeddedError> {
-    let failed = |detail: String| EmbeddedError::InitFailed {
-        cluster: dir.to_path_buf(),
-        detail,
-    };
+    let failed = |detail: String| EmbeddedError::InitFailed { cluster: dir.to_path_buf(), detail };
     // KILL: when this program is killed meanwhile, the half-made folder is thrown away anyway.
     let output = as_account(&binaries.program("initdb"), account, "KILL")
         .arg("--pgdata")
         .arg(dir)
-        .args([
-            "--username",
-            SUPERUSER,
-            "--encoding=UTF8",
-            "--locale=C.UTF-8",
-            "--lc-messages=C",
-        ])
-        .args([
-            "--auth-local=peer",
-            "--auth-host=reject",
-            "--data-checksums",
-            "--no-instructions",
-        ])
+        .args(["--username", SUPERUSER, "--encoding=UTF8", "--locale=C.UTF-8", "--lc-messages=C"])
+        .args(["--auth-local=peer", "--auth-host=reject", "--data-checksums", "--no-instructions"])
         .stdin(Stdio::null())
         .output()
         .map_err(|e| failed(e.to_string()))?;
@@ -108,10 +91,7 @@ fn initdb(dir: &Path, binaries: &Binaries, account: &Account) -> Result<(), Embe
     }
     let words = String::from_utf8_lossy(&output.stderr).trim().replace('\n', "; ");
     if says_no_space(&words) || check_room(dir).is_err() {
-        return Err(EmbeddedError::NoSpace {
-            dir: dir.to_path_buf(),
-            detail: words,
-        });
+        return Err(EmbeddedError::NoSpace { dir: dir.to_path_buf(), detail: words });
     }
     Err(failed(format!("initdb ended with {}: {words}", output.status)))
 }
@@ -122,21 +102,12 @@ fn check_room(dir: &Path) -> Result<(), EmbeddedError> {
     if free >= ROOM_FOR_A_CLUSTER {
         return Ok(());
     }
-    let detail = format!(
-        "{} MB are free, a new database needs {} MB",
-        free >> 20,
-        ROOM_FOR_A_CLUSTER >> 20
-    );
-    Err(EmbeddedError::NoSpace {
-        dir: dir.to_path_buf(),
-        detail,
-    })
+    let detail = format!("{} MB are free, a new database needs {} MB", free >> 20, ROOM_FOR_A_CLUSTER >> 20);
+    Err(EmbeddedError::NoSpace { dir: dir.to_path_buf(), detail })
 }
 
 fn sync_dir(dir: &Path) -> Result<(), EmbeddedError> {
-    File::open(dir)
-        .and_then(|file| file.sync_all())
-        .map_err(|e| EmbeddedError::io("flush", dir, e))
+    File::open(dir).and_then(|file| file.sync_all()).map_err(|e| EmbeddedError::io("flush", dir, e))
 }
 
 /// What the server is started with.
@@ -150,21 +121,11 @@ impl Configuration {
     pub(super) fn write(place: &Place, account: &Account, socket_dir: &Path) -> Result<Self, EmbeddedError> {
         let mode = if account.switch { 0o644 } else { 0o600 };
         let files = [
-            (
-                "config_file",
-                place.write("postgresql.conf", POSTGRESQL_CONF, mode)?,
-            ),
+            ("config_file", place.write("postgresql.conf", POSTGRESQL_CONF, mode)?),
             ("hba_file", place.write("pg_hba.conf", PG_HBA, mode)?),
-            (
-                "ident_file",
-                place.write("pg_ident.conf", &pg_ident(place, account), mode)?,
-            ),
+            ("ident_file", place.write("pg_ident.conf", &pg_ident(place, account), mode)?),
         ];
-        Ok(Self {
-            files,
-            socket_dir: socket_dir.to_path_buf(),
-            tag: place.tag(),
-        })
+        Ok(Self { files, socket_dir: socket_dir.to_path_buf(), tag: place.tag() })
     }
 
     /// The command line: where things are, and what an `ALTER SYSTEM` must not undo.

@@ -28,11 +28,7 @@ pub enum EmbeddedError {
          (found: {found}). Install them (Debian, Ubuntu: apt-get install postgresql-{wanted}) or name their \
          folder in `database.bin_dir`. To move to another version, dump the data with {wanted} first"
     )]
-    OtherMajor {
-        cluster: PathBuf,
-        wanted: u32,
-        found: String,
-    },
+    OtherMajor { cluster: PathBuf, wanted: u32, found: String },
 
     #[error(
         "{cluster} exists but holds no PostgreSQL database (no readable PG_VERSION). It was left as it is: \
@@ -62,11 +58,7 @@ pub enum EmbeddedError {
         "user `{user}`, whom PostgreSQL runs as, may not pass through {blocked} on the way to {path}. Allow \
          it (chmod o+x {blocked}), or choose a `data_dir` elsewhere"
     )]
-    NotSearchable {
-        user: String,
-        blocked: PathBuf,
-        path: PathBuf,
-    },
+    NotSearchable { user: String, blocked: PathBuf, path: PathBuf },
 
     #[error(
         "{path} belongs to another user, so user `{user}` cannot use it. Start lumbung-cloud as its owner, or \
@@ -87,11 +79,7 @@ pub enum EmbeddedError {
     InitFailed { cluster: PathBuf, detail: String },
 
     #[error("PostgreSQL stopped while starting ({status}). Its last words: {last_words}. Its log: {log}")]
-    StartFailed {
-        status: String,
-        last_words: String,
-        log: PathBuf,
-    },
+    StartFailed { status: String, last_words: String, log: PathBuf },
 
     #[error(
         "an earlier PostgreSQL (process {pid}) still runs on {cluster} and does not stop. End it, then start again"
@@ -102,11 +90,7 @@ pub enum EmbeddedError {
         "PostgreSQL died {deaths} times within a minute, so it is given up. Its last words: {last_words}. \
          Its log: {log}"
     )]
-    KeepsDying {
-        deaths: usize,
-        last_words: String,
-        log: PathBuf,
-    },
+    KeepsDying { deaths: usize, last_words: String, log: PathBuf },
 
     #[error("PostgreSQL (process {pid}) did not stop in time. Its log: {log}")]
     WillNotStop { pid: i32, log: PathBuf },
@@ -115,11 +99,7 @@ pub enum EmbeddedError {
     Prepare { source: sqlx::Error },
 
     #[error("could not {action} {path}: {source}")]
-    Io {
-        action: &'static str,
-        path: PathBuf,
-        source: std::io::Error,
-    },
+    Io { action: &'static str, path: PathBuf, source: std::io::Error },
 
     #[error("a task of the embedded PostgreSQL was cut short: {0}")]
     Interrupted(String),
@@ -129,15 +109,10 @@ impl EmbeddedError {
     /// An I/O error with what was tried; a full disk is said as such, since its cure is another one.
     pub(super) fn io(action: &'static str, path: &std::path::Path, source: std::io::Error) -> Self {
         match source.kind() {
-            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => Self::NoSpace {
-                dir: path.to_path_buf(),
-                detail: source.to_string(),
-            },
-            _ => Self::Io {
-                action,
-                path: path.to_path_buf(),
-                source,
-            },
+            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
+                Self::NoSpace { dir: path.to_path_buf(), detail: source.to_string() }
+            }
+            _ => Self::Io { action, path: path.to_path_buf(), source },
         }
     }
 }

@@ -40,10 +40,7 @@ pub(super) fn clear(place: &Place, socket_dir: &Path) -> Result<(), EmbeddedErro
         };
         if !asked {
             asked = true;
-            tracing::warn!(
-                pid = first.pid.as_raw(),
-                "an earlier PostgreSQL is still there; stopping it"
-            );
+            tracing::warn!(pid = first.pid.as_raw(), "an earlier PostgreSQL is still there; stopping it");
             signal(&found, Signal::SIGINT);
         } else if !pressed && began.elapsed() > PATIENCE {
             pressed = true;
@@ -75,45 +72,30 @@ fn processes(place: &Place) -> Result<Vec<Found>, EmbeddedError> {
     let entries = fs::read_dir(proc).map_err(|e| EmbeddedError::io("read", proc, e))?;
     let mut found = Vec::new();
     for entry in entries.flatten() {
-        let Some(pid) = entry
-            .file_name()
-            .to_str()
-            .and_then(|name| name.parse::<i32>().ok())
-        else {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else {
             continue;
         };
         // Empty for kernel threads and for zombies, which hold nothing any more.
         let Ok(line) = fs::read(entry.path().join("cmdline")) else {
             continue;
         };
-        let arguments: Vec<String> = line
-            .split(|byte| *byte == 0)
-            .map(|part| String::from_utf8_lossy(part).into_owned())
-            .collect();
+        let arguments: Vec<String> =
+            line.split(|byte| *byte == 0).map(|part| String::from_utf8_lossy(part).into_owned()).collect();
         let Some(program) = arguments.first() else {
             continue;
         };
-        let called_postgres = Path::new(program)
-            .file_name()
-            .is_some_and(|name| name == "postgres");
+        let called_postgres = Path::new(program).file_name().is_some_and(|name| name == "postgres");
         if !called_postgres && !program.starts_with("postgres: ") {
             continue;
         }
         let postmaster = called_postgres
-            && arguments
-                .windows(2)
-                .any(|pair| pair[0] == "-D" && Path::new(&pair[1]) == place.cluster);
+            && arguments.windows(2).any(|pair| pair[0] == "-D" && Path::new(&pair[1]) == place.cluster);
         let by_cwd = || {
-            let cwd = fs::metadata(entry.path().join("cwd"))
-                .ok()
-                .map(|m| (m.dev(), m.ino()));
+            let cwd = fs::metadata(entry.path().join("cwd")).ok().map(|m| (m.dev(), m.ino()));
             cwd.is_some() && cwd == cluster
         };
         if postmaster || program.starts_with(&title) || by_cwd() {
-            found.push(Found {
-                pid: Pid::from_raw(pid),
-                postmaster: called_postgres,
-            });
+            found.push(Found { pid: Pid::from_raw(pid), postmaster: called_postgres });
         }
     }
     Ok(found)
@@ -128,12 +110,7 @@ fn remove_misleading(place: &Place, socket_dir: &Path) -> Result<(), EmbeddedErr
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => false,
         Err(e) => return Err(EmbeddedError::io("read", &pid_file, e)),
         Ok(text) => {
-            let first = String::from_utf8_lossy(&text)
-                .lines()
-                .next()
-                .unwrap_or_default()
-                .trim()
-                .to_owned();
+            let first = String::from_utf8_lossy(&text).lines().next().unwrap_or_default().trim().to_owned();
             match first.parse::<i32>() {
                 Ok(pid) if pid > 1 => Path::new(&format!("/proc/{pid}")).exists(),
                 _ => true,

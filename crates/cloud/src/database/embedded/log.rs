@@ -29,15 +29,8 @@ struct State {
 
 impl Log {
     pub(super) fn new(path: &Path) -> Self {
-        let state = State {
-            file: None,
-            size: 0,
-            last: VecDeque::new(),
-        };
-        Self {
-            path: path.to_path_buf(),
-            state: Arc::new(Mutex::new(state)),
-        }
+        let state = State { file: None, size: 0, last: VecDeque::new() };
+        Self { path: path.to_path_buf(), state: Arc::new(Mutex::new(state)) }
     }
 
     pub(super) fn path(&self) -> PathBuf {
@@ -65,19 +58,13 @@ impl Log {
         if state.last.len() == REMEMBERED {
             state.last.pop_front();
         }
-        state
-            .last
-            .push_back(String::from_utf8_lossy(line).trim_end().to_owned());
+        state.last.push_back(String::from_utf8_lossy(line).trim_end().to_owned());
         if state.file.is_none() || state.size > LARGEST {
             if state.size > LARGEST {
                 self.rotate();
             }
             state.file = self.open().ok();
-            state.size = state
-                .file
-                .as_ref()
-                .and_then(|file| file.metadata().ok())
-                .map_or(0, |m| m.len());
+            state.size = state.file.as_ref().and_then(|file| file.metadata().ok()).map_or(0, |m| m.len());
         }
         if let Some(file) = &mut state.file
             && file.write_all(line).is_ok()
@@ -109,12 +96,7 @@ impl Log {
         if state.last.is_empty() {
             return "(it said nothing)".to_owned();
         }
-        state
-            .last
-            .iter()
-            .map(String::as_str)
-            .collect::<Vec<_>>()
-            .join(" / ")
+        state.last.iter().map(String::as_str).collect::<Vec<_>>().join(" / ")
     }
 
     /// Forgets them, so that a new start is judged by its own words.

@@ -81,15 +81,8 @@ impl Embedded {
     pub async fn start(settings: Settings) -> Result<Self, EmbeddedError> {
         let (server, lock) = blocking(move || Server::prepare(&settings)).await?;
         let child = server.run().await?;
-        let embedded = Self {
-            server,
-            child: Mutex::new(Some(child)),
-            _lock: lock,
-        };
-        embedded
-            .make_role_and_database()
-            .await
-            .map_err(|source| EmbeddedError::Prepare { source })?;
+        let embedded = Self { server, child: Mutex::new(Some(child)), _lock: lock };
+        embedded.make_role_and_database().await.map_err(|source| EmbeddedError::Prepare { source })?;
         Ok(embedded)
     }
 
@@ -146,11 +139,7 @@ impl Embedded {
             deaths.push(Instant::now());
             if deaths.len() >= MOST_DEATHS {
                 let log = self.server.log.path();
-                return Err(EmbeddedError::KeepsDying {
-                    deaths: deaths.len(),
-                    last_words,
-                    log,
-                });
+                return Err(EmbeddedError::KeepsDying { deaths: deaths.len(), last_words, log });
             }
             self.set_child(None);
             let again = tokio::select! {
@@ -172,25 +161,15 @@ impl Embedded {
         let Some(child) = self.child.lock().unwrap_or_else(PoisonError::into_inner).take() else {
             return Ok(());
         };
-        for (signal, patience) in [
-            (Signal::SIGINT, STOP_PATIENCE),
-            (Signal::SIGQUIT, LAST_STOP_PATIENCE),
-        ] {
+        for (signal, patience) in [(Signal::SIGINT, STOP_PATIENCE), (Signal::SIGQUIT, LAST_STOP_PATIENCE)] {
             child.signal(signal);
             let mut ended = child.ended();
             if timeout(patience, ended.wait_for(Option::is_some)).await.is_ok() {
                 return Ok(());
             }
-            tracing::warn!(
-                pid = child.pid().as_raw(),
-                ?signal,
-                "PostgreSQL takes long to stop"
-            );
+            tracing::warn!(pid = child.pid().as_raw(), ?signal, "PostgreSQL takes long to stop");
         }
-        Err(EmbeddedError::WillNotStop {
-            pid: child.pid().as_raw(),
-            log: self.server.log.path(),
-        })
+        Err(EmbeddedError::WillNotStop { pid: child.pid().as_raw(), log: self.server.log.path() })
     }
 
     fn with_child<T>(&self, look: impl FnOnce(Option<&Child>) -> T) -> T {
@@ -208,9 +187,7 @@ impl Embedded {
             .fetch_optional(&mut connection)
             .await?;
         if role.is_none() {
-            sqlx::query("create role lumbung login")
-                .execute(&mut connection)
-                .await?;
+            sqlx::query("create role lumbung login").execute(&mut connection).await?;
         }
         let database: Option<i32> = sqlx::query_scalar("select 1 from pg_database where datname = 'lumbung'")
             .fetch_optional(&mut connection)
@@ -236,17 +213,7 @@ impl Server {
         let socket_dir = place.make_socket_dir(&account)?;
         let configuration = Configuration::write(&place, &account, &socket_dir)?;
         let log = Log::new(&place.log());
-        Ok((
-            Self {
-                place,
-                account,
-                binaries,
-                configuration,
-                socket_dir,
-                log,
-            },
-            lock,
-        ))
+        Ok((Self { place, account, binaries, configuration, socket_dir, log }, lock))
     }
 
     /// Starts the server and waits until it answers. After a crash it first replays its log, which may
@@ -294,9 +261,7 @@ impl Server {
                 Ok(Err(sqlx::Error::Database(refusal)))
                     if refusal.code().is_some_and(|c| c.starts_with("28")) =>
                 {
-                    return Err(EmbeddedError::Prepare {
-                        source: sqlx::Error::Database(refusal),
-                    });
+                    return Err(EmbeddedError::Prepare { source: sqlx::Error::Database(refusal) });
                 }
                 Ok(Err(_)) | Err(_) => {}
             }
@@ -311,16 +276,9 @@ impl Server {
     fn start_failed(&self, status: String) -> EmbeddedError {
         let last_words = self.log.last_words();
         if error::says_no_space(&last_words) {
-            return EmbeddedError::NoSpace {
-                dir: self.place.data_dir.clone(),
-                detail: last_words,
-            };
+            return EmbeddedError::NoSpace { dir: self.place.data_dir.clone(), detail: last_words };
         }
-        EmbeddedError::StartFailed {
-            status,
-            last_words,
-            log: self.log.path(),
-        }
+        EmbeddedError::StartFailed { status, last_words, log: self.log.path() }
     }
 }
 
@@ -348,7 +306,5 @@ fn options(socket_dir: &Path, user: &str, database: &str) -> PgConnectOptions {
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, EmbeddedError> + Send + 'static,
 ) -> Result<T, EmbeddedError> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|e| EmbeddedError::Interrupted(e.to_string()))?
+    tokio::task::spawn_blocking(work).await.map_err(|e| EmbeddedError::Interrupted(e.to_string()))?
 }

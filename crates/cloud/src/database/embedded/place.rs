@@ -59,11 +59,7 @@ impl Place {
     /// The same names, making nothing. Absolute and without links, so that everybody names it alike.
     pub(super) fn at(data_dir: &Path) -> Result<Self, EmbeddedError> {
         let data_dir = fs::canonicalize(data_dir).map_err(|e| EmbeddedError::io("find", data_dir, e))?;
-        Ok(Self {
-            cluster: data_dir.join("postgres"),
-            run_dir: data_dir.join("postgres-run"),
-            data_dir,
-        })
+        Ok(Self { cluster: data_dir.join("postgres"), run_dir: data_dir.join("postgres-run"), data_dir })
     }
 
     pub(super) fn log(&self) -> PathBuf {
@@ -87,17 +83,13 @@ impl Place {
         match fs::read_to_string(self.cluster.join("PG_VERSION")) {
             Ok(text) => match text.trim().parse() {
                 Ok(major) => Ok(Some(major)),
-                Err(_) => Err(EmbeddedError::NotACluster {
-                    cluster: self.cluster.clone(),
-                }),
+                Err(_) => Err(EmbeddedError::NotACluster { cluster: self.cluster.clone() }),
             },
             Err(e) if e.kind() == std::io::ErrorKind::NotFound && !entries => Ok(None),
             Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => {
                 Err(EmbeddedError::io("read", &self.cluster, e))
             }
-            Err(_) => Err(EmbeddedError::NotACluster {
-                cluster: self.cluster.clone(),
-            }),
+            Err(_) => Err(EmbeddedError::NotACluster { cluster: self.cluster.clone() }),
         }
     }
 
@@ -130,10 +122,7 @@ impl Place {
                         Ok(pid) => format!("process {pid}"),
                         Err(_) => "a process that has not said its number yet".to_owned(),
                     };
-                    return Err(EmbeddedError::InUse {
-                        dir: self.data_dir.clone(),
-                        holder,
-                    });
+                    return Err(EmbeddedError::InUse { dir: self.data_dir.clone(), holder });
                 }
                 Err(TryLockError::Error(e)) => return Err(EmbeddedError::io("lock", &path, e)),
             }
@@ -165,11 +154,7 @@ impl Place {
         let new = self.run_dir.join(format!("{name}.new"));
         let _ = fs::remove_file(&new);
         let write = || {
-            let mut file = OpenOptions::new()
-                .write(true)
-                .create_new(true)
-                .mode(mode)
-                .open(&new)?;
+            let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&new)?;
             file.write_all(text.as_bytes())?;
             // The umask must not hide the configuration from the PostgreSQL user.
             file.set_permissions(fs::Permissions::from_mode(mode))?;
@@ -216,26 +201,18 @@ impl Place {
         }
         parents.push(PathBuf::from("/tmp"));
         let mut tried = Vec::new();
-        for dir in parents
-            .into_iter()
-            .map(|parent| parent.join(self.tag()))
-            .filter(|dir| fits(dir))
-        {
+        for dir in parents.into_iter().map(|parent| parent.join(self.tag())).filter(|dir| fits(dir)) {
             match private_dir(&dir, account) {
                 Ok(()) => return Ok(dir),
                 Err(error) => tried.push(error.to_string()),
             }
         }
-        Err(EmbeddedError::NoSocketDir {
-            detail: tried.join("; "),
-        })
+        Err(EmbeddedError::NoSocketDir { detail: tried.join("; ") })
     }
 
     /// The folder written down by the running server.
     pub(super) fn known_socket_dir(&self) -> Option<PathBuf> {
-        fs::read_to_string(self.run_dir.join("socket-dir"))
-            .ok()
-            .map(|text| PathBuf::from(text.trim_end()))
+        fs::read_to_string(self.run_dir.join("socket-dir")).ok().map(|text| PathBuf::from(text.trim_end()))
     }
 }
 
@@ -263,10 +240,7 @@ fn private_dir(path: &Path, account: &Account) -> Result<(), EmbeddedError> {
     let metadata = fs::symlink_metadata(path).map_err(|e| EmbeddedError::io("look at", path, e))?;
     let ours = metadata.uid() == account.uid.as_raw() || metadata.uid() == Uid::effective().as_raw();
     if !metadata.is_dir() || !ours {
-        return Err(EmbeddedError::NotOurs {
-            path: path.to_path_buf(),
-            user: account.name.clone(),
-        });
+        return Err(EmbeddedError::NotOurs { path: path.to_path_buf(), user: account.name.clone() });
     }
     account.give(path)?;
     fs::set_permissions(path, fs::Permissions::from_mode(0o700))

@@ -14,10 +14,7 @@ use super::*;
 const OWNER_DIR: &str = "LUMBUNG_TEST_EMBEDDED_OWNER";
 
 fn settings(dir: &Path) -> Settings {
-    Settings {
-        data_dir: dir.to_path_buf(),
-        bin_dir: None,
-    }
+    Settings { data_dir: dir.to_path_buf(), bin_dir: None }
 }
 
 async fn started(dir: &TempDir) -> Embedded {
@@ -25,34 +22,22 @@ async fn started(dir: &TempDir) -> Embedded {
 }
 
 async fn connect(embedded: &Embedded) -> PgConnection {
-    PgConnection::connect_with(&embedded.connect_options())
-        .await
-        .unwrap()
+    PgConnection::connect_with(&embedded.connect_options()).await.unwrap()
 }
 
 async fn write_row(embedded: &Embedded) {
     let mut connection = connect(embedded).await;
-    for statement in [
-        "create table if not exists kept (n int)",
-        "insert into kept values (1)",
-    ] {
+    for statement in ["create table if not exists kept (n int)", "insert into kept values (1)"] {
         sqlx::query(statement).execute(&mut connection).await.unwrap();
     }
 }
 
 async fn rows(embedded: &Embedded) -> i64 {
-    sqlx::query_scalar("select count(*) from kept")
-        .fetch_one(&mut connect(embedded).await)
-        .await
-        .unwrap()
+    sqlx::query_scalar("select count(*) from kept").fetch_one(&mut connect(embedded).await).await.unwrap()
 }
 
 async fn setting(connection: &mut PgConnection, name: &'static str) -> String {
-    sqlx::query_scalar("select current_setting($1)")
-        .bind(name)
-        .fetch_one(connection)
-        .await
-        .unwrap()
+    sqlx::query_scalar("select current_setting($1)").bind(name).fetch_one(connection).await.unwrap()
 }
 
 fn pid(embedded: &Embedded) -> Pid {
@@ -90,19 +75,11 @@ async fn a_fresh_start_is_private_and_durable_and_a_restart_keeps_the_data() {
     }
     drop(connection);
     for private in ["postgres", "postgres-run/socket"] {
-        let mode = fs::metadata(dir.path().join(private))
-            .unwrap()
-            .permissions()
-            .mode();
+        let mode = fs::metadata(dir.path().join(private)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o700, "{private}");
     }
     let url: PgConnectOptions = embedded.connect_url().parse().unwrap();
-    PgConnection::connect_with(&url)
-        .await
-        .unwrap()
-        .close()
-        .await
-        .unwrap();
+    PgConnection::connect_with(&url).await.unwrap().close().await.unwrap();
     embedded.stop().await.unwrap();
     assert!(!dir.path().join("postgres/postmaster.pid").exists());
 
@@ -125,9 +102,7 @@ async fn a_killed_server_is_started_again_until_it_dies_too_often() {
                 break;
             }
             last = eventually("another server", async || {
-                let now = embedded
-                    .pid()
-                    .map(|pid| Pid::from_raw(i32::try_from(pid).unwrap()));
+                let now = embedded.pid().map(|pid| Pid::from_raw(i32::try_from(pid).unwrap()));
                 now.filter(|now| *now != last)
             })
             .await;
@@ -135,13 +110,7 @@ async fn a_killed_server_is_started_again_until_it_dies_too_often() {
         }
     };
     let (ended, ()) = tokio::join!(embedded.supervise(stop), trouble);
-    assert!(matches!(
-        ended,
-        Err(EmbeddedError::KeepsDying {
-            deaths: MOST_DEATHS,
-            ..
-        })
-    ));
+    assert!(matches!(ended, Err(EmbeddedError::KeepsDying { deaths: MOST_DEATHS, .. })));
     embedded.stop().await.unwrap();
 }
 
@@ -163,20 +132,10 @@ async fn a_second_owner_is_refused_by_name_and_may_join_instead() {
     let embedded = started(&dir).await;
     let refused = Embedded::start(settings(dir.path())).await.err().unwrap();
     assert!(matches!(refused, EmbeddedError::InUse { .. }), "{refused}");
-    assert!(
-        refused
-            .to_string()
-            .contains(&format!("process {}", std::process::id())),
-        "{refused}"
-    );
+    assert!(refused.to_string().contains(&format!("process {}", std::process::id())), "{refused}");
 
     let joined = running(&settings(dir.path())).unwrap();
-    PgConnection::connect_with(&joined)
-        .await
-        .unwrap()
-        .close()
-        .await
-        .unwrap();
+    PgConnection::connect_with(&joined).await.unwrap().close().await.unwrap();
     embedded.stop().await.unwrap();
     assert!(running(&settings(dir.path())).is_none());
 }
@@ -200,21 +159,15 @@ async fn the_owner_is_killed_and_the_next_start_has_the_data() {
     let module = module_path!().split_once("::").unwrap().1;
     for round in 1..=2 {
         let mut owner = Command::new(std::env::current_exe().unwrap())
-            .args([
-                "--exact",
-                &format!("{module}::owner_process"),
-                "--ignored",
-                "--nocapture",
-            ])
+            .args(["--exact", &format!("{module}::owner_process"), "--ignored", "--nocapture"])
             .env(OWNER_DIR, dir.path())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
         let mut lines = BufReader::new(owner.stdout.take().unwrap()).lines();
-        let server = lines
-            .by_ref()
-            .find_map(|line| line.unwrap().split_once("server ").map(|s| s.1.to_owned()));
+        let server =
+            lines.by_ref().find_map(|line| line.unwrap().split_once("server ").map(|s| s.1.to_owned()));
         assert!(server.is_some());
         owner.kill().unwrap();
         owner.wait().unwrap();
@@ -233,37 +186,22 @@ async fn an_orphaned_server_is_stopped_and_what_lies_in_the_way_is_cleared() {
     let server = &embedded.server;
     let mut command = child::as_account(&server.binaries.program("postgres"), &server.account, "clear");
     command.args(server.configuration.arguments(&server.place.cluster));
-    let (pid_file, socket_lock) = (
-        server.place.cluster.join("postmaster.pid"),
-        server.socket_dir.join(".s.PGSQL.5432.lock"),
-    );
+    let (pid_file, socket_lock) =
+        (server.place.cluster.join("postmaster.pid"), server.socket_dir.join(".s.PGSQL.5432.lock"));
     let options = embedded.connect_options();
     embedded.stop().await.unwrap();
 
     // A server that nobody told to end with its parent.
-    let mut orphan = command
-        .stdin(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    eventually("the orphan answers", async || {
-        PgConnection::connect_with(&options).await.ok()
-    })
-    .await;
+    let mut orphan = command.stdin(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    eventually("the orphan answers", async || PgConnection::connect_with(&options).await.ok()).await;
     let embedded = started(&dir).await;
     assert_eq!(rows(&embedded).await, 1);
-    assert!(
-        orphan.wait().unwrap().success(),
-        "it was asked to stop, not killed"
-    );
+    assert!(orphan.wait().unwrap().success(), "it was asked to stop, not killed");
     embedded.stop().await.unwrap();
 
     // Nonsense, nothing, and the number of a process that is somebody else (this one).
-    for text in [
-        "garbage\n\u{0}\n".to_owned(),
-        String::new(),
-        format!("{}\n/nowhere\n", std::process::id()),
-    ] {
+    for text in ["garbage\n\u{0}\n".to_owned(), String::new(), format!("{}\n/nowhere\n", std::process::id())]
+    {
         fs::write(&pid_file, &text).unwrap();
         fs::write(&socket_lock, &text).unwrap();
         let embedded = started(&dir).await;
@@ -286,10 +224,7 @@ async fn a_half_made_cluster_is_swept_and_a_strange_folder_is_left_alone() {
 
     fs::write(strange.join("PG_VERSION"), "99\n").unwrap();
     let refused = Embedded::start(settings(dir.path())).await.err().unwrap();
-    assert!(
-        matches!(refused, EmbeddedError::OtherMajor { wanted: 99, .. }),
-        "{refused}"
-    );
+    assert!(matches!(refused, EmbeddedError::OtherMajor { wanted: 99, .. }), "{refused}");
 
     fs::remove_dir_all(&strange).unwrap();
     started(&dir).await.stop().await.unwrap();
@@ -312,12 +247,7 @@ async fn a_long_or_odd_data_folder_gets_a_short_private_socket_folder() {
     let mode = fs::symlink_metadata(&socket_dir).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o700);
     let joined = running(&settings(&long)).unwrap();
-    PgConnection::connect_with(&joined)
-        .await
-        .unwrap()
-        .close()
-        .await
-        .unwrap();
+    PgConnection::connect_with(&joined).await.unwrap().close().await.unwrap();
     embedded.stop().await.unwrap();
     fs::remove_dir_all(socket_dir).unwrap();
 }
@@ -332,10 +262,7 @@ async fn a_folder_root_cannot_share_is_named() {
     fs::create_dir(&closed).unwrap();
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
     fs::set_permissions(&closed, fs::Permissions::from_mode(0o700)).unwrap();
-    let refused = Embedded::start(settings(&closed.join("cloud")))
-        .await
-        .err()
-        .unwrap();
+    let refused = Embedded::start(settings(&closed.join("cloud"))).await.err().unwrap();
     assert!(
         matches!(&refused, EmbeddedError::NotSearchable { blocked, .. } if blocked.ends_with("closed")),
         "{refused}"
@@ -345,10 +272,7 @@ async fn a_folder_root_cannot_share_is_named() {
 #[tokio::test]
 async fn a_wrong_bin_dir_is_said() {
     let dir = tempfile::tempdir().unwrap();
-    let settings = Settings {
-        data_dir: dir.path().join("data"),
-        bin_dir: Some(dir.path().to_path_buf()),
-    };
+    let settings = Settings { data_dir: dir.path().join("data"), bin_dir: Some(dir.path().to_path_buf()) };
     let refused = Embedded::start(settings).await.err().unwrap();
     assert!(matches!(refused, EmbeddedError::BadBinDir { .. }), "{refused}");
 }

@@ -1,0 +1,277 @@
+//! Putting the cloud together: `build` binds and connects, `run` runs until it is told to stop.
+
+use crate::config::Config;
+use crate::database::{self, Server};
+use crate::distribution::live::Live;
+use crate::error::{Error, Language};
+use crate::identity::Attempts;
+use crate::ingest::{Ingest, Writers};
+use crate::metrics::Metrics;
+use crate::state::State;
+use crate::{dashboard, distribution, health, identity, ingest, openapi};
+use actix_web::body::{BoxBody, MessageBody};
+use actix_web::dev::{ServerHandle, ServiceRequest, ServiceResponse};
+use actix_web::http::header::{self, HeaderName, HeaderValue};
+use actix_web::middleware::{self, Next};
+use actix_web::{App, HttpServer, web};
+use anyhow::{Context, bail};
+use sqlx::postgres::PgConnectOptions;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// A cloud that is bound, connected and migrated, not yet serving.
+pub struct Cloud {
+    server: actix_web::dev::Server,
+    address: SocketAddr,
+    database: Server,
+    state: State,
+    writers: Writers,
+    live: Arc<Live>,
+    listen: PgConnectOptions,
+    ending: CancellationToken,
+}
+
+/// Connects to the database (starting the embedded one when none is given), migrates it and binds.
+///
+/// # Errors
+/// What cannot be had, and what to do about it.
+pub async fn build(config: Config) -> anyhow::Result<Cloud> {
+    // Before the database is started: a taken port should cost nothing.
+    let listener = std::net::TcpListener::bind(config.http.listen).with_context(|| {
+        format!(
+            "cannot listen on {}: is another program there? Choose another with LUMBUNG_CLOUD__HTTP__LISTEN",
+            config.http.listen
+        )
+    })?;
+    listener.set_nonblocking(true)?;
+    let address = listener.local_addr()?;
+    let database = Server::start(&config).await?;
+    match serve(config, listener, address, &database).await {
+        Ok(parts) => {
+            let (server, state, writers, live, ending) = parts;
+            let listen = database.connect_options();
+            Ok(Cloud { server, address, database, state, writers, live, listen, ending })
+        }
+        Err(error) => {
+            database.stop().await?;
+            Err(error)
+        }
+    }
+}
+
+type Parts = (actix_web::dev::Server, State, Writers, Arc<Live>, CancellationToken);
+
+async fn serve(
+    config: Config,
+    listener: std::net::TcpListener,
+    address: SocketAddr,
+    database: &Server,
+) -> anyhow::Result<Parts> {
+    let gateways = database.gateway_pool(&config.database);
+    database::migrate(&gateways).await?;
+    let metrics = Arc::new(Metrics::new());
+    let ending = CancellationToken::new();
+    let state = State {
+        people: database.people_pool(&config.database),
+        gateways: gateways.clone(),
+        metrics: Arc::clone(&metrics),
+        config: Arc::new(config),
+    };
+    let (ingest, writers) = Ingest::new(gateways, metrics, state.config.ingest.clone());
+    let live = web::Data::new(Live::new(ending.clone()));
+    let shared_live = live.clone().into_inner();
+    let attempts = web::Data::new(Attempts::new(state.config.enrolment.attempts_per_minute));
+    let (data, ingest) = (web::Data::new(state.clone()), web::Data::new(ingest));
+    let workers = match state.config.http.workers {
+        0 => std::thread::available_parallelism().map_or(2, usize::from),
+        given => given,
+    };
+    let server = HttpServer::new(move || {
+        App::new()
+            .app_data(data.clone())
+            .app_data(ingest.clone())
+            .app_data(attempts.clone())
+            .app_data(live.clone())
+            .app_data(json_config())
+            .app_data(
+                web::QueryConfig::default().error_handler(|e, _| Error::Unreadable(e.to_string()).into()),
+            )
+            .app_data(
+                web::PathConfig::default().error_handler(|e, _| Error::Unreadable(e.to_string()).into()),
+            )
+            .wrap(middleware::from_fn(answer))
+            .configure(identity::routes)
+            .configure(ingest::routes)
+            .configure(distribution::routes)
+            .configure(dashboard::routes)
+            .configure(health::routes)
+            .configure(openapi::routes)
+            .default_service(web::to(nowhere))
+    })
+    .workers(workers)
+    .client_request_timeout(state.config.http.head_timeout)
+    .shutdown_timeout(state.config.http.shutdown_timeout.as_secs())
+    .disable_signals()
+    .listen(listener)
+    .context("cannot serve")?
+    .run();
+    tracing::info!("listening on http://{address}");
+    Ok((server, state, writers, shared_live, ending))
+}
+
+impl Cloud {
+    /// Where it listens; the port when port 0 was asked for.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves until `stop`, or until a part ends by itself. Then, in order: no new requests, open ones and
+    /// live streams end, every batch that was let in is stored, connections close, PostgreSQL stops.
+    ///
+    /// # Errors
+    /// A part that ended by itself, or a database that did not stop.
+    pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
+        let Self { server, database, state, writers, live, listen, ending, .. } = self;
+        let handle: ServerHandle = server.handle();
+        let writers_stop = CancellationToken::new();
+        let mut serving = tokio::spawn(server);
+        let mut writing = tokio::spawn(writers.run(writers_stop.clone()));
+        let people = state.people.clone();
+        let mut listening = tokio::spawn(async move { live.run(listen, people).await });
+        let fault = tokio::select! {
+            () = stop.cancelled() => None,
+            ended = &mut serving => Some(format!("the HTTP server ended by itself: {ended:?}")),
+            ended = &mut writing => Some(format!("the writers ended by themselves: {ended:?}")),
+            ended = &mut listening => Some(format!("the live listener ended by itself: {ended:?}")),
+            ended = supervise(&database, &ending) => Some(format!("PostgreSQL could not be kept alive: {ended:#}")),
+        };
+        tracing::info!("stopping");
+        ending.cancel();
+        handle.stop(true).await;
+        writers_stop.cancel();
+        if !writing.is_finished() {
+            let _ = writing.await;
+        }
+        if !listening.is_finished() {
+            let _ = listening.await;
+        }
+        state.people.close().await;
+        state.gateways.close().await;
+        database.stop().await?;
+        match fault {
+            None => Ok(()),
+            Some(fault) => bail!(fault),
+        }
+    }
+}
+
+/// Keeps the embedded PostgreSQL alive; resolves only when that failed.
+async fn supervise(database: &Server, ending: &CancellationToken) -> anyhow::Error {
+    if let Some(embedded) = &database.embedded
+        && let Err(error) = embedded.supervise(ending.clone()).await
+    {
+        return error.into();
+    }
+    std::future::pending().await
+}
+
+fn json_config() -> web::JsonConfig {
+    web::JsonConfig::default().limit(64 * 1024).error_handler(|error, _| {
+        use actix_web::error::JsonPayloadError as J;
+        let error = match error {
+            J::OverflowKnownLength { limit, .. } | J::Overflow { limit } => {
+                Error::TooLarge(format!("at most {limit} bytes"))
+            }
+            J::ContentType => Error::Unsupported("send Content-Type: application/json".into()),
+            other => Error::Unreadable(other.to_string()),
+        };
+        error.into()
+    })
+}
+
+/// Unknown paths, and known ones asked with the wrong method.
+async fn nowhere(request: actix_web::HttpRequest) -> Result<actix_web::HttpResponse, Error> {
+    let known = request.app_data::<web::Data<utoipa::openapi::OpenApi>>();
+    let here = request.path();
+    let matches = |pattern: &str| {
+        let (mut pattern, mut path) = (pattern.split('/'), here.split('/'));
+        loop {
+            match (pattern.next(), path.next()) {
+                (None, None) => return true,
+                (Some(p), Some(h)) if p == h || (p.starts_with('{') && !h.is_empty()) => {}
+                _ => return false,
+            }
+        }
+    };
+    if known.is_some_and(|known| known.paths.paths.keys().any(|pattern| matches(pattern))) {
+        Err(Error::MethodNotAllowed)
+    } else {
+        Err(Error::NotFound("not_found"))
+    }
+}
+
+/// Around every request: an id, errors in one shape and the caller's language, safe headers, a log line
+/// for what went wrong, a count.
+async fn answer(
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
+    let started = Instant::now();
+    let id = request_id(request.headers().get(REQUEST_ID));
+    let language = Language::of(request.request());
+    let http = request.request().clone();
+    let mut response = match next.call(request).await {
+        Ok(response) => response.map_into_boxed_body(),
+        Err(error) => ServiceResponse::from_err(error, http.clone()),
+    };
+    let described = response.response().error().map(|error| match error.as_error::<Error>() {
+        Some(error) => {
+            log(error, &id, &http);
+            error.answer(&id, language)
+        }
+        None => {
+            let error = Error::Unreadable(error.to_string());
+            error.answer(&id, language)
+        }
+    });
+    if let Some(described) = described {
+        response = response.into_response(described);
+    }
+    let headers = response.headers_mut();
+    if let Ok(id) = HeaderValue::from_str(&id) {
+        headers.insert(REQUEST_ID, id);
+    }
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    if !headers.contains_key(header::CACHE_CONTROL) {
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    }
+    if let Some(metrics) = http.app_data::<web::Data<State>>().map(|state| &state.metrics) {
+        let route = http.match_pattern().unwrap_or_else(|| "unknown".into());
+        metrics.answered(route, http.method().to_string(), response.status().as_u16(), started.elapsed());
+    }
+    Ok(response)
+}
+
+/// The caller's own id where it is a modest one, else a new one.
+fn request_id(given: Option<&HeaderValue>) -> String {
+    given
+        .and_then(|id| id.to_str().ok())
+        .filter(|id| {
+            (1..=64).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+        })
+        .map_or_else(|| uuid::Uuid::new_v4().simple().to_string(), str::to_owned)
+}
+
+fn log(error: &Error, id: &str, request: &actix_web::HttpRequest) {
+    let path = request.match_pattern().unwrap_or_else(|| "unknown".into());
+    match error {
+        Error::Unexpected(cause) => tracing::error!(request_id = id, path, "unexpected: {cause:#}"),
+        Error::Busy { reason, .. } => tracing::warn!(request_id = id, path, "busy: {reason}"),
+        other => tracing::debug!(request_id = id, path, "refused: {other}"),
+    }
+}

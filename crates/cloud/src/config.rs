@@ -1,0 +1,164 @@
+//! Configuration: the embedded default, then a file, then the environment.
+
+use serde::Deserialize;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Every key with its default and what it means.
+pub const DEFAULT: &str = include_str!("../cloud.toml");
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    pub data_dir: PathBuf,
+    pub http: Http,
+    pub database: Database,
+    pub ingest: Ingest,
+    pub enrolment: Enrolment,
+    pub development: Development,
+    pub log: Log,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Http {
+    pub listen: SocketAddr,
+    pub public_url: String,
+    pub workers: usize,
+    #[serde(with = "humantime_serde")]
+    pub head_timeout: Duration,
+    #[serde(with = "humantime_serde")]
+    pub body_timeout: Duration,
+    #[serde(with = "humantime_serde")]
+    pub shutdown_timeout: Duration,
+}
+
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Database {
+    pub url: String,
+    pub bin_dir: String,
+    pub max_connections: u32,
+    pub ingest_connections: u32,
+    #[serde(with = "humantime_serde")]
+    pub acquire_timeout: Duration,
+    #[serde(with = "humantime_serde")]
+    pub statement_timeout: Duration,
+}
+
+/// The URL may hold a password, so it is never printed.
+impl std::fmt::Debug for Database {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let url = if self.url.is_empty() { "(embedded)" } else { "(set)" };
+        f.debug_struct("Database").field("url", &url).field("bin_dir", &self.bin_dir).finish_non_exhaustive()
+    }
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ingest {
+    pub max_in_flight: usize,
+    pub max_body_bytes: usize,
+    pub max_decoded_bytes: usize,
+    pub group_records: usize,
+    pub writers: usize,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Enrolment {
+    #[serde(with = "humantime_serde")]
+    pub claim_valid: Duration,
+    pub attempts_per_minute: u32,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Development {
+    pub open_loopback: bool,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Log {
+    pub format: LogFormat,
+    pub filter: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+impl Config {
+    /// Reads the layers.
+    ///
+    /// # Errors
+    /// Names the file, key or value that cannot be used.
+    pub fn load(file: Option<&Path>) -> anyhow::Result<Self> {
+        use config::{Config as Layers, Environment, File, FileFormat};
+        let mut layers = Layers::builder().add_source(File::from_str(DEFAULT, FileFormat::Toml));
+        if let Some(file) = file {
+            layers = layers.add_source(File::from(file).format(FileFormat::Toml));
+        }
+        layers = layers
+            .add_source(
+                Environment::with_prefix("LUMBUNG_CLOUD")
+                    .prefix_separator("__")
+                    .separator("__")
+                    .try_parsing(true),
+            )
+            .set_override_option(
+                "database.url",
+                std::env::var("DATABASE_URL").ok().filter(|v| !v.is_empty()),
+            )?;
+        let config: Self = layers.build()?.try_deserialize()?;
+        config.check()?;
+        Ok(config)
+    }
+
+    fn check(&self) -> anyhow::Result<()> {
+        anyhow::ensure!(self.ingest.writers >= 1, "ingest.writers must be at least 1");
+        anyhow::ensure!(self.ingest.max_in_flight >= 1, "ingest.max_in_flight must be at least 1");
+        // Each writer holds a connection, and authentication needs one beside them.
+        anyhow::ensure!(
+            self.database.ingest_connections as usize > self.ingest.writers,
+            "database.ingest_connections must be larger than ingest.writers"
+        );
+        anyhow::ensure!(self.database.max_connections >= 2, "database.max_connections must be at least 2");
+        Ok(())
+    }
+
+    /// The address that goes into enrolment codes.
+    pub fn public_url(&self) -> String {
+        if self.http.public_url.is_empty() {
+            format!("http://{}", self.http.listen)
+        } else {
+            self.http.public_url.trim_end_matches('/').to_owned()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_embedded_default_is_complete() {
+        let config = Config::load(None).unwrap();
+        assert_eq!(config.public_url(), "http://127.0.0.1:8000");
+        assert!(!config.development.open_loopback);
+    }
+
+    #[test]
+    fn a_misspelt_key_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("cloud.toml");
+        std::fs::write(&file, "[http]\nlisten_on = \"127.0.0.1:1\"\n").unwrap();
+        let error = Config::load(Some(&file)).unwrap_err();
+        assert!(format!("{error:#}").contains("listen_on"), "{error:#}");
+    }
+}

@@ -1,0 +1,271 @@
+//! `GET /api/dashboard/summary`: how much, how today, and how every checkpoint and gateway is doing.
+
+use crate::distribution::scans::{self, ClockWord, Filter, Label, ScanView};
+use crate::error::{Error, Result};
+use crate::identity::Reader;
+use crate::state::State;
+use actix_web::{HttpResponse, get, web};
+use chrono::{DateTime, NaiveDate, Utc};
+use lumbung_shared::scan::known_status;
+use lumbung_shared::time::{ClockState, rfc3339};
+use lumbung_shared::wire::Epoch;
+use serde::{Deserialize, Serialize};
+use sqlx::PgPool;
+use std::collections::BTreeMap;
+use utoipa::{IntoParams, ToSchema};
+
+pub(super) fn routes(routes: &mut web::ServiceConfig) {
+    routes.service(summary);
+}
+
+#[derive(Serialize, ToSchema)]
+struct Summary {
+    generated_at: String,
+    totals: Totals,
+    /// Scans of each site's own today.
+    today: Vec<StatusCount>,
+    /// Sites by code, at most `limit`.
+    checkpoints: Vec<Checkpoint>,
+    /// The newest 20.
+    latest: Vec<ScanView>,
+}
+
+#[derive(Serialize, ToSchema)]
+struct Totals {
+    scans: i64,
+    gateways: i64,
+    sites: i64,
+    /// Open entries of the quarantine.
+    quarantined: i64,
+}
+
+#[derive(Serialize, ToSchema)]
+struct StatusCount {
+    status_scan: String,
+    label: Option<Label>,
+    biz_step: Option<&'static str>,
+    count: i64,
+}
+
+#[derive(Serialize, ToSchema)]
+struct Checkpoint {
+    site: SiteView,
+    programme: String,
+    /// Today, there.
+    local_day: NaiveDate,
+    today: i64,
+    by_status: BTreeMap<String, i64>,
+    gateways: Vec<GatewayView>,
+}
+
+#[derive(Serialize, ToSchema)]
+struct SiteView {
+    code: String,
+    name: String,
+    kind: String,
+    time_zone: String,
+}
+
+#[derive(Serialize, ToSchema)]
+struct GatewayView {
+    gateway_id: String,
+    last_heard_at: Option<String>,
+    /// Scans it had not sent yet when last heard.
+    unsent: i64,
+    oldest_unsent_at: Option<String>,
+    clock_state: Option<ClockWord>,
+    /// Its clock minus the cloud's, milliseconds.
+    clock_skew_ms: Option<i64>,
+    /// Scan numbers the cloud holds.
+    held: i64,
+    /// Numbers missing between the first and the last that it holds.
+    gaps: i64,
+    /// Records set aside on the gateway.
+    parked: i64,
+    disk_free_bytes: Option<i64>,
+    reader: Option<String>,
+    undervoltage: Option<bool>,
+    version: Option<String>,
+    run: Option<String>,
+    /// Records brought back from a damaged store.
+    salvaged: Option<i64>,
+    /// `fork`, `conflict`
+    alarms: Vec<String>,
+    revoked: bool,
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct Scope {
+    /// Only this programme's sites.
+    programme: Option<String>,
+    /// Checkpoints listed at most: 0 to 10,000, default 500.
+    limit: Option<i64>,
+}
+
+#[derive(utoipa::OpenApi)]
+#[openapi(paths(summary))]
+pub(crate) struct Docs;
+
+/// Totals, today, checkpoints with their gateways, latest scans. For readers (access key).
+#[utoipa::path(tag = "dashboard", path = "/api/dashboard/summary", params(Scope), security(("access_key" = [])),
+    responses((status = 200, body = Summary), (status = 400, body = crate::openapi::ErrorBody),
+        (status = 401, body = crate::openapi::ErrorBody)))]
+#[get("/api/dashboard/summary")]
+async fn summary(_: Reader, state: web::Data<State>, scope: web::Query<Scope>) -> Result<HttpResponse> {
+    let limit = scope.limit.unwrap_or(500);
+    if !(0..=10_000).contains(&limit) {
+        return Err(Error::field("limit", "must be between 0 and 10000"));
+    }
+    if let Some(programme) = &scope.programme {
+        crate::places::check_code("programme", programme).map_err(|wrong| Error::Fields(vec![wrong]))?;
+    }
+    let pool = &state.people;
+    let latest = Filter::newest(20);
+    let (totals, checkpoints, latest) = tokio::try_join!(
+        totals(pool),
+        checkpoints(pool, scope.programme.as_deref(), limit),
+        scans::page(pool, &latest)
+    )?;
+    let today = today(pool, scope.programme.as_deref()).await?;
+    Ok(HttpResponse::Ok().json(Summary {
+        generated_at: rfc3339(Utc::now().timestamp_millis()),
+        totals,
+        today,
+        checkpoints,
+        latest: latest.scans,
+    }))
+}
+
+async fn totals(pool: &PgPool) -> Result<Totals> {
+    Ok(sqlx::query_as!(
+        Totals,
+        r#"select (select coalesce(sum(scans), 0)::bigint from gateway_state) as "scans!",
+               (select count(*) from gateway where revoked_at is null) as "gateways!",
+               (select count(*) from site) as "sites!",
+               (select count(*) from quarantine where replayed_at is null) as "quarantined!""#
+    )
+    .fetch_one(pool)
+    .await?)
+}
+
+async fn today(pool: &PgPool, programme: Option<&str>) -> Result<Vec<StatusCount>> {
+    let rows = sqlx::query!(
+        r#"select d.status_scan, sum(d.scans)::bigint as "count!"
+           from scan_day d join site s using (site_id) join programme p using (programme_id)
+           where d.local_day between current_date - 1 and current_date + 1
+               and d.local_day = (now() at time zone s.time_zone)::date
+               and ($1::text is null or p.code = $1)
+           group by d.status_scan order by 2 desc, 1 limit 100"#,
+        programme
+    )
+    .fetch_all(pool)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| StatusCount {
+            label: Label::of(&row.status_scan),
+            biz_step: known_status(&row.status_scan).map(|known| known.biz_step),
+            status_scan: row.status_scan,
+            count: row.count,
+        })
+        .collect())
+}
+
+async fn checkpoints(pool: &PgPool, programme: Option<&str>, limit: i64) -> Result<Vec<Checkpoint>> {
+    let sites = sqlx::query!(
+        r#"select s.site_id, s.code, s.name, s.kind, s.time_zone, p.code as programme,
+               (now() at time zone s.time_zone)::date as "local_day!"
+           from site s join programme p using (programme_id)
+           where $1::text is null or p.code = $1
+           order by s.code limit $2"#,
+        programme,
+        limit
+    )
+    .fetch_all(pool)
+    .await?;
+    let ids: Vec<i32> = sites.iter().map(|site| site.site_id).collect();
+    let mut counts: BTreeMap<i32, BTreeMap<String, i64>> = BTreeMap::new();
+    let days: Vec<NaiveDate> = sites.iter().map(|site| site.local_day).collect();
+    let rows = sqlx::query!(
+        r#"select d.site_id, d.status_scan, sum(d.scans)::bigint as "count!"
+           from unnest($1::int[], $2::date[]) as k (site_id, local_day)
+           join scan_day d on d.local_day = k.local_day and d.site_id = k.site_id
+           group by d.site_id, d.status_scan"#,
+        &ids,
+        &days
+    )
+    .fetch_all(pool)
+    .await?;
+    for row in rows {
+        counts.entry(row.site_id).or_default().insert(row.status_scan, row.count);
+    }
+    let mut gateways = gateways(pool, &ids).await?;
+    Ok(sites
+        .into_iter()
+        .map(|site| {
+            let by_status = counts.remove(&site.site_id).unwrap_or_default();
+            Checkpoint {
+                gateways: gateways.remove(&site.site_id).unwrap_or_default(),
+                today: by_status.values().sum(),
+                by_status,
+                local_day: site.local_day,
+                programme: site.programme,
+                site: SiteView {
+                    code: site.code,
+                    name: site.name,
+                    kind: site.kind,
+                    time_zone: site.time_zone,
+                },
+            }
+        })
+        .collect())
+}
+
+async fn gateways(pool: &PgPool, sites: &[i32]) -> Result<BTreeMap<i32, Vec<GatewayView>>> {
+    let rows = sqlx::query!(
+        r#"select g.site_id, g.code, g.revoked_at is not null as "revoked!", st.last_heard_at as "last_heard_at?",
+               st.epoch as "epoch?", st.clock_state as "clock_state?", st.clock_skew_ms as "clock_skew_ms?",
+               st.unsent as "unsent?", st.oldest_unsent_at, st.parked as "parked?", st.disk_free_bytes, st.reader,
+               st.undervoltage, st.version as "version?", st.salvaged,
+               held.count as "held!", held.span - held.count as "gaps!",
+               array(select distinct i.kind from gateway_incident i where i.gateway_id = g.gateway_id order by 1)
+                   as "alarms!"
+           from gateway g left join gateway_state st using (gateway_id)
+           cross join lateral (
+               select coalesce(sum(upper(r) - lower(r)), 0)::bigint as count,
+                   coalesce(max(upper(r)) - min(lower(r)), 0)::bigint as span
+               from unnest(coalesce(st.held_scans, '{}')) as r
+           ) held
+           where g.site_id = any($1)
+           order by g.code"#,
+        sites
+    )
+    .fetch_all(pool)
+    .await?;
+    let time = |t: DateTime<Utc>| rfc3339(t.timestamp_millis());
+    let mut by_site: BTreeMap<i32, Vec<GatewayView>> = BTreeMap::new();
+    for row in rows {
+        by_site.entry(row.site_id).or_default().push(GatewayView {
+            gateway_id: row.code,
+            last_heard_at: row.last_heard_at.map(time),
+            unsent: row.unsent.unwrap_or(0),
+            oldest_unsent_at: row.oldest_unsent_at.map(time),
+            clock_state: row.clock_state.map(|code| ClockWord(ClockState::from_code(code))),
+            clock_skew_ms: row.clock_skew_ms,
+            held: row.held,
+            gaps: row.gaps,
+            parked: row.parked.unwrap_or(0),
+            disk_free_bytes: row.disk_free_bytes,
+            reader: row.reader,
+            undervoltage: row.undervoltage,
+            version: row.version,
+            run: row.epoch.filter(|&epoch| epoch != 0).map(|epoch| Epoch::from_db(epoch).to_string()),
+            salvaged: row.salvaged,
+            alarms: row.alarms,
+            revoked: row.revoked,
+        });
+    }
+    Ok(by_site)
+}

@@ -1,0 +1,110 @@
+//! The PostgreSQL behind the cloud: a given server, or the embedded one.
+
+pub mod embedded;
+
+use crate::config::{Config, Database};
+use anyhow::Context;
+use embedded::Embedded;
+use sqlx::PgPool;
+use sqlx::migrate::Migrator;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use std::str::FromStr;
+
+/// Forward only; a merged migration is never edited.
+static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
+
+/// An open database: where to connect, and the server itself when it is ours.
+pub struct Server {
+    options: PgConnectOptions,
+    pub embedded: Option<Embedded>,
+}
+
+impl Server {
+    /// Uses `database.url` when there is one, else starts the embedded PostgreSQL.
+    ///
+    /// # Errors
+    /// A URL that is none, or an embedded server that cannot start; the message says what to do.
+    pub async fn start(config: &Config) -> anyhow::Result<Self> {
+        match given(&config.database)? {
+            Some(options) => Ok(Self { options, embedded: None }),
+            None => {
+                let embedded = Embedded::start(settings(config)).await?;
+                Ok(Self { options: embedded.connect_options(), embedded: Some(embedded) })
+            }
+        }
+    }
+
+    /// For commands beside a running cloud: joins its embedded server, or starts it for the moment.
+    ///
+    /// # Errors
+    /// As [`Server::start`].
+    pub async fn join(config: &Config) -> anyhow::Result<Self> {
+        if given(&config.database)?.is_none()
+            && let Some(options) = embedded::running(&settings(config))
+        {
+            return Ok(Self { options, embedded: None });
+        }
+        Self::start(config).await
+    }
+
+    /// A pool for people's requests, whose statements end after `database.statement_timeout`.
+    pub fn people_pool(&self, database: &Database) -> PgPool {
+        let timeout = database.statement_timeout.as_millis().to_string();
+        let options = self.options.clone().options([("statement_timeout", timeout.as_str())]);
+        pool(database, database.max_connections, options)
+    }
+
+    /// A pool for gateways' batches and long work.
+    pub fn gateway_pool(&self, database: &Database) -> PgPool {
+        pool(database, database.ingest_connections, self.options.clone())
+    }
+
+    /// Options for a connection of its own, outside the pools.
+    pub fn connect_options(&self) -> PgConnectOptions {
+        self.options.clone()
+    }
+
+    /// Stops the embedded server, last of all.
+    ///
+    /// # Errors
+    /// The server did not stop.
+    pub async fn stop(self) -> anyhow::Result<()> {
+        if let Some(embedded) = self.embedded {
+            embedded.stop().await?;
+        }
+        Ok(())
+    }
+}
+
+/// Brings the schema up to this program's; replicas wait for each other.
+///
+/// # Errors
+/// The database cannot be reached, or was migrated by a newer program.
+pub async fn migrate(pool: &PgPool) -> anyhow::Result<()> {
+    MIGRATIONS.run(pool).await.context("the database could not be migrated")
+}
+
+fn pool(database: &Database, connections: u32, options: PgConnectOptions) -> PgPool {
+    PgPoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(database.acquire_timeout)
+        .connect_lazy_with(options.application_name("lumbung-cloud"))
+}
+
+fn given(database: &Database) -> anyhow::Result<Option<PgConnectOptions>> {
+    if database.url.is_empty() {
+        return Ok(None);
+    }
+    // The URL itself may hold a password and stays out of the message.
+    PgConnectOptions::from_str(&database.url).map(Some).context(
+        "DATABASE_URL (database.url) is not a PostgreSQL URL such as postgresql://user:password@host/name",
+    )
+}
+
+fn settings(config: &Config) -> embedded::Settings {
+    let bin_dir = &config.database.bin_dir;
+    embedded::Settings {
+        data_dir: config.data_dir.clone(),
+        bin_dir: (!bin_dir.is_empty()).then(|| bin_dir.into()),
+    }
+}

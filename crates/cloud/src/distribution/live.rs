@@ -1,0 +1,211 @@
+//! `GET /api/live`: scans as they arrive, as server-sent events.
+//!
+//! Whoever stores scans says so with NOTIFY in the same transaction, so every replica hears of every scan
+//! and only of committed ones. The word names ranges of records; the scans are read where someone listens.
+
+use super::record::Name;
+use super::scans::in_ranges;
+use crate::error::Result;
+use crate::identity::Reader;
+use crate::metrics::Metrics;
+use crate::state::State;
+use actix_web::http::header;
+use actix_web::web::{self, Bytes};
+use actix_web::{HttpResponse, get};
+use futures_util::stream;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
+use sqlx::{PgConnection, PgPool};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::broadcast;
+use tokio_util::sync::CancellationToken;
+
+const CHANNEL: &str = "lumbung_scan";
+/// PostgreSQL's own limit is 8,000 bytes.
+const WORD_BYTES: usize = 7_500;
+/// Scans listed of one burst; the rest is counted.
+const LISTED: i64 = 200;
+/// Events a slow client may fall behind before it misses some (and is told how many).
+const BACKLOG: usize = 256;
+const HEARTBEAT: Duration = Duration::from_secs(15);
+
+pub(super) fn routes(routes: &mut web::ServiceConfig) {
+    routes.service(live_scans);
+}
+
+/// What NOTIFY carries: ranges of new scans, and how many did not fit.
+#[derive(Debug, Default, Serialize, Deserialize, PartialEq)]
+struct Word {
+    ranges: Vec<(i32, i64, i64, i64)>,
+    more: i64,
+}
+
+/// Tells every replica of new scans when the transaction commits. Names must be sorted.
+pub(crate) async fn announce(tx: &mut PgConnection, names: impl Iterator<Item = Name>) -> sqlx::Result<()> {
+    let Some(word) = word(names) else { return Ok(()) };
+    let text = json!(word).to_string();
+    sqlx::query!("select pg_notify($1, $2)", CHANNEL, text).execute(tx).await?;
+    Ok(())
+}
+
+fn word(names: impl Iterator<Item = Name>) -> Option<Word> {
+    let mut word = Word::default();
+    for (gateway, epoch, seq) in names {
+        // A range takes at most 75 characters.
+        let full = word.ranges.len() >= WORD_BYTES / 75;
+        match word.ranges.last_mut() {
+            Some(last) if (last.0, last.1) == (gateway, epoch) && last.3.checked_add(1) == Some(seq) => {
+                last.3 = seq
+            }
+            _ if full => word.more += 1,
+            _ => word.ranges.push((gateway, epoch, seq, seq)),
+        }
+    }
+    (!word.ranges.is_empty()).then_some(word)
+}
+
+/// Hands what arrives on to every open stream of this replica.
+pub struct Live {
+    events: broadcast::Sender<Bytes>,
+    stop: CancellationToken,
+}
+
+impl Live {
+    /// Streams end with `stop`.
+    pub fn new(stop: CancellationToken) -> Self {
+        Self { events: broadcast::channel(BACKLOG).0, stop }
+    }
+
+    /// Listens until the stop, reconnecting for ever.
+    pub async fn run(&self, options: PgConnectOptions, people: PgPool) {
+        // A pool of its own: a listener holds its connection for life.
+        let pool = PgPoolOptions::new().max_connections(1).connect_lazy_with(options);
+        let mut wait = Duration::from_millis(100);
+        loop {
+            let outcome = tokio::select! {
+                outcome = self.listen(&pool, &people, &mut wait) => outcome,
+                () = self.stop.cancelled() => return,
+            };
+            if let Err(error) = outcome {
+                tracing::warn!("live scans pause until the database answers again: {error}");
+            }
+            tokio::select! {
+                () = tokio::time::sleep(wait) => wait = (wait * 2).min(Duration::from_secs(5)),
+                () = self.stop.cancelled() => return,
+            }
+        }
+    }
+
+    async fn listen(&self, pool: &PgPool, people: &PgPool, wait: &mut Duration) -> Result<()> {
+        let mut listener = PgListener::connect_with(pool).await?;
+        listener.listen(CHANNEL).await?;
+        *wait = Duration::from_millis(100);
+        // Whoever reads the stream fetches the list again after a pause.
+        self.send("reset", &json!({}));
+        loop {
+            let Some(notification) = listener.try_recv().await? else {
+                self.send("reset", &json!({}));
+                continue;
+            };
+            if self.events.receiver_count() == 0 {
+                continue;
+            }
+            let Ok(word) = serde_json::from_str::<Word>(notification.payload()) else {
+                continue;
+            };
+            let told: i64 = word.ranges.iter().map(|range| range.3 - range.2 + 1).sum::<i64>() + word.more;
+            let scans = in_ranges(people, &word.ranges, LISTED).await?;
+            let more = told - i64::try_from(scans.len()).unwrap_or(told);
+            self.send("scans", &json!({ "scans": scans, "more": more }));
+        }
+    }
+
+    fn send(&self, event: &str, data: &serde_json::Value) {
+        // Nobody listening is no fault.
+        let _ = self.events.send(Bytes::from(format!("event: {event}\ndata: {data}\n\n")));
+    }
+}
+
+/// Counts an open stream for as long as it lives.
+struct Client {
+    events: broadcast::Receiver<Bytes>,
+    stop: CancellationToken,
+    metrics: Arc<Metrics>,
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        self.metrics.live_clients.dec();
+    }
+}
+
+impl Client {
+    async fn next(&mut self) -> Option<Bytes> {
+        tokio::select! {
+            event = self.events.recv() => match event {
+                Ok(event) => Some(event),
+                Err(broadcast::error::RecvError::Lagged(missed)) => {
+                    tracing::debug!(missed, "a live client reads too slowly");
+                    Some(Bytes::from_static(b"event: reset\ndata: {}\n\n"))
+                }
+                Err(broadcast::error::RecvError::Closed) => None,
+            },
+            () = tokio::time::sleep(HEARTBEAT) => Some(Bytes::from_static(b": still here\n\n")),
+            () = self.stop.cancelled() => None,
+        }
+    }
+}
+
+#[derive(utoipa::OpenApi)]
+#[openapi(paths(live_scans))]
+pub(crate) struct Docs;
+
+/// Scans as they arrive (`text/event-stream`). For readers (access key).
+///
+/// `event: scans` carries `{"scans":[…],"more":n}`, newest last; `more` counts scans of a burst that are
+/// not listed. `event: reset` says that something may have been missed: list again. A comment line comes
+/// every 15 seconds.
+#[utoipa::path(tag = "distribution", path = "/api/live", security(("access_key" = [])),
+    responses((status = 200, content_type = "text/event-stream", body = String),
+        (status = 401, body = crate::openapi::ErrorBody)))]
+#[get("/api/live")]
+async fn live_scans(_: Reader, state: web::Data<State>, live: web::Data<Live>) -> HttpResponse {
+    state.metrics.live_clients.inc();
+    let client = Client {
+        events: live.events.subscribe(),
+        stop: live.stop.clone(),
+        metrics: Arc::clone(&state.metrics),
+    };
+    let hello = Bytes::from_static(b": connected\n\n");
+    let events = stream::unfold((client, Some(hello)), |(mut client, hello)| async move {
+        let event = match hello {
+            Some(hello) => hello,
+            None => client.next().await?,
+        };
+        Some((Ok::<_, actix_web::Error>(event), (client, None)))
+    });
+    HttpResponse::Ok()
+        .content_type("text/event-stream")
+        .insert_header((header::CACHE_CONTROL, "no-cache, no-store"))
+        // nginx would otherwise hold events back.
+        .insert_header(("X-Accel-Buffering", "no"))
+        .streaming(events)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_names_ranges_and_always_fits() {
+        assert_eq!(word(std::iter::empty()), None);
+        let names = [(1, 7, 1), (1, 7, 2), (1, 7, 4), (2, 7, 5)];
+        assert_eq!(word(names.into_iter()).unwrap().ranges, [(1, 7, 1, 2), (1, 7, 4, 4), (2, 7, 5, 5)]);
+        let scattered = (0..10_000).map(|i| (i32::MAX, i64::MIN, i64::MAX - 2 * i));
+        let word = word(scattered).unwrap();
+        assert_eq!(word.more + i64::try_from(word.ranges.len()).unwrap(), 10_000);
+        assert!(json!(word).to_string().len() < 8_000);
+    }
+}

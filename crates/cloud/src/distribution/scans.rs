@@ -1,0 +1,338 @@
+//! `GET /api/scans` and `GET /api/tags/{id}`: what happened, newest first.
+
+use super::record::{Name, TimeBasis};
+use crate::error::{Error, Result};
+use crate::identity::Reader;
+use crate::state::State;
+use actix_web::{HttpResponse, get, web};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use chrono::{DateTime, Utc};
+use lumbung_shared::scan::{Source, known_status};
+use lumbung_shared::tag::TagId;
+use lumbung_shared::time::{ClockState, parse_rfc3339, rfc3339};
+use lumbung_shared::wire::Epoch;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use sqlx::PgPool;
+use utoipa::{IntoParams, ToSchema};
+use uuid::Uuid;
+
+pub(super) fn routes(routes: &mut web::ServiceConfig) {
+    routes.service(list_scans).service(tag_history);
+}
+
+/// A scan as everyone reads it. Times are RFC 3339 in UTC.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub(crate) struct ScanView {
+    #[schema(example = "GW-DAPUR-MENTENG")]
+    gateway_id: String,
+    /// The gateway's run, 16 hex digits.
+    epoch: String,
+    /// The gateway's own number for the scan.
+    seq: i64,
+    #[schema(example = "04A22B1C5D6E80")]
+    nfc_tag_id: String,
+    #[schema(example = "makanan_keluar")]
+    status_scan: String,
+    label: Option<Label>,
+    /// GS1 CBV business step, where the status is known.
+    #[schema(example = "shipping")]
+    biz_step: Option<&'static str>,
+    /// As the gateway or the phone told it.
+    timestamp: String,
+    /// The best that is known of when it happened.
+    event_time: String,
+    received_at: String,
+    clock_state: ClockWord,
+    /// `gateway`, `anchored`, `phone` or `uncertain`.
+    time_basis: &'static str,
+    /// `reader`, `phone`, `field_manual` or `legacy`.
+    source: SourceWord,
+    site: String,
+    note: Option<String>,
+    officer: Option<String>,
+    quantity: Option<f64>,
+    client_ref: Option<Uuid>,
+}
+
+/// What people read for a status.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub(crate) struct Label {
+    id: &'static str,
+    en: &'static str,
+}
+
+impl Label {
+    pub(crate) fn of(status: &str) -> Option<Self> {
+        known_status(status).map(|known| Self { id: known.label_id, en: known.label_en })
+    }
+}
+
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[schema(value_type = String, example = "synced")]
+pub(crate) struct ClockWord(pub(crate) ClockState);
+
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[schema(value_type = String, example = "reader")]
+struct SourceWord(Source);
+
+struct Row {
+    gateway: String,
+    gateway_id: i32,
+    epoch: i64,
+    seq: i64,
+    nfc_tag_id: String,
+    status_scan: String,
+    timestamp: DateTime<Utc>,
+    event_time: DateTime<Utc>,
+    received_at: DateTime<Utc>,
+    clock_state: i16,
+    time_basis: i16,
+    source: i16,
+    site: String,
+    note: Option<String>,
+    officer: Option<String>,
+    quantity: Option<f64>,
+    client_ref: Option<Uuid>,
+}
+
+impl From<Row> for ScanView {
+    fn from(row: Row) -> Self {
+        let time = |t: DateTime<Utc>| rfc3339(t.timestamp_millis());
+        Self {
+            label: Label::of(&row.status_scan),
+            biz_step: known_status(&row.status_scan).map(|known| known.biz_step),
+            gateway_id: row.gateway,
+            epoch: Epoch::from_db(row.epoch).to_string(),
+            seq: row.seq,
+            nfc_tag_id: row.nfc_tag_id,
+            status_scan: row.status_scan,
+            timestamp: time(row.timestamp),
+            event_time: time(row.event_time),
+            received_at: time(row.received_at),
+            clock_state: ClockWord(ClockState::from_code(row.clock_state)),
+            time_basis: TimeBasis::word(row.time_basis),
+            source: SourceWord(Source::from_code(row.source)),
+            site: row.site,
+            note: row.note,
+            officer: row.officer,
+            quantity: row.quantity,
+            client_ref: row.client_ref,
+        }
+    }
+}
+
+/// Where a page begins: after this scan in (event time, name), newest first.
+#[derive(Debug, PartialEq)]
+struct Cursor {
+    event_time: DateTime<Utc>,
+    name: Name,
+}
+
+impl Cursor {
+    fn of(row: &Row) -> Self {
+        Self { event_time: row.event_time, name: (row.gateway_id, row.epoch, row.seq) }
+    }
+
+    fn write(&self) -> String {
+        let (gateway, epoch, seq) = self.name;
+        URL_SAFE_NO_PAD.encode(format!("{}.{gateway}.{epoch}.{seq}", self.event_time.timestamp_micros()))
+    }
+
+    fn read(text: &str) -> Result<Self> {
+        let unusable = || Error::field("cursor", "must be the next_cursor of an earlier answer");
+        let text =
+            URL_SAFE_NO_PAD.decode(text).ok().and_then(|b| String::from_utf8(b).ok()).ok_or_else(unusable)?;
+        let numbers: Vec<i64> =
+            text.split('.').map(str::parse).collect::<std::result::Result<_, _>>().map_err(|_| unusable())?;
+        let [micros, gateway, epoch, seq] = numbers[..] else {
+            return Err(unusable());
+        };
+        let event_time = DateTime::from_timestamp_micros(micros).ok_or_else(unusable)?;
+        Ok(Self { event_time, name: (i32::try_from(gateway).map_err(|_| unusable())?, epoch, seq) })
+    }
+}
+
+/// What to list.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct Filter {
+    /// 1 to 500, default 50.
+    limit: Option<i64>,
+    /// `next_cursor` of the page before.
+    cursor: Option<String>,
+    /// A gateway's code.
+    gateway_id: Option<String>,
+    /// A site's code.
+    site: Option<String>,
+    /// A tag as anyone writes it; hex UIDs are normalised.
+    nfc_tag_id: Option<String>,
+    status_scan: Option<String>,
+    /// Event time at or after, RFC 3339 with offset.
+    from: Option<String>,
+    /// Event time before, RFC 3339 with offset.
+    until: Option<String>,
+}
+
+impl Filter {
+    /// Everything, the newest `limit`.
+    pub(crate) fn newest(limit: i64) -> Self {
+        Self { limit: Some(limit), ..Self::default() }
+    }
+}
+
+/// A page of scans.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Page {
+    pub(crate) scans: Vec<ScanView>,
+    /// For the next page; null on the last.
+    next_cursor: Option<String>,
+}
+
+#[derive(utoipa::OpenApi)]
+#[openapi(paths(list_scans, tag_history))]
+pub(crate) struct Docs;
+
+/// List scans, newest event time first. For readers (access key).
+#[utoipa::path(tag = "distribution", path = "/api/scans", params(Filter), security(("access_key" = [])),
+    responses((status = 200, body = Page), (status = 400, body = crate::openapi::ErrorBody),
+        (status = 401, body = crate::openapi::ErrorBody)))]
+#[get("/api/scans")]
+async fn list_scans(_: Reader, state: web::Data<State>, filter: web::Query<Filter>) -> Result<HttpResponse> {
+    Ok(HttpResponse::Ok().json(page(&state.people, &filter).await?))
+}
+
+/// A tag's history, newest first. For readers (access key).
+#[utoipa::path(tag = "distribution", path = "/api/tags/{id}", security(("access_key" = [])),
+    params(("id" = String, Path, description = "a tag as anyone writes it", example = "04A22B1C5D6E80"), Filter),
+    responses((status = 200, body = Page), (status = 400, body = crate::openapi::ErrorBody),
+        (status = 401, body = crate::openapi::ErrorBody), (status = 404, body = crate::openapi::ErrorBody)))]
+#[get("/api/tags/{id}")]
+async fn tag_history(
+    _: Reader,
+    state: web::Data<State>,
+    id: web::Path<String>,
+    filter: web::Query<Filter>,
+) -> Result<HttpResponse> {
+    let tag = parse_tag("id", &id)?;
+    let filter = Filter { nfc_tag_id: Some(tag.clone()), ..filter.into_inner() };
+    let first_page = filter.cursor.is_none();
+    let page = page(&state.people, &filter).await?;
+    if page.scans.is_empty() && first_page {
+        return Err(Error::NotFound("not_found"));
+    }
+    Ok(HttpResponse::Ok().json(json!({
+        "nfc_tag_id": tag, "scans": page.scans, "next_cursor": page.next_cursor
+    })))
+}
+
+fn parse_tag(field: &'static str, text: &str) -> Result<String> {
+    TagId::parse(text).map(TagId::into_string).map_err(|wrong| Error::field(field, wrong.message))
+}
+
+/// One page of what the filter asks for.
+pub(crate) async fn page(pool: &PgPool, filter: &Filter) -> Result<Page> {
+    let limit = filter.limit.unwrap_or(50);
+    if !(1..=500).contains(&limit) {
+        return Err(Error::field("limit", "must be between 1 and 500"));
+    }
+    let time = |field: &'static str, text: &Option<String>| -> Result<Option<DateTime<Utc>>> {
+        text.as_deref()
+            .map(|text| {
+                let ms = parse_rfc3339(text).ok_or_else(|| {
+                    Error::field(field, "must be RFC 3339 with an offset, such as 2026-11-21T06:00:00+07:00")
+                })?;
+                Ok(lumbung_shared::time::from_ms(ms))
+            })
+            .transpose()
+    };
+    let (from, until) = (time("from", &filter.from)?, time("until", &filter.until)?);
+    let tag = filter.nfc_tag_id.as_deref().map(|text| parse_tag("nfc_tag_id", text)).transpose()?;
+    // PostgreSQL cannot hold NUL, so nothing stored can match it.
+    for (field, text) in
+        [("gateway_id", &filter.gateway_id), ("site", &filter.site), ("status_scan", &filter.status_scan)]
+    {
+        if let Some(text) = text {
+            lumbung_shared::check_text(field, text, 128).map_err(|wrong| Error::Fields(vec![wrong]))?;
+        }
+    }
+    let after = filter.cursor.as_deref().map(Cursor::read).transpose()?;
+    let (at, name) = after.map(|c| (c.event_time, c.name)).unzip();
+    // One statement for every combination: the pool plans it anew for each call's own values.
+    let mut rows = sqlx::query_as!(
+        Row,
+        r#"select g.code as gateway, e.gateway_id, e.epoch, e.seq, e.nfc_tag_id, e.status_scan, e."timestamp",
+               e.event_time, e.received_at, e.clock_state, e.time_basis, e.source, s.code as site, e.note,
+               e.officer, e.quantity, e.client_ref
+           from scan_event e join gateway g using (gateway_id) join site s on s.site_id = e.site_id
+           where ($2::text is null or g.code = $2) and ($3::text is null or s.code = $3)
+               and ($4::text is null or e.nfc_tag_id = $4) and ($5::text is null or e.status_scan = $5)
+               and ($6::timestamptz is null or e.event_time >= $6)
+               and ($7::timestamptz is null or e.event_time < $7)
+               and ($8::timestamptz is null or (e.event_time, e.gateway_id, e.epoch, e.seq) < ($8, $9, $10, $11))
+           order by e.event_time desc, e.gateway_id desc, e.epoch desc, e.seq desc
+           limit $1"#,
+        limit + 1,
+        filter.gateway_id,
+        filter.site,
+        tag,
+        filter.status_scan,
+        from,
+        until,
+        at,
+        name.map(|n| n.0),
+        name.map(|n| n.1),
+        name.map(|n| n.2)
+    )
+    .fetch_all(pool)
+    .await?;
+    let asked = usize::try_from(limit).unwrap_or(0);
+    let more = rows.len() > asked;
+    rows.truncate(asked);
+    let next_cursor = rows.last().filter(|_| more).map(|row| Cursor::of(row).write());
+    Ok(Page { scans: rows.into_iter().map(ScanView::from).collect(), next_cursor })
+}
+
+/// The scans of these ranges of numbers (gateway, epoch, first, last), oldest first, the newest `limit` of them.
+pub(super) async fn in_ranges(
+    pool: &PgPool,
+    ranges: &[(i32, i64, i64, i64)],
+    limit: i64,
+) -> Result<Vec<ScanView>> {
+    let rows = sqlx::query_as!(
+        Row,
+        r#"select g.code as gateway, e.gateway_id, e.epoch, e.seq, e.nfc_tag_id, e.status_scan, e."timestamp",
+               e.event_time, e.received_at, e.clock_state, e.time_basis, e.source, s.code as site, e.note,
+               e.officer, e.quantity, e.client_ref
+           from unnest($1::int[], $2::bigint[], $3::bigint[], $4::bigint[]) as k (gateway_id, epoch, first, last)
+           join scan_event e on e.gateway_id = k.gateway_id and e.epoch = k.epoch and e.seq between k.first and k.last
+           join gateway g on g.gateway_id = e.gateway_id join site s on s.site_id = e.site_id
+           order by e.event_time desc, e.gateway_id desc, e.epoch desc, e.seq desc
+           limit $5"#,
+        &ranges.iter().map(|r| r.0).collect::<Vec<_>>(),
+        &ranges.iter().map(|r| r.1).collect::<Vec<_>>(),
+        &ranges.iter().map(|r| r.2).collect::<Vec<_>>(),
+        &ranges.iter().map(|r| r.3).collect::<Vec<_>>(),
+        limit
+    )
+    .fetch_all(pool)
+    .await?;
+    Ok(rows.into_iter().rev().map(ScanView::from).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_survives_the_round_trip_and_nonsense_is_refused() {
+        let cursor =
+            Cursor { event_time: DateTime::from_timestamp_micros(-5).unwrap(), name: (1, i64::MIN, 9) };
+        assert_eq!(Cursor::read(&cursor.write()).unwrap(), cursor);
+        for nonsense in ["", "x", "MS4yLjM", "MS45OTk5OTk5OTk5LjMuNA"] {
+            assert!(Cursor::read(nonsense).is_err(), "{nonsense}");
+        }
+    }
+}

@@ -1,0 +1,283 @@
+//! The one error of the cloud's API, named by what the caller can do about it.
+//!
+//! Every error body is `{"success":false,"error":{"code","message","details"},"request_id"}`. Codes are
+//! stable; messages exist in Indonesian (default) and English. What was not expected is logged whole
+//! and answered bare.
+
+use actix_web::http::{StatusCode, header};
+use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, ResponseError};
+use lumbung_shared::FieldError;
+use serde::Serialize;
+use std::fmt;
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Fields that must be mended.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    Fields(Vec<FieldError>),
+    /// The request as a whole cannot be read; the words say where.
+    #[error("{0}")]
+    Unreadable(String),
+    #[error("no valid key")]
+    Unauthenticated,
+    /// Known, but not allowed; the code says why.
+    #[error("forbidden: {0}")]
+    Forbidden(&'static str),
+    #[error("not found: {0}")]
+    NotFound(&'static str),
+    #[error("method not allowed")]
+    MethodNotAllowed,
+    #[error("request took too long")]
+    Timeout,
+    /// Something else already stands in that place.
+    #[error("conflict: {0}")]
+    Conflict(&'static str),
+    #[error("too large: {0}")]
+    TooLarge(String),
+    #[error("unsupported: {0}")]
+    Unsupported(String),
+    #[error("too many requests")]
+    TooMany { retry_after: u64 },
+    /// Nothing wrong with the request; later it will be served.
+    #[error("busy: {reason}")]
+    Busy { retry_after: u64, reason: String },
+    #[error(transparent)]
+    Unexpected(#[from] anyhow::Error),
+}
+
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    pub fn field(field: &'static str, message: impl Into<String>) -> Self {
+        Self::Fields(vec![FieldError::new(field, message)])
+    }
+
+    /// The stable code.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Fields(_) => "validation_failed",
+            Self::Unreadable(_) => "unreadable_request",
+            Self::Unauthenticated => "unauthenticated",
+            Self::Forbidden(code) | Self::NotFound(code) | Self::Conflict(code) => code,
+            Self::MethodNotAllowed => "method_not_allowed",
+            Self::Timeout => "request_timeout",
+            Self::TooLarge(_) => "too_large",
+            Self::Unsupported(_) => "unsupported_media_type",
+            Self::TooMany { .. } => "too_many_requests",
+            Self::Busy { .. } => "busy",
+            Self::Unexpected(_) => "internal_error",
+        }
+    }
+
+    /// What can be said beyond the message of the code.
+    fn details(&self) -> Vec<Detail> {
+        match self {
+            Self::Fields(fields) => {
+                fields.iter().map(|f| Detail { field: f.field.into(), message: f.message.clone() }).collect()
+            }
+            Self::Unreadable(words) | Self::TooLarge(words) | Self::Unsupported(words) => {
+                vec![Detail { field: "body".into(), message: words.clone() }]
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// The answer for one request: its language and its id.
+    pub fn answer(&self, request_id: &str, language: Language) -> HttpResponse {
+        let body = Body {
+            success: false,
+            error: Described {
+                code: self.code(),
+                message: message(self.code(), language),
+                details: self.details(),
+            },
+            request_id,
+        };
+        self.head().json(body)
+    }
+
+    fn head(&self) -> HttpResponseBuilder {
+        let mut response = HttpResponse::build(self.status_code());
+        match self {
+            Self::TooMany { retry_after } | Self::Busy { retry_after, .. } => {
+                response.insert_header((header::RETRY_AFTER, retry_after.to_string()));
+            }
+            Self::Unauthenticated => {
+                response.insert_header((header::WWW_AUTHENTICATE, "Bearer"));
+            }
+            _ => {}
+        }
+        response
+    }
+}
+
+impl ResponseError for Error {
+    fn status_code(&self) -> StatusCode {
+        match self {
+            Self::Fields(_) | Self::Unreadable(_) => StatusCode::BAD_REQUEST,
+            Self::Unauthenticated => StatusCode::UNAUTHORIZED,
+            Self::Forbidden(_) => StatusCode::FORBIDDEN,
+            Self::NotFound(_) => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Timeout => StatusCode::REQUEST_TIMEOUT,
+            Self::Conflict(_) => StatusCode::CONFLICT,
+            Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Unsupported(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::TooMany { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Self::Busy { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Unexpected(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    /// Never seen by clients: the request middleware answers with [`Error::answer`].
+    fn error_response(&self) -> HttpResponse {
+        self.answer("", Language::Indonesian)
+    }
+}
+
+/// A database that cannot be reached is a reason to come back; anything else was not expected.
+impl From<sqlx::Error> for Error {
+    fn from(error: sqlx::Error) -> Self {
+        if is_unreachable(&error) {
+            Self::Busy { retry_after: 5, reason: error.to_string() }
+        } else {
+            Self::Unexpected(error.into())
+        }
+    }
+}
+
+/// Whether the database, not the statement, is at fault: gone, starting, full, or undoing this
+/// transaction for another's sake.
+pub fn is_unreachable(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_)
+        | sqlx::Error::Tls(_)
+        | sqlx::Error::PoolTimedOut
+        | sqlx::Error::PoolClosed
+        | sqlx::Error::WorkerCrashed
+        | sqlx::Error::Protocol(_)
+        | sqlx::Error::BeginFailed => true,
+        // Class 08 connection, 25 invalid transaction state (a read-only standby), 40 rollback,
+        // 53 resources (disk full), 57 operator intervention (shutdown, starting up), 58 system.
+        sqlx::Error::Database(db) => db.code().is_some_and(|code| {
+            ["08", "25", "40", "53", "57", "58"].iter().any(|class| code.starts_with(class))
+        }),
+        _ => false,
+    }
+}
+
+/// Turns the violation of a named constraint into the caller's error.
+pub trait OnConstraint<T> {
+    fn on_constraint(self, name: &str, error: Error) -> Result<T>;
+}
+
+impl<T> OnConstraint<T> for std::result::Result<T, sqlx::Error> {
+    fn on_constraint(self, name: &str, error: Error) -> Result<T> {
+        self.map_err(|e| match &e {
+            sqlx::Error::Database(db) if db.constraint() == Some(name) => error,
+            _ => e.into(),
+        })
+    }
+}
+
+#[derive(Serialize)]
+struct Body<'a> {
+    success: bool,
+    error: Described,
+    request_id: &'a str,
+}
+
+#[derive(Serialize)]
+struct Described {
+    code: &'static str,
+    message: &'static str,
+    details: Vec<Detail>,
+}
+
+#[derive(Serialize)]
+struct Detail {
+    field: String,
+    message: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Language {
+    Indonesian,
+    English,
+}
+
+impl Language {
+    /// The first of the two that Accept-Language names; Indonesian when it names neither.
+    pub fn of(request: &HttpRequest) -> Self {
+        let wanted =
+            request.headers().get(header::ACCEPT_LANGUAGE).and_then(|v| v.to_str().ok()).unwrap_or("");
+        wanted
+            .split(',')
+            .find_map(|range| match range.trim().get(..2)?.to_ascii_lowercase().as_str() {
+                "id" => Some(Self::Indonesian),
+                "en" => Some(Self::English),
+                _ => None,
+            })
+            .unwrap_or(Self::Indonesian)
+    }
+}
+
+impl fmt::Display for Language {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Indonesian => "id",
+            Self::English => "en",
+        })
+    }
+}
+
+/// What people read, by stable code: (code, Indonesian, English).
+const MESSAGES: &[(&str, &str, &str)] = &[
+    ("validation_failed", "Ada isian yang perlu diperbaiki.", "Some fields need mending."),
+    ("unreadable_request", "Permintaan tidak dapat dibaca.", "The request cannot be read."),
+    ("unauthenticated", "Perlu kunci akses yang sah.", "A valid access key is needed."),
+    (
+        "gateway_revoked",
+        "Gateway ini sudah dicabut. Hubungi operator.",
+        "This gateway has been revoked. Ask the operator.",
+    ),
+    ("foreign_gateway_id", "Kunci ini milik gateway lain.", "This key belongs to another gateway."),
+    ("not_found", "Tidak ditemukan.", "Not found."),
+    (
+        "claim_unknown",
+        "Kode pendaftaran tidak dikenal atau kedaluwarsa. Minta kode baru.",
+        "The claim is unknown or has expired. Ask for a new one.",
+    ),
+    (
+        "claim_used",
+        "Kode pendaftaran sudah dipakai. Minta kode baru.",
+        "The claim has been used. Ask for a new one.",
+    ),
+    (
+        "key_in_use",
+        "Kunci itu sudah dipakai. Buat kunci baru.",
+        "That key is already in use. Draw a new one.",
+    ),
+    ("method_not_allowed", "Metode tidak didukung di alamat ini.", "That method is not supported here."),
+    ("request_timeout", "Permintaan terlalu lama.", "The request took too long."),
+    ("too_large", "Kiriman terlalu besar.", "The request is too large."),
+    (
+        "unsupported_media_type",
+        "Jenis isi tidak didukung.",
+        "That content type or encoding is not supported.",
+    ),
+    (
+        "too_many_requests",
+        "Terlalu banyak permintaan. Coba lagi nanti.",
+        "Too many requests. Try again later.",
+    ),
+    ("busy", "Server sedang sibuk. Coba lagi sebentar lagi.", "The server is busy. Try again in a moment."),
+    ("internal_error", "Terjadi kesalahan di server.", "Something went wrong on the server."),
+];
+
+fn message(code: &str, language: Language) -> &'static str {
+    MESSAGES.iter().find(|(known, _, _)| *known == code).map_or("", |(_, id, en)| match language {
+        Language::Indonesian => id,
+        Language::English => en,
+    })
+}

@@ -1,0 +1,117 @@
+//! Who may read: holders of an access key, and in development whoever sits at this machine.
+
+use super::gateways::bearer;
+use super::secret;
+use crate::error::{Error, Result};
+use crate::state::State;
+use actix_web::dev::Payload;
+use actix_web::{FromRequest, HttpRequest, web};
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use sqlx::PgPool;
+use std::future::Future;
+use std::pin::Pin;
+
+/// What every access key starts with.
+const PREFIX: &str = "lbk_";
+
+/// Someone who may read. As a handler's argument it refuses everyone else with 401.
+#[derive(Debug)]
+pub struct Reader;
+
+impl FromRequest for Reader {
+    type Error = Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Self>>>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let Some(state) = request.app_data::<web::Data<State>>().cloned() else {
+            return Box::pin(async { Err(Error::Unauthenticated) });
+        };
+        let open = state.config.development.open_loopback && sits_here(request);
+        let key = bearer(request).filter(|key| key.starts_with(PREFIX)).map(secret::hash);
+        Box::pin(async move {
+            if open {
+                return Ok(Self);
+            }
+            let hash = key.ok_or(Error::Unauthenticated)?;
+            let known = sqlx::query_scalar!(
+                r#"select exists (select from access_key where key_hash = $1 and revoked_at is null) as "known!""#,
+                hash
+            )
+            .fetch_one(&state.people)
+            .await?;
+            if known { Ok(Self) } else { Err(Error::Unauthenticated) }
+        })
+    }
+}
+
+/// A client on this machine that was not sent on by a proxy.
+fn sits_here(request: &HttpRequest) -> bool {
+    let forwarded = ["forwarded", "x-forwarded-for", "x-real-ip"];
+    request.peer_addr().is_some_and(|peer| peer.ip().is_loopback())
+        && !forwarded.iter().any(|name| request.headers().contains_key(*name))
+}
+
+/// A key that was just made; this is the only time it is seen.
+#[derive(Serialize)]
+pub struct NewKey {
+    pub id: i32,
+    pub name: String,
+    pub scope: &'static str,
+    pub key: String,
+}
+
+/// Makes a key that may read everything a dashboard shows.
+///
+/// # Errors
+/// [`Error::Fields`] for an unusable name, or the database's.
+pub async fn add(pool: &PgPool, name: &str) -> Result<NewKey> {
+    lumbung_shared::check_text("name", name, 100).map_err(|wrong| Error::Fields(vec![wrong]))?;
+    let key = secret::draw_key(PREFIX)?;
+    let id = sqlx::query_scalar!(
+        "insert into access_key (name, key_hash, scope) values ($1, $2, 'read') returning access_key_id",
+        name,
+        secret::hash(&key)
+    )
+    .fetch_one(pool)
+    .await?;
+    Ok(NewKey { id, name: name.to_owned(), scope: "read", key })
+}
+
+/// A key as people list it.
+#[derive(Debug, Serialize)]
+pub struct Listed {
+    pub id: i32,
+    pub name: String,
+    pub scope: String,
+    pub created_at: DateTime<Utc>,
+    pub revoked_at: Option<DateTime<Utc>>,
+}
+
+/// Every access key, oldest first.
+///
+/// # Errors
+/// The database's.
+pub async fn list(pool: &PgPool) -> Result<Vec<Listed>> {
+    Ok(sqlx::query_as!(
+        Listed,
+        "select access_key_id as id, name, scope, created_at, revoked_at from access_key order by access_key_id"
+    )
+    .fetch_all(pool)
+    .await?)
+}
+
+/// Ends a key.
+///
+/// # Errors
+/// [`Error::NotFound`] for an unknown id, or the database's.
+pub async fn revoke(pool: &PgPool, id: i32) -> Result<()> {
+    let revoked = sqlx::query_scalar!(
+        "update access_key set revoked_at = coalesce(revoked_at, now()) where access_key_id = $1
+         returning access_key_id",
+        id
+    )
+    .fetch_optional(pool)
+    .await?;
+    revoked.map(|_| ()).ok_or(Error::NotFound("not_found"))
+}

@@ -1,0 +1,134 @@
+//! An operator's leave for one box to become a gateway: single use, short-lived.
+
+use super::secret;
+use crate::error::{Error, OnConstraint, Result};
+use crate::places::check_code;
+use chrono::{DateTime, Utc};
+use sqlx::PgPool;
+
+/// A claim as the operator hands it on. It is not kept anywhere else.
+pub struct Claim {
+    pub gateway: String,
+    pub site: String,
+    pub code: String,
+    pub expires_at: DateTime<Utc>,
+}
+
+impl Claim {
+    /// What the QR code says.
+    pub fn uri(&self, cloud: &str) -> String {
+        let cloud: String = cloud
+            .bytes()
+            .map(|b| match b {
+                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b':' | b'/' => {
+                    char::from(b).to_string()
+                }
+                other => format!("%{other:02X}"),
+            })
+            .collect();
+        format!("lumbung://enrol?cloud={cloud}&claim={}", self.code)
+    }
+}
+
+/// Makes a claim for a gateway: a new one, or one that is to get a new box or key. The site is where it
+/// stands from now on.
+///
+/// # Errors
+/// [`Error::Fields`] for an unusable code or an unknown site, or the database's.
+pub async fn claim(pool: &PgPool, gateway: &str, site: &str, valid: std::time::Duration) -> Result<Claim> {
+    check_code("gateway", gateway).map_err(|wrong| Error::Fields(vec![wrong]))?;
+    let code = secret::draw_claim()?;
+    let valid = chrono::Duration::from_std(valid).map_err(|_| Error::field("valid", "is too long"))?;
+    let expires_at = Utc::now() + valid;
+    let mut tx = pool.begin().await?;
+    let gateway_id = sqlx::query_scalar!(
+        "insert into gateway (code, site_id) select $1, site_id from site where code = $2
+         on conflict on constraint gateway_code_key do update set site_id = excluded.site_id
+         returning gateway_id",
+        gateway,
+        site
+    )
+    .fetch_optional(&mut *tx)
+    .await
+    .on_constraint("gateway_code_form", Error::field("gateway", "has an unusable form"))?
+    .ok_or_else(|| Error::field("site", "is not known; `lumbung-cloud site list` shows them"))?;
+    // One claim at a time: a new one ends those that nobody used.
+    sqlx::query!("delete from gateway_claim where gateway_id = $1 and redeemed_at is null", gateway_id)
+        .execute(&mut *tx)
+        .await?;
+    sqlx::query!(
+        "insert into gateway_claim (claim_hash, gateway_id, expires_at) values ($1, $2, $3)",
+        secret::hash(&secret::normalise_claim(&code)),
+        gateway_id,
+        expires_at
+    )
+    .execute(&mut *tx)
+    .await?;
+    tx.commit().await?;
+    Ok(Claim { gateway: gateway.to_owned(), site: site.to_owned(), code, expires_at })
+}
+
+/// Redeems a claim with the gateway's own new key. Asking again with the same claim and key is the same
+/// enrolment; every older key of the gateway ends when the new one is first used. A revoked gateway that
+/// is enrolled again is welcome again: the operator made the claim.
+///
+/// # Errors
+/// `claim_unknown`, `claim_used`, `key_in_use`, or the database's.
+pub(super) async fn redeem(pool: &PgPool, typed: &str, key: &str, hardware: Option<&str>) -> Result<i32> {
+    let (claim_hash, key_hash) = (secret::hash(&secret::normalise_claim(typed)), secret::hash(key));
+    let mut tx = pool.begin().await?;
+    let claim = sqlx::query!(
+        r#"select gateway_id, redeemed_key_hash, expires_at > now() as "fresh!"
+           from gateway_claim where claim_hash = $1 for update"#,
+        claim_hash
+    )
+    .fetch_optional(&mut *tx)
+    .await?
+    .ok_or(Error::NotFound("claim_unknown"))?;
+    match claim.redeemed_key_hash {
+        Some(known) if known == key_hash => return Ok(claim.gateway_id),
+        Some(_) => return Err(Error::Conflict("claim_used")),
+        None if !claim.fresh => return Err(Error::NotFound("claim_unknown")),
+        None => {}
+    }
+    sqlx::query!(
+        "insert into gateway_key (key_hash, gateway_id) values ($1, $2)",
+        key_hash,
+        claim.gateway_id
+    )
+    .execute(&mut *tx)
+    .await
+    .on_constraint("gateway_key_pk", Error::Conflict("key_in_use"))?;
+    sqlx::query!(
+        "update gateway_claim set redeemed_at = now(), redeemed_key_hash = $2 where claim_hash = $1",
+        claim_hash,
+        key_hash
+    )
+    .execute(&mut *tx)
+    .await?;
+    sqlx::query!(
+        "update gateway set revoked_at = null, revoke_reason = null, hardware = coalesce($2, hardware)
+         where gateway_id = $1",
+        claim.gateway_id,
+        hardware
+    )
+    .execute(&mut *tx)
+    .await?;
+    tx.commit().await?;
+    Ok(claim.gateway_id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_uri_carries_an_address_with_its_port_and_nothing_unescaped() {
+        let claim =
+            Claim { gateway: "GW".into(), site: "S".into(), code: "ABCDE-1".into(), expires_at: Utc::now() };
+        assert_eq!(
+            claim.uri("https://x.example:8000/a?b&c"),
+            "lumbung://enrol?cloud=https://x.example:8000/a%3Fb%26c&claim=ABCDE-1"
+        );
+    }
+}

@@ -1,0 +1,88 @@
+//! `POST /api/gateways/enrol` and `/rotate`.
+
+use super::attempts::Attempts;
+use super::gateways::Gateway;
+use super::{claims, gateways};
+use crate::error::{Error, Result};
+use crate::state::State;
+use actix_web::{HttpRequest, HttpResponse, post, web};
+use chrono::Utc;
+use lumbung_shared::enrol::{EnrolRequest, Enrolled, EnrolledSite, RotateRequest, is_key};
+use lumbung_shared::time::rfc3339;
+use std::time::Instant;
+
+pub(super) fn routes(routes: &mut web::ServiceConfig) {
+    routes.service(enrol).service(rotate);
+}
+
+#[derive(utoipa::OpenApi)]
+#[openapi(paths(enrol, rotate))]
+pub(crate) struct Docs;
+
+/// Redeem an operator's claim. Anyone who holds one may call.
+///
+/// The gateway draws its own key (`lbg_` and 32 random bytes in base64url) and sends it with the claim.
+/// The same claim with the same key may be sent again when an answer was lost.
+#[utoipa::path(tag = "gateways", path = "/api/gateways/enrol", request_body = crate::openapi::EnrolBody,
+    responses((status = 200, body = crate::openapi::EnrolledBody), (status = 400, body = crate::openapi::ErrorBody),
+        (status = 404, description = "unknown or expired claim", body = crate::openapi::ErrorBody),
+        (status = 409, description = "used with another key", body = crate::openapi::ErrorBody),
+        (status = 429, body = crate::openapi::ErrorBody)))]
+#[post("/api/gateways/enrol")]
+async fn enrol(
+    request: HttpRequest,
+    state: web::Data<State>,
+    attempts: web::Data<Attempts>,
+    body: web::Json<EnrolRequest>,
+) -> Result<HttpResponse> {
+    if let Some(peer) = request.peer_addr() {
+        attempts.count(peer.ip(), Instant::now())?;
+    }
+    check_key("key", &body.key)?;
+    if let Some(hardware) = &body.hardware {
+        lumbung_shared::check_text("hardware", hardware, 128).map_err(|wrong| Error::Fields(vec![wrong]))?;
+    }
+    let gateway_id = claims::redeem(&state.people, &body.claim, &body.key, body.hardware.as_deref()).await?;
+    let enrolled = enrolled(&state, gateway_id).await?;
+    tracing::info!(gateway = enrolled.gateway_id, site = enrolled.site.code, "gateway enrolled");
+    Ok(HttpResponse::Ok().json(enrolled))
+}
+
+/// Bring a new key. The gateway calls with its present one, which stays good until the new one was used.
+#[utoipa::path(tag = "gateways", path = "/api/gateways/rotate", request_body = crate::openapi::RotateBody,
+    security(("gateway_key" = [])),
+    responses((status = 200, body = crate::openapi::EnrolledBody), (status = 400, body = crate::openapi::ErrorBody),
+        (status = 401, body = crate::openapi::ErrorBody), (status = 403, body = crate::openapi::ErrorBody),
+        (status = 409, body = crate::openapi::ErrorBody)))]
+#[post("/api/gateways/rotate")]
+async fn rotate(
+    gateway: Gateway,
+    state: web::Data<State>,
+    body: web::Json<RotateRequest>,
+) -> Result<HttpResponse> {
+    check_key("new_key", &body.new_key)?;
+    gateways::add_key(&state.gateways, &gateway, &body.new_key).await?;
+    tracing::info!(gateway = gateway.code, "gateway brought a new key");
+    Ok(HttpResponse::Ok().json(enrolled(&state, gateway.id).await?))
+}
+
+fn check_key(field: &'static str, key: &str) -> Result<()> {
+    is_key(key).then_some(()).ok_or_else(|| {
+        Error::field(field, "must be lbg_ followed by 32 random bytes in base64url (43 characters)")
+    })
+}
+
+async fn enrolled(state: &State, gateway_id: i32) -> Result<Enrolled> {
+    let row = sqlx::query!(
+        "select g.code as gateway, s.code, s.name, s.time_zone
+         from gateway g join site s using (site_id) where g.gateway_id = $1",
+        gateway_id
+    )
+    .fetch_one(&state.people)
+    .await?;
+    Ok(Enrolled {
+        gateway_id: row.gateway,
+        site: EnrolledSite { code: row.code, name: row.name, time_zone: row.time_zone },
+        server_time: rfc3339(Utc::now().timestamp_millis()),
+    })
+}

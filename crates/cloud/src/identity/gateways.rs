@@ -1,0 +1,142 @@
+//! Gateways and their keys.
+
+use super::secret;
+use crate::error::{Error, OnConstraint, Result};
+use crate::state::State;
+use actix_web::dev::Payload;
+use actix_web::http::header;
+use actix_web::{FromRequest, HttpRequest, web};
+use chrono::{DateTime, Utc};
+use lumbung_shared::enrol::is_key;
+use serde::Serialize;
+use sqlx::PgPool;
+use std::future::Future;
+use std::pin::Pin;
+
+/// The gateway whose key came with the request. As a handler's argument it refuses everyone else:
+/// 401 without a known key, 403 for a revoked gateway.
+#[derive(Debug, Clone)]
+pub struct Gateway {
+    pub id: i32,
+    pub code: String,
+}
+
+impl FromRequest for Gateway {
+    type Error = Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Self>>>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let key = bearer(request).filter(|key| is_key(key)).map(str::to_owned);
+        let state = request.app_data::<web::Data<State>>().cloned();
+        Box::pin(async move {
+            let (Some(key), Some(state)) = (key, state) else {
+                return Err(Error::Unauthenticated);
+            };
+            authenticate(&state.gateways, &key).await
+        })
+    }
+}
+
+/// The token of an `Authorization: Bearer` header.
+pub(super) fn bearer(request: &HttpRequest) -> Option<&str> {
+    let (scheme, token) = request.headers().get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+/// Who holds a key. The first use of a new key retires the gateway's older ones.
+async fn authenticate(pool: &PgPool, key: &str) -> Result<Gateway> {
+    let hash = secret::hash(key);
+    let row = sqlx::query!(
+        r#"select g.gateway_id, g.code, g.revoked_at is not null as "revoked!",
+               k.first_used_at is null as "new!", k.retired_at is not null as "retired!"
+           from gateway_key k join gateway g using (gateway_id) where k.key_hash = $1"#,
+        hash
+    )
+    .fetch_optional(pool)
+    .await?
+    .ok_or(Error::Unauthenticated)?;
+    if row.revoked {
+        return Err(Error::Forbidden("gateway_revoked"));
+    }
+    if row.retired {
+        return Err(Error::Unauthenticated);
+    }
+    if row.new {
+        // One statement, so that two first uses cannot retire each other's key.
+        sqlx::query!(
+            "update gateway_key k
+             set first_used_at = case when k.key_hash = $2 then now() else k.first_used_at end,
+                 retired_at = case when k.key_hash = $2 then null else now() end
+             from gateway_key used
+             where used.key_hash = $2 and k.gateway_id = $1 and k.retired_at is null
+               and (k.key_hash = $2 or k.created_at < used.created_at)",
+            row.gateway_id,
+            hash
+        )
+        .execute(pool)
+        .await?;
+    }
+    Ok(Gateway { id: row.gateway_id, code: row.code })
+}
+
+/// Registers another key for a gateway; the present one stays good until the new one is used.
+pub(super) async fn add_key(pool: &PgPool, gateway: &Gateway, key: &str) -> Result<()> {
+    let hash = secret::hash(key);
+    let added = sqlx::query_scalar!(
+        "insert into gateway_key (key_hash, gateway_id) values ($1, $2)
+         on conflict on constraint gateway_key_pk do update set key_hash = excluded.key_hash
+             where gateway_key.gateway_id = excluded.gateway_id and gateway_key.retired_at is null
+         returning gateway_id",
+        hash,
+        gateway.id
+    )
+    .fetch_optional(pool)
+    .await
+    .on_constraint("gateway_key_gateway_fk", Error::Unauthenticated)?;
+    added.map(|_| ()).ok_or(Error::Conflict("key_in_use"))
+}
+
+/// Ends a gateway's welcome. Its records stay, here and there.
+///
+/// # Errors
+/// [`Error::NotFound`] for an unknown code, or the database's.
+pub async fn revoke(pool: &PgPool, code: &str, reason: Option<&str>) -> Result<()> {
+    let revoked = sqlx::query_scalar!(
+        "update gateway set revoked_at = coalesce(revoked_at, now()), revoke_reason = $2 where code = $1
+         returning gateway_id",
+        code,
+        reason
+    )
+    .fetch_optional(pool)
+    .await?;
+    revoked.map(|_| ()).ok_or(Error::NotFound("not_found"))
+}
+
+/// A gateway as people list it.
+#[derive(Debug, Serialize)]
+pub struct Listed {
+    pub gateway_id: String,
+    pub site: String,
+    pub hardware: Option<String>,
+    pub enrolled: bool,
+    pub revoked_at: Option<DateTime<Utc>>,
+    pub last_heard_at: Option<DateTime<Utc>>,
+}
+
+/// Every gateway, by code.
+///
+/// # Errors
+/// The database's.
+pub async fn list(pool: &PgPool) -> Result<Vec<Listed>> {
+    Ok(sqlx::query_as!(
+        Listed,
+        r#"select g.code as gateway_id, s.code as site, g.hardware, g.revoked_at,
+               exists (select from gateway_key k where k.gateway_id = g.gateway_id and k.retired_at is null)
+                   as "enrolled!",
+               st.last_heard_at as "last_heard_at?"
+           from gateway g join site s using (site_id) left join gateway_state st using (gateway_id)
+           order by g.code"#
+    )
+    .fetch_all(pool)
+    .await?)
+}

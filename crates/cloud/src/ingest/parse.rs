@@ -1,0 +1,327 @@
+//! From bytes to records with names: both forms of the body become one [`Incoming`].
+
+use super::legacy;
+use crate::error::{Error, Result};
+use crate::identity::Gateway;
+use chrono::{DateTime, Utc};
+use lumbung_shared::FieldError;
+use lumbung_shared::scan::Scan;
+use lumbung_shared::time::{ClockState, parse_rfc3339, rfc3339};
+use lumbung_shared::wire::{
+    Answer, Batch, Epoch, Exception, Health, Held, MAX_BATCH_RECORDS, MAX_BATCH_RUNS, PROTOCOL, Refusal,
+    RunAnswer, RunStart, SCAN_STREAM, StreamAnswer, Verdict, numbers, read_scans, whole_segment,
+};
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, HashMap};
+
+/// A batch that has been read, on its way to the store.
+pub(super) struct Incoming {
+    pub(super) gateway_id: i32,
+    pub(super) received_at: DateTime<Utc>,
+    pub(super) sender: Option<Sender>,
+    pub(super) runs: Vec<Run>,
+    pub(super) scans: Vec<Record>,
+    pub(super) refusals: Vec<Refused>,
+    form: Form,
+}
+
+/// The run that sent the batch and its clock.
+#[derive(Debug, Clone)]
+pub(super) struct Sender {
+    pub(super) epoch: Epoch,
+    pub(super) mono_ms: i64,
+    pub(super) clock: ClockState,
+    pub(super) sent_ms: Option<i64>,
+    pub(super) health: Option<Health>,
+}
+
+pub(super) struct Run {
+    pub(super) epoch: Epoch,
+    pub(super) start: Option<RunStart>,
+    /// The numbers it sends, as closed ranges, by stream.
+    pub(super) ranges: BTreeMap<String, Vec<(i64, i64)>>,
+}
+
+pub(super) struct Record {
+    pub(super) epoch: Epoch,
+    pub(super) scan: Scan,
+}
+
+pub(super) struct Refused {
+    pub(super) epoch: Epoch,
+    pub(super) stream: String,
+    pub(super) refusal: Refusal,
+}
+
+/// What the store decided.
+#[derive(Default)]
+pub(super) struct Outcome {
+    pub(super) duplicates: HashMap<(Epoch, String), Vec<i64>>,
+    pub(super) quarantined: HashMap<(Epoch, String), Vec<(i64, i64, String)>>,
+    pub(super) held: HashMap<(Epoch, String), Held>,
+    pub(super) alarms: Vec<String>,
+}
+
+/// How the answer is to be written.
+#[derive(Clone)]
+pub(super) enum Form {
+    /// The last number sent of each run and stream.
+    Object(Vec<(Epoch, BTreeMap<String, i64>)>),
+    /// The number of each record, in the order of the array.
+    Array(Vec<i64>),
+}
+
+impl Incoming {
+    pub(super) fn records(&self) -> usize {
+        self.scans.len() + self.refusals.len()
+    }
+
+    /// Records that were refused once, to be stored after all; nothing is said of the gateway itself.
+    pub(super) fn again(gateway_id: i32, epoch: Epoch, scans: Vec<Scan>, received_at: DateTime<Utc>) -> Self {
+        Self {
+            gateway_id,
+            received_at,
+            sender: None,
+            runs: vec![Run { epoch, start: None, ranges: BTreeMap::new() }],
+            scans: scans.into_iter().map(|scan| Record { epoch, scan }).collect(),
+            refusals: Vec::new(),
+            form: Form::Array(Vec::new()),
+        }
+    }
+
+    pub(super) fn form(&self) -> Form {
+        self.form.clone()
+    }
+}
+
+/// Reads a decoded body.
+///
+/// # Errors
+/// [`Error::Unreadable`] when the envelope is unusable, [`Error::TooLarge`] for too many records,
+/// `foreign_gateway_id` when the array form speaks for another gateway.
+pub(super) fn parse(gateway: &Gateway, body: Vec<u8>, received_at: DateTime<Utc>) -> Result<Incoming> {
+    let text = String::from_utf8(body).map_err(|error| Error::Unreadable(format!("not UTF-8: {error}")))?;
+    match text.trim_start().as_bytes().first() {
+        Some(b'[') => array(gateway, &text, received_at),
+        _ => object(gateway, &text, received_at),
+    }
+}
+
+fn object(gateway: &Gateway, text: &str, received_at: DateTime<Utc>) -> Result<Incoming> {
+    let batch: Batch =
+        serde_json::from_str(text).map_err(|error| Error::Unreadable(format!("not a batch: {error}")))?;
+    if batch.protocol == 0 || batch.protocol > PROTOCOL {
+        return Err(Error::field("protocol", format!("this cloud serves protocol 1 to {PROTOCOL}")));
+    }
+    let records = batch.runs.iter().flat_map(|run| run.streams.values().flatten());
+    let count = records.fold(0u64, |sum, segment| sum.saturating_add(segment.n));
+    if count > MAX_BATCH_RECORDS || batch.runs.len() > MAX_BATCH_RUNS {
+        return Err(Error::TooLarge(format!(
+            "at most {MAX_BATCH_RECORDS} records of {MAX_BATCH_RUNS} runs at once"
+        )));
+    }
+    let mut incoming = Incoming {
+        gateway_id: gateway.id,
+        received_at,
+        sender: Some(Sender {
+            epoch: batch.run,
+            mono_ms: batch.mono_ms,
+            clock: batch.clock,
+            sent_ms: parse_rfc3339(&batch.sent_at),
+            health: batch.health,
+        }),
+        runs: Vec::with_capacity(batch.runs.len()),
+        scans: Vec::with_capacity(usize::try_from(count).unwrap_or(0)),
+        refusals: Vec::new(),
+        form: Form::Object(Vec::new()),
+    };
+    let mut sent = Vec::with_capacity(batch.runs.len());
+    for section in batch.runs {
+        let epoch = section.epoch;
+        if epoch == Epoch::LEGACY {
+            return Err(Error::field("epoch", "0 is kept for clients that know no runs"));
+        }
+        check_start(section.start.as_ref()).map_err(|wrong| Error::Fields(vec![wrong]))?;
+        let mut ranges = BTreeMap::new();
+        for (stream, segments) in section.streams {
+            lumbung_shared::check_text("streams", &stream, 32).map_err(|wrong| Error::Fields(vec![wrong]))?;
+            let covered: &mut Vec<(i64, i64)> = ranges.entry(stream.clone()).or_default();
+            for segment in segments.into_iter().filter(|segment| segment.n > 0) {
+                let unusable =
+                    |error: lumbung_shared::wire::SegmentError| Error::Unreadable(error.to_string());
+                let seqs = numbers(&segment).map_err(unusable)?;
+                extend_ranges(covered, &seqs);
+                if stream != SCAN_STREAM {
+                    let detail = "this cloud does not know the stream yet; replay after an update";
+                    let refusal = whole_segment(&segment, &seqs, &batch.statuses, "unknown_stream", detail);
+                    incoming.refusals.push(Refused { epoch, stream: stream.clone(), refusal });
+                    continue;
+                }
+                for read in read_scans(&segment, &batch.statuses).map_err(unusable)? {
+                    match read {
+                        Ok(scan) => incoming.scans.push(Record { epoch, scan }),
+                        Err(refusal) => {
+                            incoming.refusals.push(Refused { epoch, stream: stream.clone(), refusal });
+                        }
+                    }
+                }
+            }
+        }
+        let last = |covered: &Vec<(i64, i64)>| covered.iter().map(|range| range.1).max().unwrap_or(0);
+        sent.push((epoch, ranges.iter().map(|(stream, covered)| (stream.clone(), last(covered))).collect()));
+        incoming.runs.push(Run { epoch, start: section.start, ranges });
+    }
+    incoming.form = Form::Object(sent);
+    Ok(incoming)
+}
+
+fn check_start(start: Option<&RunStart>) -> std::result::Result<(), FieldError> {
+    let Some(start) = start else { return Ok(()) };
+    lumbung_shared::check_text("boot", &start.boot, 64)?;
+    lumbung_shared::check_text("version", &start.version, 64)?;
+    parse_rfc3339(&start.started_at)
+        .map(|_| ())
+        .ok_or_else(|| FieldError::new("started_at", "must be RFC 3339, such as 2026-11-21T02:30:00.000Z"))
+}
+
+fn extend_ranges(ranges: &mut Vec<(i64, i64)>, seqs: &[i64]) {
+    for &seq in seqs {
+        match ranges.last_mut() {
+            Some((_, last)) if last.checked_add(1) == Some(seq) => *last = seq,
+            _ => ranges.push((seq, seq)),
+        }
+    }
+}
+
+fn array(gateway: &Gateway, text: &str, received_at: DateTime<Utc>) -> Result<Incoming> {
+    let values: Vec<Value> = serde_json::from_str(text)
+        .map_err(|error| Error::Unreadable(format!("not a JSON array: {error}")))?;
+    if values.len() as u64 > MAX_BATCH_RECORDS {
+        return Err(Error::TooLarge(format!("at most {MAX_BATCH_RECORDS} records at once")));
+    }
+    let read: Vec<_> = values.iter().map(|value| legacy::read(value, &gateway.code)).collect();
+    let foreign = |r: &std::result::Result<Scan, Refusal>| matches!(r, Err(e) if e.reason == legacy::FOREIGN);
+    if !read.is_empty() && read.iter().all(foreign) {
+        return Err(Error::Forbidden("foreign_gateway_id"));
+    }
+    let mut incoming = Incoming {
+        gateway_id: gateway.id,
+        received_at,
+        sender: None,
+        runs: vec![Run { epoch: Epoch::LEGACY, start: None, ranges: BTreeMap::new() }],
+        scans: Vec::with_capacity(read.len()),
+        refusals: Vec::new(),
+        form: Form::Array(read.iter().map(|r| r.as_ref().map_or_else(|e| e.seq, |scan| scan.seq)).collect()),
+    };
+    for record in read {
+        match record {
+            Ok(scan) => incoming.scans.push(Record { epoch: Epoch::LEGACY, scan }),
+            Err(refusal) => {
+                incoming.refusals.push(Refused {
+                    epoch: Epoch::LEGACY,
+                    stream: SCAN_STREAM.to_owned(),
+                    refusal,
+                });
+            }
+        }
+    }
+    Ok(incoming)
+}
+
+impl Form {
+    /// The answer's body.
+    pub(super) fn answer(self, gateway: &str, received_at: DateTime<Utc>, outcome: Outcome) -> Value {
+        match self {
+            Self::Object(sent) => object_answer(sent, gateway, received_at, outcome),
+            Self::Array(seqs) => array_answer(&seqs, &outcome),
+        }
+    }
+}
+
+fn object_answer(
+    sent: Vec<(Epoch, BTreeMap<String, i64>)>,
+    gateway: &str,
+    received_at: DateTime<Utc>,
+    mut outcome: Outcome,
+) -> Value {
+    let runs = sent
+        .into_iter()
+        .map(|(epoch, streams)| RunAnswer {
+            epoch,
+            streams: streams
+                .into_iter()
+                .map(|(stream, acked_through)| {
+                    let key = (epoch, stream);
+                    let mut exceptions =
+                        merge_duplicates(outcome.duplicates.remove(&key).unwrap_or_default());
+                    let refused = outcome.quarantined.remove(&key).unwrap_or_default();
+                    exceptions.extend(refused.into_iter().map(|(seq, through, reason)| Exception {
+                        seq,
+                        through: (through != seq).then_some(through),
+                        verdict: Verdict::Quarantined,
+                        reason: Some(reason),
+                    }));
+                    exceptions.sort_by_key(|exception| exception.seq);
+                    let held = outcome.held.remove(&key).unwrap_or_default();
+                    (key.1, StreamAnswer { acked_through, exceptions, held })
+                })
+                .collect(),
+        })
+        .collect();
+    let answer = Answer {
+        protocol: PROTOCOL,
+        server_time: rfc3339(received_at.timestamp_millis()),
+        gateway_id: gateway.to_owned(),
+        runs,
+        retry_after: None,
+        alarms: outcome.alarms,
+    };
+    json!(answer)
+}
+
+fn merge_duplicates(mut seqs: Vec<i64>) -> Vec<Exception> {
+    seqs.sort_unstable();
+    seqs.dedup();
+    let mut ranges = Vec::new();
+    extend_ranges(&mut ranges, &seqs);
+    let exception = |(first, last): (i64, i64)| Exception {
+        seq: first,
+        through: (last != first).then_some(last),
+        verdict: Verdict::Duplicate,
+        reason: None,
+    };
+    ranges.into_iter().map(exception).collect()
+}
+
+fn array_answer(seqs: &[i64], outcome: &Outcome) -> Value {
+    let key = (Epoch::LEGACY, SCAN_STREAM.to_owned());
+    let duplicates = outcome.duplicates.get(&key).map_or(&[][..], Vec::as_slice);
+    let refused = outcome.quarantined.get(&key).map_or(&[][..], Vec::as_slice);
+    let mut seen = std::collections::HashSet::new();
+    let mut counts = [0usize; 3];
+    let records: Vec<Value> = seqs
+        .iter()
+        .enumerate()
+        .map(|(index, seq)| {
+            let again = !seen.insert(*seq);
+            if let Some((_, _, reason)) = refused.iter().find(|(at, _, _)| at == seq) {
+                counts[2] += 1;
+                json!({ "index": index, "verdict": "quarantined", "reason": reason })
+            } else if again || duplicates.contains(seq) {
+                counts[1] += 1;
+                json!({ "index": index, "verdict": "duplicate" })
+            } else {
+                counts[0] += 1;
+                json!({ "index": index, "verdict": "accepted" })
+            }
+        })
+        .collect();
+    json!({
+        "status": "success",
+        "message": format!("Berhasil menerima {} data", seqs.len()),
+        "accepted": counts[0],
+        "duplicate": counts[1],
+        "quarantined": counts[2],
+        "records": records,
+    })
+}

@@ -1,0 +1,151 @@
+//! Programmes and their sites.
+
+use crate::error::{Error, OnConstraint, Result};
+use chrono_tz::Tz;
+use lumbung_shared::FieldError;
+use sqlx::{PgExecutor, PgPool};
+
+/// What a site is.
+pub const SITE_KINDS: &[&str] = &["kitchen", "school", "warehouse", "farm", "office"];
+
+/// A site to be added, checked.
+#[derive(Debug, Clone)]
+pub struct NewSite {
+    programme: String,
+    code: String,
+    name: String,
+    kind: String,
+    time_zone: Tz,
+}
+
+impl NewSite {
+    /// # Errors
+    /// Every field that cannot be taken, with what to write instead.
+    pub fn parse(programme: &str, code: &str, name: &str, kind: &str, time_zone: &str) -> Result<Self> {
+        let mut wrong = Vec::new();
+        wrong.extend(check_code("code", code).err());
+        wrong.extend(check_code("programme", programme).err());
+        wrong.extend(lumbung_shared::check_text("name", name, 200).err());
+        if !SITE_KINDS.contains(&kind) {
+            wrong.push(FieldError::new("kind", format!("must be one of {}", SITE_KINDS.join(", "))));
+        }
+        match time_zone.parse::<Tz>() {
+            Ok(time_zone) if wrong.is_empty() => Ok(Self {
+                programme: programme.to_owned(),
+                code: code.to_owned(),
+                name: name.to_owned(),
+                kind: kind.to_owned(),
+                time_zone,
+            }),
+            parsed => {
+                if parsed.is_err() {
+                    wrong.push(FieldError::new("time_zone", "must be an IANA name such as Asia/Jakarta"));
+                }
+                Err(Error::Fields(wrong))
+            }
+        }
+    }
+}
+
+/// A code: 1 to 64 letters, digits, `_` and `-`, a letter or digit first.
+pub fn check_code(field: &'static str, code: &str) -> std::result::Result<(), FieldError> {
+    let fits = (1..=64).contains(&code.len())
+        && code.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+        && code.as_bytes().first().is_some_and(u8::is_ascii_alphanumeric);
+    fits.then_some(()).ok_or_else(|| {
+        FieldError::new(field, "must be 1 to 64 letters, digits, - or _, starting with a letter or digit")
+    })
+}
+
+/// Adds a programme. Answers false when it was there already (its name is brought up to date).
+///
+/// # Errors
+/// [`Error::Fields`], or the database's.
+pub async fn add_programme(pool: &PgPool, code: &str, name: &str) -> Result<bool> {
+    let wrong: Vec<FieldError> =
+        [check_code("code", code).err(), lumbung_shared::check_text("name", name, 200).err()]
+            .into_iter()
+            .flatten()
+            .collect();
+    if !wrong.is_empty() {
+        return Err(Error::Fields(wrong));
+    }
+    let added = sqlx::query_scalar!(
+        r#"insert into programme (code, name) values ($1, $2)
+           on conflict on constraint programme_code_key do update set name = excluded.name
+           returning (xmax = 0) as "added!""#,
+        code,
+        name
+    )
+    .fetch_one(pool)
+    .await?;
+    Ok(added)
+}
+
+/// Adds a site. Answers false when its code was there already (name, kind and zone are brought up to date).
+///
+/// # Errors
+/// [`Error::Fields`] for an unknown programme, or the database's.
+pub async fn add_site(database: impl PgExecutor<'_>, site: &NewSite) -> Result<bool> {
+    let added = sqlx::query_scalar!(
+        r#"insert into site (programme_id, code, name, kind, time_zone)
+           select programme_id, $2, $3, $4, $5 from programme where code = $1
+           on conflict on constraint site_code_key do update
+               set name = excluded.name, kind = excluded.kind, time_zone = excluded.time_zone
+           returning (xmax = 0) as "added!""#,
+        site.programme,
+        site.code,
+        site.name,
+        site.kind,
+        site.time_zone.name()
+    )
+    .fetch_optional(database)
+    .await
+    .on_constraint("site_code_form", Error::field("code", "has an unusable form"))?;
+    added.ok_or_else(|| {
+        Error::field("programme", "is not known; add it first with `lumbung-cloud programme add CODE NAME`")
+    })
+}
+
+/// A site as people list it.
+#[derive(Debug, Clone)]
+pub struct Site {
+    pub code: String,
+    pub name: String,
+    pub kind: String,
+    pub time_zone: String,
+    pub programme: String,
+}
+
+/// Every site, by programme and code.
+///
+/// # Errors
+/// The database's.
+pub async fn sites(pool: &PgPool) -> Result<Vec<Site>> {
+    Ok(sqlx::query_as!(
+        Site,
+        "select s.code, s.name, s.kind, s.time_zone, p.code as programme
+         from site s join programme p using (programme_id) order by p.code, s.code"
+    )
+    .fetch_all(pool)
+    .await?)
+}
+
+/// The zone of a stored name; a name this program does not know reads as Jakarta's.
+pub fn zone(name: &str) -> Tz {
+    name.parse().unwrap_or(Tz::Asia__Jakarta)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_site_says_everything_that_is_wrong_with_it_at_once() {
+        let Err(Error::Fields(wrong)) = NewSite::parse("MBG", "-x", "", "castle", "Jakarta") else {
+            panic!()
+        };
+        assert_eq!(wrong.iter().map(|w| w.field).collect::<Vec<_>>(), ["code", "name", "kind", "time_zone"]);
+        assert!(NewSite::parse("MBG", "SD-01", "SD Satu", "school", "Asia/Jayapura").is_ok());
+    }
+}
