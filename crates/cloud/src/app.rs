@@ -223,11 +223,9 @@ async fn answer(
     let started = Instant::now();
     let id = request_id(request.headers().get(REQUEST_ID));
     let language = Language::of(request.request());
-    let http = request.request().clone();
-    let mut response = match next.call(request).await {
-        Ok(response) => response.map_into_boxed_body(),
-        Err(error) => ServiceResponse::from_err(error, http.clone()),
-    };
+    // Handlers' errors are responses already by now; nothing below this raises any.
+    let mut response = next.call(request).await?.map_into_boxed_body();
+    let http = response.request().clone();
     let described = response.response().error().map(|error| match error.as_error::<Error>() {
         Some(error) => {
             log(error, &id, &http);

@@ -10,7 +10,7 @@ use crate::database::{self, Server};
 use crate::error::Error;
 use clap::{Parser, Subcommand};
 use sqlx::PgPool;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use tokio_util::sync::CancellationToken;
@@ -150,7 +150,9 @@ fn start_log(config: &Config, serving: bool) {
     // A command's own words are its output; its log only speaks of trouble.
     let default = if serving { config.log.filter.as_str() } else { "warn" };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let colours = std::io::stderr().is_terminal();
+    let log =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours);
     // A second subscriber is refused; then the first one goes on.
     let _ = match config.log.format {
         LogFormat::Text => log.try_init(),

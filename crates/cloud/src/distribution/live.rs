@@ -57,7 +57,7 @@ fn word(names: impl Iterator<Item = Name>) -> Option<Word> {
         let full = word.ranges.len() >= WORD_BYTES / 75;
         match word.ranges.last_mut() {
             Some(last) if (last.0, last.1) == (gateway, epoch) && last.3.checked_add(1) == Some(seq) => {
-                last.3 = seq
+                last.3 = seq;
             }
             _ if full => word.more += 1,
             _ => word.ranges.push((gateway, epoch, seq, seq)),

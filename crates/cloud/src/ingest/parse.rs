@@ -53,11 +53,14 @@ pub(super) struct Refused {
     pub(super) refusal: Refusal,
 }
 
+/// First and last number, and the reason.
+pub(super) type RefusedRange = (i64, i64, String);
+
 /// What the store decided.
 #[derive(Default)]
 pub(super) struct Outcome {
     pub(super) duplicates: HashMap<(Epoch, String), Vec<i64>>,
-    pub(super) quarantined: HashMap<(Epoch, String), Vec<(i64, i64, String)>>,
+    pub(super) quarantined: HashMap<(Epoch, String), Vec<RefusedRange>>,
     pub(super) held: HashMap<(Epoch, String), Held>,
     pub(super) alarms: Vec<String>,
 }
@@ -297,22 +300,24 @@ fn array_answer(seqs: &[i64], outcome: &Outcome) -> Value {
     let key = (Epoch::LEGACY, SCAN_STREAM.to_owned());
     let duplicates = outcome.duplicates.get(&key).map_or(&[][..], Vec::as_slice);
     let refused = outcome.quarantined.get(&key).map_or(&[][..], Vec::as_slice);
-    let mut seen = std::collections::HashSet::new();
+    // A number that came twice was new at most once: the first time.
+    let mut fresh: HashMap<i64, i64> = HashMap::new();
+    seqs.iter().for_each(|seq| *fresh.entry(*seq).or_default() += 1);
+    duplicates.iter().for_each(|seq| *fresh.entry(*seq).or_default() -= 1);
     let mut counts = [0usize; 3];
     let records: Vec<Value> = seqs
         .iter()
         .enumerate()
         .map(|(index, seq)| {
-            let again = !seen.insert(*seq);
             if let Some((_, _, reason)) = refused.iter().find(|(at, _, _)| at == seq) {
                 counts[2] += 1;
                 json!({ "index": index, "verdict": "quarantined", "reason": reason })
-            } else if again || duplicates.contains(seq) {
-                counts[1] += 1;
-                json!({ "index": index, "verdict": "duplicate" })
-            } else {
+            } else if fresh.insert(*seq, 0).is_some_and(|left| left > 0) {
                 counts[0] += 1;
                 json!({ "index": index, "verdict": "accepted" })
+            } else {
+                counts[1] += 1;
+                json!({ "index": index, "verdict": "duplicate" })
             }
         })
         .collect();

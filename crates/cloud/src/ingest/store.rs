@@ -493,7 +493,8 @@ impl Heard {
         let health = sender.health.clone().unwrap_or_default();
         // The gateway counts the batch's own scans as unsent; they no longer are.
         let told = number(health.unsent.get(SCAN_STREAM).copied().unwrap_or(0));
-        let unsent = told.saturating_sub(number(incoming.records() as u64)).max(0);
+        let ranges = incoming.runs.iter().filter_map(|run| run.ranges.get(SCAN_STREAM)).flatten();
+        let unsent = told.saturating_sub(ranges.map(|(first, last)| last - first + 1).sum()).max(0);
         let oldest = health.oldest_unsent_at.as_deref().and_then(parse_rfc3339).map(from_ms);
         let clean = |text: String| text.chars().filter(|c| !c.is_control()).take(64).collect::<String>();
         let received_ms = incoming.received_at.timestamp_millis();
