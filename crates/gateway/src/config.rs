@@ -1,0 +1,282 @@
+//! What an operator can set: the embedded default, then a file, then the environment.
+
+use config::{Environment, File, FileFormat};
+use serde::Deserialize;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// The default configuration, every key commented.
+pub const DEFAULT: &str = include_str!("../gateway.toml");
+
+const PREFIX: &str = "LUMBUNG_GATEWAY";
+/// The field manual's name for the cloud's address.
+const CLOUD_URL_ALIAS: &str = "MAIN_SERVER_API_URL";
+const SYNC_PATH: &str = "/api/sync_gateway_data";
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    pub data_dir: PathBuf,
+    pub http: Http,
+    pub cloud: Cloud,
+    pub sync: Sync,
+    pub storage: Storage,
+    pub reader: Reader,
+    pub lan: Lan,
+    pub log: Log,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Http {
+    pub listen: SocketAddr,
+    pub workers: usize,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cloud {
+    /// Empty: the address learnt at enrolment.
+    pub url: String,
+    /// Empty: only the built-in authorities.
+    pub ca_file: String,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sync {
+    #[serde(with = "humantime_serde")]
+    pub interval: Duration,
+    #[serde(with = "humantime_serde")]
+    pub probe_interval: Duration,
+    #[serde(with = "humantime_serde")]
+    pub backoff_base: Duration,
+    #[serde(with = "humantime_serde")]
+    pub backoff_max: Duration,
+    #[serde(with = "humantime_serde")]
+    pub request_timeout: Duration,
+    pub batch_max: usize,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Storage {
+    pub max_bytes: u64,
+    pub reserve_bytes: u64,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Reader {
+    pub kind: ReaderKind,
+    pub simulated: SimulatedReader,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ReaderKind {
+    None,
+    Simulated,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SimulatedReader {
+    #[serde(with = "humantime_serde")]
+    pub interval: Duration,
+    pub status: String,
+    pub tags: Vec<String>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Lan {
+    pub field_manual: bool,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Log {
+    pub format: LogFormat,
+    pub level: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+/// A configuration that cannot be used; says which key and why.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error("the configuration cannot be read: {0}")]
+    Unreadable(#[from] config::ConfigError),
+    #[error("{key}: {problem}")]
+    Unusable { key: &'static str, problem: String },
+}
+
+impl ConfigError {
+    fn unusable(key: &'static str, problem: impl Into<String>) -> Self {
+        Self::Unusable { key, problem: problem.into() }
+    }
+}
+
+impl Config {
+    /// The configuration of this process: defaults, `file`, environment; `data_dir` beats them all.
+    pub fn load(file: Option<&Path>, data_dir: Option<PathBuf>) -> Result<Self, ConfigError> {
+        Self::layered(file, data_dir, std::env::vars().collect())
+    }
+
+    fn layered(
+        file: Option<&Path>,
+        data_dir: Option<PathBuf>,
+        environment: std::collections::HashMap<String, String>,
+    ) -> Result<Self, ConfigError> {
+        let mut layers = config::Config::builder().add_source(File::from_str(DEFAULT, FileFormat::Toml));
+        if let Some(file) = file {
+            layers = layers.add_source(File::from(file).format(FileFormat::Toml));
+        }
+        if let Some(url) = environment.get(CLOUD_URL_ALIAS) {
+            let alias = config::Config::builder().set_default("cloud.url", url.as_str())?;
+            layers = layers.add_source(alias.build()?);
+        }
+        let layers = layers.add_source(
+            Environment::with_prefix(PREFIX)
+                .prefix_separator("__")
+                .separator("__")
+                .try_parsing(true)
+                .list_separator(",")
+                .with_list_parse_key("reader.simulated.tags")
+                .source(Some(environment)),
+        );
+        let mut config: Self = layers.build()?.try_deserialize()?;
+        if let Some(data_dir) = data_dir {
+            config.data_dir = data_dir;
+        }
+        config.cloud.url = trimmed_cloud_url(&config.cloud.url);
+        config.check()?;
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        if !self.cloud.url.is_empty() && !is_web_address(&self.cloud.url) {
+            return Err(ConfigError::unusable(
+                "cloud.url",
+                "must begin with http:// or https://, such as https://mbg.example.id",
+            ));
+        }
+        if !self.http.listen.ip().is_loopback() && !self.lan.field_manual {
+            return Err(ConfigError::unusable(
+                "http.listen",
+                format!(
+                    "{} can be reached from other machines and nobody there is asked who they are. \
+                     Use 127.0.0.1, or set lan.field_manual = true to let the whole network post scans \
+                     (they will be marked)",
+                    self.http.listen
+                ),
+            ));
+        }
+        if self.http.workers == 0 || self.http.workers > 64 {
+            return Err(ConfigError::unusable("http.workers", "must be between 1 and 64"));
+        }
+        let most = usize::try_from(lumbung_shared::wire::MAX_BATCH_RECORDS).unwrap_or(usize::MAX);
+        if self.sync.batch_max == 0 || self.sync.batch_max > most {
+            return Err(ConfigError::unusable("sync.batch_max", format!("must be between 1 and {most}")));
+        }
+        for (key, value) in [
+            ("sync.interval", self.sync.interval),
+            ("sync.probe_interval", self.sync.probe_interval),
+            ("sync.backoff_base", self.sync.backoff_base),
+            ("sync.backoff_max", self.sync.backoff_max),
+            ("sync.request_timeout", self.sync.request_timeout),
+        ] {
+            if value.is_zero() {
+                return Err(ConfigError::unusable(key, "must be longer than nothing"));
+            }
+        }
+        if self.reader.kind == ReaderKind::Simulated {
+            let simulated = &self.reader.simulated;
+            if simulated.interval.is_zero() {
+                return Err(ConfigError::unusable(
+                    "reader.simulated.interval",
+                    "must be longer than nothing",
+                ));
+            }
+            if simulated.tags.is_empty() {
+                return Err(ConfigError::unusable("reader.simulated.tags", "must name at least one tag"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether a text is an HTTP address that requests can be sent to.
+pub(crate) fn is_web_address(text: &str) -> bool {
+    reqwest::Url::parse(text)
+        .is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.host_str().is_some())
+}
+
+/// The cloud's base address: old instructions give the whole path of the sync endpoint.
+pub(crate) fn trimmed_cloud_url(url: &str) -> String {
+    let url = url.trim().trim_end_matches('/');
+    let url = url.strip_suffix(SYNC_PATH).unwrap_or(url);
+    url.trim_end_matches('/').to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashMap;
+
+    fn with(variables: &[(&str, &str)]) -> Result<Config, ConfigError> {
+        let environment: HashMap<String, String> =
+            variables.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        Config::layered(None, None, environment)
+    }
+
+    #[test]
+    fn the_embedded_default_is_complete_and_usable() {
+        let config = with(&[]).unwrap();
+        assert_eq!(config.http.listen.to_string(), "127.0.0.1:5000");
+        assert_eq!(config.sync.interval, Duration::from_secs(60));
+        assert_eq!(config.reader.kind, ReaderKind::None);
+    }
+
+    #[test]
+    fn the_environment_beats_the_file_and_the_option_beats_both() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("g.toml");
+        std::fs::write(&file, "data_dir = \"/a\"\n[sync]\ninterval = \"5s\"\nbatch_max = 7\n").unwrap();
+        let environment = HashMap::from([
+            ("LUMBUNG_GATEWAY__SYNC__INTERVAL".to_owned(), "250ms".to_owned()),
+            ("LUMBUNG_GATEWAY__READER__SIMULATED__TAGS".to_owned(), "A,B".to_owned()),
+            ("LUMBUNG_GATEWAY__LAN__FIELD_MANUAL".to_owned(), "true".to_owned()),
+        ]);
+        let config = Config::layered(Some(&file), Some("/b".into()), environment).unwrap();
+        assert_eq!(config.sync.interval, Duration::from_millis(250));
+        assert_eq!(config.sync.batch_max, 7);
+        assert_eq!(config.reader.simulated.tags, ["A", "B"]);
+        assert_eq!(config.data_dir, Path::new("/b"));
+        assert!(config.lan.field_manual);
+    }
+
+    #[test]
+    fn the_field_manuals_address_is_understood() {
+        let alias = (CLOUD_URL_ALIAS, "http://10.0.0.2:8000/api/sync_gateway_data");
+        assert_eq!(with(&[alias]).unwrap().cloud.url, "http://10.0.0.2:8000");
+        let both = [alias, ("LUMBUNG_GATEWAY__CLOUD__URL", "https://b.example/")];
+        assert_eq!(with(&both).unwrap().cloud.url, "https://b.example");
+    }
+
+    #[test]
+    fn an_unknown_or_unusable_key_is_named() {
+        let problem = |variables| with(variables).unwrap_err().to_string();
+        assert!(problem(&[("LUMBUNG_GATEWAY__SYNC__INTERVALL", "1s")]).contains("intervall"));
+        assert!(problem(&[("LUMBUNG_GATEWAY__SYNC__INTERVAL", "soon")]).contains("sync.interval"));
+        assert!(problem(&[("LUMBUNG_GATEWAY__CLOUD__URL", "ftp://x")]).contains("cloud.url"));
+        assert!(problem(&[("LUMBUNG_GATEWAY__HTTP__LISTEN", "0.0.0.0:5000")]).contains("field_manual"));
+    }
+}

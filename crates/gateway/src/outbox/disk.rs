@@ -1,0 +1,81 @@
+//! The disk around the database: room, the reserve file, and the lock that keeps a second gateway out.
+
+use super::OpenError;
+use nix::fcntl::{Flock, FlockArg, posix_fallocate};
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::path::{Path, PathBuf};
+
+const RESERVE: &str = "reserve";
+const LOCK: &str = "lock";
+
+/// Free bytes for this user on the disk that holds `dir`.
+pub(super) fn free_bytes(dir: &Path) -> Option<u64> {
+    let stat = nix::sys::statvfs::statvfs(dir).ok()?;
+    Some(u64::from(stat.blocks_available()).saturating_mul(u64::from(stat.fragment_size())))
+}
+
+/// Held as long as the process lives, however it ends.
+#[derive(Debug)]
+pub(super) struct DirLock {
+    _file: Flock<File>,
+}
+
+/// Takes the data directory for this process.
+pub(super) fn lock(dir: &Path) -> Result<DirLock, OpenError> {
+    let path = dir.join(LOCK);
+    let file = OpenOptions::new().create(true).append(true).open(&path).map_err(OpenError::path(&path))?;
+    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        Ok(file) => Ok(DirLock { _file: file }),
+        Err((_, nix::errno::Errno::EWOULDBLOCK)) => Err(OpenError::InUse(dir.to_owned())),
+        Err((_, errno)) => Err(OpenError::Path { path, error: errno.into() }),
+    }
+}
+
+/// A file that can be given up to have room to act when the disk is full.
+#[derive(Debug)]
+pub(super) struct Reserve {
+    dir: PathBuf,
+    path: PathBuf,
+    bytes: u64,
+}
+
+impl Reserve {
+    pub(super) fn new(dir: &Path, bytes: u64) -> Self {
+        Self { dir: dir.to_owned(), path: dir.join(RESERVE), bytes }
+    }
+
+    /// Makes the file again if it is gone and there is room to spare. Never an error: a gateway
+    /// without a reserve still works.
+    pub(super) fn keep(&self) {
+        let present = fs::metadata(&self.path).map_or(0, |meta| meta.len());
+        if self.bytes == 0 || present == self.bytes {
+            return;
+        }
+        let spare = free_bytes(&self.dir).is_some_and(|free| free > self.bytes.saturating_mul(2));
+        if !spare {
+            return;
+        }
+        if let Err(error) = self.allocate() {
+            tracing::warn!(%error, "the reserve file could not be made");
+            self.give_up();
+        }
+    }
+
+    fn allocate(&self) -> io::Result<()> {
+        let file = OpenOptions::new().create(true).truncate(true).write(true).open(&self.path)?;
+        let bytes = i64::try_from(self.bytes).unwrap_or(i64::MAX);
+        posix_fallocate(&file, 0, bytes)?;
+        file.sync_all()
+    }
+
+    /// Frees the room; says whether there was any.
+    pub(super) fn give_up(&self) -> bool {
+        fs::remove_file(&self.path).is_ok()
+    }
+}
+
+/// Makes the names in a directory durable.
+pub(super) fn sync_dir(dir: &Path) -> io::Result<()> {
+    File::open(dir)?.sync_all()
+}

@@ -1,0 +1,370 @@
+//! The thread that owns the writing connection.
+
+#[cfg(feature = "mutants")]
+use super::SeqRange;
+use super::settle::{Change, Release, Settlement};
+use super::store::{Outcome, Prepared};
+use super::trouble::{OpenError, OutboxError, Trouble};
+use super::{Gauges, Kept, ParkedRecord, Run, Settings, Stream, check, disk, settle, store};
+use crate::mutant::Mutant;
+use lumbung_shared::wire::Epoch;
+use rusqlite::Connection;
+use rusqlite::config::DbConfig;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use tokio::sync::{mpsc, oneshot};
+
+/// Commands that may wait; beyond that, callers wait to be let in.
+pub(super) const QUEUE: usize = 1_024;
+/// Most scans of one transaction.
+const GROUP: usize = 1_000;
+/// Pages in the WAL that make a checkpoint worth its flushes.
+const CHECKPOINT_PAGES: i64 = 1_000;
+/// Most pages a transaction touches besides its rows': the sequence, a cursor, a new leaf and its parents.
+const PAGES_PER_COMMIT: i64 = 4;
+
+pub(super) type Reply<T> = oneshot::Sender<Result<T, OutboxError>>;
+
+#[derive(Debug)]
+pub(super) enum Command {
+    Store(Box<Prepared>, Reply<Kept>),
+    Settle(Settlement, Reply<u64>),
+    Park(Vec<ParkedRecord>, Reply<()>),
+    Release(Option<(Stream, i64)>, Reply<u64>),
+    Maintain(Reply<()>),
+    /// Reading met something that must end the program.
+    Fail(Trouble),
+    Close,
+    #[cfg(feature = "mutants")]
+    Lose(Vec<SeqRange>, Reply<u64>),
+}
+
+/// What the writer works with.
+#[derive(Debug)]
+pub(super) struct Parts {
+    pub(super) conn: Connection,
+    pub(super) reserve: disk::Reserve,
+    /// Released when the writer is gone.
+    pub(super) _lock: disk::DirLock,
+}
+
+struct Writer {
+    parts: Parts,
+    inbox: mpsc::Receiver<Command>,
+    gauges: Arc<Gauges>,
+    run: (i64, Epoch),
+    dir: PathBuf,
+    /// At least as many pages as are in the WAL and not in the file.
+    wal_pages: i64,
+    early_ack: bool,
+}
+
+/// Starts the thread; what it returns resolves when it has ended.
+pub(super) fn start(
+    parts: Parts,
+    inbox: mpsc::Receiver<Command>,
+    gauges: Arc<Gauges>,
+    run: Run,
+    settings: &Settings,
+) -> Result<oneshot::Receiver<Result<(), Trouble>>, OpenError> {
+    let (ended, end) = oneshot::channel();
+    let mut writer = Writer {
+        parts,
+        inbox,
+        gauges,
+        run: (run.id, run.epoch),
+        dir: settings.dir.clone(),
+        wal_pages: CHECKPOINT_PAGES,
+        early_ack: Mutant::EarlyAck.is_active(),
+    };
+    std::thread::Builder::new()
+        .name("outbox-writer".to_owned())
+        .spawn(move || {
+            let result = writer.work();
+            if let Err(trouble) = &result {
+                writer.give_up(trouble);
+            }
+            drop(writer);
+            // The program may be gone before its store.
+            let _ = ended.send(result);
+        })
+        .map_err(OpenError::path(&settings.dir))?;
+    Ok(end)
+}
+
+impl Writer {
+    fn work(&mut self) -> Result<(), Trouble> {
+        let mut held = None;
+        while let Some(command) = held.take().or_else(|| self.inbox.blocking_recv()) {
+            match command {
+                Command::Store(first, reply) => held = self.store_group(*first, reply)?,
+                Command::Settle(settlement, reply) => {
+                    let touched = settlement.ranges.iter().map(|r| r.through - r.first + 1).sum();
+                    self.change(touched, reply, |conn| settle::settle(conn, &settlement))?;
+                }
+                Command::Park(records, reply) => {
+                    let touched = records.len() as i64;
+                    self.change(touched, reply, |conn| Ok(((), settle::park(conn, &records)?)))?;
+                }
+                Command::Release(which, reply) => {
+                    let which = which.map_or(Release::All, |(stream, seq)| Release::One(stream, seq));
+                    self.change(1, reply, |conn| settle::release(conn, which))?;
+                }
+                Command::Maintain(reply) => {
+                    self.parts.reserve.keep();
+                    let _ = reply.send(Ok(()));
+                }
+                Command::Fail(trouble) => return Err(trouble),
+                Command::Close => return self.close(),
+                #[cfg(feature = "mutants")]
+                Command::Lose(ranges, reply) => {
+                    self.change(1, reply, |conn| settle::lose(conn, &ranges))?;
+                }
+            }
+            self.checkpoint_if_due()?;
+        }
+        Ok(())
+    }
+
+    /// Commits every scan that waits, then answers. Gives back the command that ended the group.
+    fn store_group(&mut self, first: Prepared, reply: Reply<Kept>) -> Result<Option<Command>, Trouble> {
+        let mut scans = vec![first];
+        let mut replies = vec![Some(reply)];
+        let mut held = None;
+        while scans.len() < GROUP {
+            match self.inbox.try_recv() {
+                Ok(Command::Store(scan, reply)) => {
+                    scans.push(*scan);
+                    replies.push(Some(reply));
+                }
+                Ok(other) => {
+                    held = Some(other);
+                    break;
+                }
+                Err(_) => break,
+            }
+        }
+        self.wal_pages += PAGES_PER_COMMIT + scans.len() as i64;
+        let early_ack = self.early_ack;
+        let run = self.run;
+        let result = self.with_room(|conn| {
+            let outcomes = scans
+                .iter()
+                .map(|scan| store::keep(conn, run, scan))
+                .collect::<rusqlite::Result<Vec<Outcome>>>()?;
+            if early_ack {
+                answer(&mut replies, &outcomes);
+            }
+            Ok(outcomes)
+        });
+        match result {
+            Ok(outcomes) => {
+                let fresh = outcomes.iter().filter(|o| o.is_ok_and(|kept| kept.fresh)).count();
+                Change::stored(fresh as u64).apply(&self.gauges);
+                answer(&mut replies, &outcomes);
+            }
+            Err(trouble @ Trouble::Other(_)) if scans.len() > 1 => {
+                // One scan that the schema refuses must not take its neighbours with it.
+                tracing::warn!(%trouble, scans = scans.len(), "a group failed; storing its scans one by one");
+                for (scan, reply) in scans.iter().zip(replies) {
+                    self.store_alone(scan, reply)?;
+                }
+            }
+            Err(trouble) => {
+                let error = refusal(&trouble);
+                for reply in replies.into_iter().flatten() {
+                    let _ = reply.send(Err(error));
+                }
+                self.survive(trouble)?;
+            }
+        }
+        Ok(held)
+    }
+
+    fn store_alone(&mut self, scan: &Prepared, reply: Option<Reply<Kept>>) -> Result<(), Trouble> {
+        let run = self.run;
+        let result = self.with_room(|conn| store::keep(conn, run, scan));
+        let (answer, trouble) = match result {
+            Ok(outcome) => {
+                let fresh = outcome.is_ok_and(|kept| kept.fresh);
+                Change::stored(u64::from(fresh)).apply(&self.gauges);
+                (outcome.map_err(|c| OutboxError::Conflict { seq: c.seq }), None)
+            }
+            Err(trouble) => (Err(refusal(&trouble)), Some(trouble)),
+        };
+        if let Some(reply) = reply {
+            let _ = reply.send(answer);
+        }
+        trouble.map_or(Ok(()), |trouble| self.survive(trouble))
+    }
+
+    /// Any other transaction: run, commit, count, answer.
+    fn change<T>(
+        &mut self,
+        rows: i64,
+        reply: Reply<T>,
+        mut work: impl FnMut(&Connection) -> rusqlite::Result<(T, Change)>,
+    ) -> Result<(), Trouble> {
+        self.wal_pages += PAGES_PER_COMMIT + rows;
+        match self.with_room(&mut work) {
+            Ok((value, change)) => {
+                change.apply(&self.gauges);
+                let _ = reply.send(Ok(value));
+                Ok(())
+            }
+            Err(trouble) => {
+                let _ = reply.send(Err(refusal(&trouble)));
+                self.survive(trouble)
+            }
+        }
+    }
+
+    /// Runs a transaction; when there is no room for it, makes some and tries once more.
+    fn with_room<T>(
+        &mut self,
+        mut work: impl FnMut(&Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, Trouble> {
+        let result = match transact(&self.parts.conn, &mut work) {
+            Err(Trouble::Full(text)) => {
+                tracing::warn!(%text, "the disk is full: making room");
+                self.make_room()?;
+                transact(&self.parts.conn, &mut work)
+            }
+            result => result,
+        };
+        match &result {
+            Err(Trouble::Full(_)) => self.gauges.full.store(true, Relaxed),
+            Ok(_) if self.gauges.is_full() => {
+                self.gauges.full.store(false, Relaxed);
+                tracing::info!("there is room again: scans are taken");
+            }
+            _ => {}
+        }
+        result
+    }
+
+    fn make_room(&mut self) -> Result<(), Trouble> {
+        make_room(&self.parts)?;
+        self.wal_pages = 0;
+        Ok(())
+    }
+
+    /// Whether the writer may go on after this.
+    fn survive(&self, trouble: Trouble) -> Result<(), Trouble> {
+        if trouble.is_fatal() {
+            return Err(trouble);
+        }
+        tracing::error!(%trouble, "the store refused");
+        Ok(())
+    }
+
+    /// Moves the WAL into the file when it has grown enough; whoever waited has been answered.
+    fn checkpoint_if_due(&mut self) -> Result<(), Trouble> {
+        if self.wal_pages < CHECKPOINT_PAGES {
+            return Ok(());
+        }
+        let conn = &self.parts.conn;
+        let mut waiting = wal_state(conn, "noop")?;
+        if waiting >= CHECKPOINT_PAGES {
+            waiting = match wal_state(conn, "passive") {
+                // A checkpoint needs room too; the WAL keeps everything meanwhile.
+                Err(Trouble::Full(text)) => {
+                    tracing::warn!(%text, "no room for a checkpoint");
+                    0
+                }
+                result => result?,
+            };
+        }
+        self.wal_pages = waiting.min(CHECKPOINT_PAGES / 2);
+        Ok(())
+    }
+
+    /// Leaves one whole file behind for whoever copies or looks at it.
+    fn close(&self) -> Result<(), Trouble> {
+        match wal_state(&self.parts.conn, "truncate") {
+            Err(trouble) if trouble.is_fatal() => Err(trouble),
+            Err(trouble) => {
+                tracing::warn!(%trouble, "the WAL stays for the next start");
+                Ok(())
+            }
+            Ok(_) => Ok(()),
+        }
+    }
+
+    /// After an I/O error nothing may be written through this connection again, not even at its end.
+    fn give_up(&self, trouble: &Trouble) {
+        tracing::error!(%trouble, "the store has ended: no scan is acknowledged any more");
+        if let Err(error) = self.parts.conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true) {
+            tracing::error!(%error, "the last connection may still checkpoint");
+        }
+        if matches!(trouble, Trouble::Corrupt(_)) {
+            check::ask_for_full_check(&self.dir);
+        }
+    }
+}
+
+/// Frees what may be freed: the reserve, then the oldest sent records, then the WAL.
+pub(super) fn make_room(parts: &Parts) -> Result<(), Trouble> {
+    let reserve = parts.reserve.give_up();
+    let removed = match transact(&parts.conn, &mut settle::shed_sent) {
+        Err(trouble) if trouble.is_fatal() => return Err(trouble),
+        result => result.unwrap_or(0),
+    };
+    // Pages freed in the WAL are free in the file only after a checkpoint, and only then can the WAL
+    // begin again at its start.
+    match wal_state(&parts.conn, "truncate") {
+        Err(trouble) if trouble.is_fatal() => return Err(trouble),
+        _ => {}
+    }
+    tracing::warn!(reserve, removed, "made what room there is: sent records only");
+    Ok(())
+}
+
+/// Runs or asks for a checkpoint; answers how many pages the WAL still holds for the file.
+fn wal_state(conn: &Connection, mode: &str) -> Result<i64, Trouble> {
+    let pages = conn.prepare_cached(&format!("pragma wal_checkpoint({mode})")).and_then(|mut statement| {
+        statement.query_row([], |row| Ok(row.get::<_, i64>(1)?.saturating_sub(row.get::<_, i64>(2)?)))
+    });
+    pages.map_err(|error| Trouble::of(&error))
+}
+
+/// One immediate transaction: all of `work` or nothing.
+pub(super) fn transact<T>(
+    conn: &Connection,
+    work: &mut impl FnMut(&Connection) -> rusqlite::Result<T>,
+) -> Result<T, Trouble> {
+    let result = run_cached(conn, "begin immediate")
+        .and_then(|()| work(conn))
+        .and_then(|value| run_cached(conn, "commit").map(|()| value));
+    result.map_err(|error| {
+        let trouble = Trouble::of(&error);
+        // SQLite rolls back by itself after some errors.
+        if !conn.is_autocommit()
+            && let Err(error) = conn.execute_batch("rollback")
+        {
+            return Trouble::Disk(format!("{trouble}; and the transaction could not be undone: {error}"));
+        }
+        trouble
+    })
+}
+
+fn run_cached(conn: &Connection, sql: &str) -> rusqlite::Result<()> {
+    conn.prepare_cached(sql)?.execute([]).map(|_| ())
+}
+
+fn refusal(trouble: &Trouble) -> OutboxError {
+    match trouble {
+        Trouble::Full(_) => OutboxError::Full,
+        _ => OutboxError::Failed,
+    }
+}
+
+fn answer(replies: &mut [Option<Reply<Kept>>], outcomes: &[Outcome]) {
+    for (reply, outcome) in replies.iter_mut().zip(outcomes) {
+        if let Some(reply) = reply.take() {
+            // A caller that went away has its scan all the same.
+            let _ = reply.send(outcome.map_err(|conflict| OutboxError::Conflict { seq: conflict.seq }));
+        }
+    }
+}
