@@ -71,12 +71,17 @@ impl Fleet {
             if !member.gateway.enrolled() {
                 member.enrol(&self.operator, &self.http).await?;
             }
-            while member.gateway.ready() > 0 {
+            // Each reports at least once, so that nobody looks asleep after a restart.
+            loop {
                 let before = member.gateway.ready();
                 if member.gateway.push(&self.http, &self.operator.cloud, now_ms()).await? == Pushed::Unknown {
                     member.enrol(&self.operator, &self.http).await?;
+                    continue;
                 }
                 sent += before - member.gateway.ready();
+                if member.gateway.ready() == 0 {
+                    break;
+                }
             }
         }
         Ok(sent)
