@@ -1,7 +1,9 @@
-//! What is done to a gateway from outside: its clock turned, its system calls failed.
+//! What is done to the programs from outside: a clock turned, system calls failed, PostgreSQL killed.
 
-use super::{Gateway, tool};
+use super::{Cloud, Gateway, tool};
 use anyhow::{Context, Result};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
@@ -70,4 +72,22 @@ pub fn failing(gateway: &Gateway, injections: &[&str]) -> Result<Vec<OsString>> 
         wrapper.push(format!("inject={injection}").into());
     }
     Ok(wrapper)
+}
+
+/// The postmaster of a cloud's embedded PostgreSQL, while it runs.
+pub fn postmaster(cloud: &Cloud) -> Option<i32> {
+    let cluster = cloud.settings.dir.join("postgres");
+    let file = std::fs::read_to_string(cluster.join("postmaster.pid")).ok()?;
+    let pid: i32 = file.lines().next()?.trim().parse().ok()?;
+    // The file may be older than the process that has the number now.
+    let line = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    let line = String::from_utf8_lossy(&line).into_owned();
+    line.contains(&*cluster.to_string_lossy()).then_some(pid)
+}
+
+/// SIGKILL to the postmaster; its number when there was one.
+pub fn kill_postmaster(cloud: &Cloud) -> Option<i32> {
+    let pid = postmaster(cloud)?;
+    kill(Pid::from_raw(pid), Signal::SIGKILL).ok()?;
+    Some(pid)
 }
