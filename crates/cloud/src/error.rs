@@ -8,7 +8,7 @@ use actix_web::http::{StatusCode, header};
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, ResponseError};
 use lumbung_shared::FieldError;
 use serde::Serialize;
-use std::fmt;
+use utoipa::ToSchema;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -84,15 +84,9 @@ impl Error {
 
     /// The answer for one request: its language and its id.
     pub fn answer(&self, request_id: &str, language: Language) -> HttpResponse {
-        let body = Body {
-            success: false,
-            error: Described {
-                code: self.code(),
-                message: message(self.code(), language),
-                details: self.details(),
-            },
-            request_id,
-        };
+        let error =
+            Described { code: self.code(), message: message(self.code(), language), details: self.details() };
+        let body = ErrorBody { success: false, error, request_id: request_id.to_owned() };
         self.head().json(body)
     }
 
@@ -180,23 +174,32 @@ impl<T> OnConstraint<T> for std::result::Result<T, sqlx::Error> {
     }
 }
 
-#[derive(Serialize)]
-struct Body<'a> {
+/// The body of every error.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct ErrorBody {
+    #[schema(example = false)]
     success: bool,
     error: Described,
-    request_id: &'a str,
+    #[schema(example = "6f1c9a70c2b94d1e8a4be0d7c9c2f0aa")]
+    request_id: String,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Described {
+    /// Stable; programs decide by it.
+    #[schema(example = "validation_failed")]
     code: &'static str,
+    /// For people, in the language of Accept-Language.
+    #[schema(example = "Ada isian yang perlu diperbaiki.")]
     message: &'static str,
     details: Vec<Detail>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Detail {
+    #[schema(example = "limit")]
     field: String,
+    #[schema(example = "must be between 1 and 500")]
     message: String,
 }
 
@@ -219,15 +222,6 @@ impl Language {
                 _ => None,
             })
             .unwrap_or(Self::Indonesian)
-    }
-}
-
-impl fmt::Display for Language {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Indonesian => "id",
-            Self::English => "en",
-        })
     }
 }
 

@@ -64,7 +64,7 @@ async fn livez() -> &'static str {
 
 /// The program can serve. Anyone may ask.
 #[utoipa::path(tag = "operations", path = "/readyz", responses((status = 200, body = String),
-    (status = 503, body = crate::openapi::ErrorBody)))]
+    (status = 503, body = crate::error::ErrorBody)))]
 #[get("/readyz")]
 async fn readyz(state: web::Data<State>) -> Result<&'static str> {
     match ask_database(&state).await {
@@ -91,7 +91,7 @@ async fn health(state: web::Data<State>) -> HttpResponse {
 
 /// The same with figures. For readers (access key).
 #[utoipa::path(tag = "operations", path = "/api/health/detailed", security(("access_key" = [])),
-    responses((status = 200, body = Detailed), (status = 401, body = crate::openapi::ErrorBody)))]
+    responses((status = 200, body = Detailed), (status = 401, body = crate::error::ErrorBody)))]
 #[get("/api/health/detailed")]
 async fn detailed(_: Reader, state: web::Data<State>) -> HttpResponse {
     let took = ask_database(&state).await;
@@ -112,7 +112,7 @@ async fn detailed(_: Reader, state: web::Data<State>) -> HttpResponse {
 /// Prometheus metrics. For readers (access key).
 #[utoipa::path(tag = "operations", path = "/metrics", security(("access_key" = [])),
     responses((status = 200, content_type = "text/plain", body = String),
-        (status = 401, body = crate::openapi::ErrorBody)))]
+        (status = 401, body = crate::error::ErrorBody)))]
 #[get("/metrics")]
 async fn metrics(_: Reader, state: web::Data<State>) -> Result<HttpResponse> {
     let text = state.metrics.encode().map_err(|error| Error::Unexpected(error.into()))?;

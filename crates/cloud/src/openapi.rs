@@ -2,10 +2,9 @@
 
 use crate::{dashboard, distribution, health, identity, ingest};
 use actix_web::{HttpResponse, get, web};
-use serde::Serialize;
+use utoipa::OpenApi;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{Components, OpenApi as Document};
-use utoipa::{OpenApi, ToSchema};
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
 #[derive(OpenApi)]
@@ -58,120 +57,6 @@ pub(crate) fn routes(routes: &mut web::ServiceConfig) {
 #[get("/openapi.json")]
 async fn openapi_json(document: web::Data<Document>) -> HttpResponse {
     HttpResponse::Ok().json(document.get_ref())
-}
-
-/// The body of every error.
-#[derive(Serialize, ToSchema)]
-pub(crate) struct ErrorBody {
-    #[schema(example = false)]
-    success: bool,
-    error: ErrorDescription,
-    #[schema(example = "6f1c9a70c2b94d1e")]
-    request_id: String,
-}
-
-#[derive(Serialize, ToSchema)]
-struct ErrorDescription {
-    /// Stable; programs decide by it.
-    #[schema(example = "validation_failed")]
-    code: String,
-    /// For people, in the language of Accept-Language.
-    #[schema(example = "Ada isian yang perlu diperbaiki.")]
-    message: String,
-    details: Vec<ErrorDetail>,
-}
-
-#[derive(Serialize, ToSchema)]
-struct ErrorDetail {
-    #[schema(example = "limit")]
-    field: String,
-    #[schema(example = "must be between 1 and 500")]
-    message: String,
-}
-
-/// A claim and the gateway's own new key.
-#[derive(Serialize, ToSchema)]
-pub(crate) struct EnrolBody {
-    #[schema(example = "7QK3M-0W2ZD-…")]
-    claim: String,
-    /// `lbg_` and 32 random bytes in base64url without padding.
-    key: String,
-    hardware: Option<String>,
-}
-
-#[derive(Serialize, ToSchema)]
-pub(crate) struct RotateBody {
-    /// `lbg_` and 32 random bytes in base64url without padding.
-    new_key: String,
-}
-
-#[derive(Serialize, ToSchema)]
-pub(crate) struct EnrolledBody {
-    #[schema(example = "GW-DAPUR-MENTENG")]
-    gateway_id: String,
-    site: EnrolledSiteBody,
-    server_time: String,
-}
-
-#[derive(Serialize, ToSchema)]
-struct EnrolledSiteBody {
-    code: String,
-    name: String,
-    #[schema(example = "Asia/Jakarta")]
-    time_zone: String,
-}
-
-/// The object form or the old clients' array.
-#[derive(Serialize, ToSchema)]
-#[serde(untagged)]
-#[allow(dead_code, reason = "read by the schema only")]
-pub(crate) enum SyncBody {
-    Batch(SyncBatch),
-    Records(Vec<LegacyRecord>),
-}
-
-#[derive(Serialize, ToSchema)]
-pub(crate) struct SyncBatch {
-    #[schema(example = 1)]
-    protocol: u16,
-    /// The sending run's epoch, 16 hex digits.
-    #[schema(example = "9f86d081884c7d65")]
-    run: String,
-    /// The gateway's idea of now.
-    #[schema(example = "2026-11-21T02:30:00.000Z")]
-    sent_at: String,
-    /// Milliseconds since the gateway booted.
-    mono_ms: i64,
-    /// `unset`, `held` or `synced`.
-    #[schema(example = "held")]
-    clock: String,
-    statuses: Vec<String>,
-    /// Oldest first: `{epoch, start?, streams: {scan: [{seq, n, step?, cols}]}}`.
-    runs: Vec<serde_json::Value>,
-    health: Option<serde_json::Value>,
-}
-
-#[derive(Serialize, ToSchema)]
-pub(crate) struct LegacyRecord {
-    #[schema(example = "NFC_TAG_ALPHA")]
-    nfc_tag_id: String,
-    #[schema(example = "2026-11-21T02:30:00")]
-    timestamp: String,
-    #[schema(example = "makanan_keluar")]
-    status_scan: String,
-    #[schema(example = "GW-DAPUR-MENTENG")]
-    gateway_id: String,
-}
-
-/// The answer to the object form: verdicts by run and stream.
-#[derive(Serialize, ToSchema)]
-pub(crate) struct SyncAnswer {
-    protocol: u16,
-    server_time: String,
-    gateway_id: String,
-    /// `{epoch, streams: {scan: {acked_through, exceptions: [{seq, through?, verdict, reason?}], held}}}`
-    runs: Vec<serde_json::Value>,
-    alarms: Vec<String>,
 }
 
 #[cfg(test)]

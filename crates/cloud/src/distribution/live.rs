@@ -169,7 +169,7 @@ pub(crate) struct Docs;
 /// every 15 seconds.
 #[utoipa::path(tag = "distribution", path = "/api/live", security(("access_key" = [])),
     responses((status = 200, content_type = "text/event-stream", body = String),
-        (status = 401, body = crate::openapi::ErrorBody)))]
+        (status = 401, body = crate::error::ErrorBody)))]
 #[get("/api/live")]
 async fn live_scans(_: Reader, state: web::Data<State>, live: web::Data<Live>) -> HttpResponse {
     state.metrics.live_clients.inc();

@@ -197,8 +197,8 @@ pub(crate) struct Docs;
 
 /// List scans, newest event time first. For readers (access key).
 #[utoipa::path(tag = "distribution", path = "/api/scans", params(Filter), security(("access_key" = [])),
-    responses((status = 200, body = Page), (status = 400, body = crate::openapi::ErrorBody),
-        (status = 401, body = crate::openapi::ErrorBody)))]
+    responses((status = 200, body = Page), (status = 400, body = crate::error::ErrorBody),
+        (status = 401, body = crate::error::ErrorBody)))]
 #[get("/api/scans")]
 async fn list_scans(_: Reader, state: web::Data<State>, filter: web::Query<Filter>) -> Result<HttpResponse> {
     Ok(HttpResponse::Ok().json(page(&state.people, &filter).await?))
@@ -207,8 +207,8 @@ async fn list_scans(_: Reader, state: web::Data<State>, filter: web::Query<Filte
 /// A tag's history, newest first. For readers (access key).
 #[utoipa::path(tag = "distribution", path = "/api/tags/{id}", security(("access_key" = [])),
     params(("id" = String, Path, description = "a tag as anyone writes it", example = "04A22B1C5D6E80"), Filter),
-    responses((status = 200, body = Page), (status = 400, body = crate::openapi::ErrorBody),
-        (status = 401, body = crate::openapi::ErrorBody), (status = 404, body = crate::openapi::ErrorBody)))]
+    responses((status = 200, body = Page), (status = 400, body = crate::error::ErrorBody),
+        (status = 401, body = crate::error::ErrorBody), (status = 404, body = crate::error::ErrorBody)))]
 #[get("/api/tags/{id}")]
 async fn tag_history(
     _: Reader,

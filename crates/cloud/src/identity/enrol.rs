@@ -9,7 +9,9 @@ use actix_web::{HttpRequest, HttpResponse, post, web};
 use chrono::Utc;
 use lumbung_shared::enrol::{EnrolRequest, Enrolled, EnrolledSite, RotateRequest, is_key};
 use lumbung_shared::time::rfc3339;
+use serde::Serialize;
 use std::time::Instant;
+use utoipa::ToSchema;
 
 pub(super) fn routes(routes: &mut web::ServiceConfig) {
     routes.service(enrol).service(rotate);
@@ -23,11 +25,11 @@ pub(crate) struct Docs;
 ///
 /// The gateway draws its own key (`lbg_` and 32 random bytes in base64url) and sends it with the claim.
 /// The same claim with the same key may be sent again when an answer was lost.
-#[utoipa::path(tag = "gateways", path = "/api/gateways/enrol", request_body = crate::openapi::EnrolBody,
-    responses((status = 200, body = crate::openapi::EnrolledBody), (status = 400, body = crate::openapi::ErrorBody),
-        (status = 404, description = "unknown or expired claim", body = crate::openapi::ErrorBody),
-        (status = 409, description = "used with another key", body = crate::openapi::ErrorBody),
-        (status = 429, body = crate::openapi::ErrorBody)))]
+#[utoipa::path(tag = "gateways", path = "/api/gateways/enrol", request_body = EnrolBody,
+    responses((status = 200, body = EnrolledBody), (status = 400, body = crate::error::ErrorBody),
+        (status = 404, description = "unknown or expired claim", body = crate::error::ErrorBody),
+        (status = 409, description = "used with another key", body = crate::error::ErrorBody),
+        (status = 429, body = crate::error::ErrorBody)))]
 #[post("/api/gateways/enrol")]
 async fn enrol(
     request: HttpRequest,
@@ -49,11 +51,11 @@ async fn enrol(
 }
 
 /// Bring a new key. The gateway calls with its present one, which stays good until the new one was used.
-#[utoipa::path(tag = "gateways", path = "/api/gateways/rotate", request_body = crate::openapi::RotateBody,
+#[utoipa::path(tag = "gateways", path = "/api/gateways/rotate", request_body = RotateBody,
     security(("gateway_key" = [])),
-    responses((status = 200, body = crate::openapi::EnrolledBody), (status = 400, body = crate::openapi::ErrorBody),
-        (status = 401, body = crate::openapi::ErrorBody), (status = 403, body = crate::openapi::ErrorBody),
-        (status = 409, body = crate::openapi::ErrorBody)))]
+    responses((status = 200, body = EnrolledBody), (status = 400, body = crate::error::ErrorBody),
+        (status = 401, body = crate::error::ErrorBody), (status = 403, body = crate::error::ErrorBody),
+        (status = 409, body = crate::error::ErrorBody)))]
 #[post("/api/gateways/rotate")]
 async fn rotate(
     gateway: Gateway,
@@ -85,4 +87,38 @@ async fn enrolled(state: &State, gateway_id: i32) -> Result<Enrolled> {
         site: EnrolledSite { code: row.code, name: row.name, time_zone: row.time_zone },
         server_time: rfc3339(Utc::now().timestamp_millis()),
     })
+}
+
+// The shapes of `lumbung_shared::enrol`, for the document only.
+
+/// A claim and the gateway's own new key.
+#[derive(Serialize, ToSchema)]
+struct EnrolBody {
+    #[schema(example = "7QK3M-0W2ZD-…")]
+    claim: String,
+    /// `lbg_` and 32 random bytes in base64url without padding.
+    key: String,
+    hardware: Option<String>,
+}
+
+#[derive(Serialize, ToSchema)]
+struct RotateBody {
+    /// `lbg_` and 32 random bytes in base64url without padding.
+    new_key: String,
+}
+
+#[derive(Serialize, ToSchema)]
+struct EnrolledBody {
+    #[schema(example = "GW-DAPUR-MENTENG")]
+    gateway_id: String,
+    site: EnrolledSiteBody,
+    server_time: String,
+}
+
+#[derive(Serialize, ToSchema)]
+struct EnrolledSiteBody {
+    code: String,
+    name: String,
+    #[schema(example = "Asia/Jakarta")]
+    time_zone: String,
 }

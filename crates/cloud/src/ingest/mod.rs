@@ -12,6 +12,7 @@ mod clock;
 mod legacy;
 mod parse;
 pub mod quarantine;
+mod schema;
 mod store;
 mod writers;
 
@@ -38,13 +39,13 @@ pub(crate) struct Docs;
 /// `gzip`. Every record gets a verdict: accepted, duplicate or quarantined; once answered 200 the cloud
 /// holds all of them.
 #[utoipa::path(tag = "gateways", path = "/api/sync_gateway_data", security(("gateway_key" = [])),
-    request_body(content = crate::openapi::SyncBody, content_type = "application/json"),
-    responses((status = 200, description = "a verdict per record", body = crate::openapi::SyncAnswer),
-        (status = 400, description = "unusable envelope", body = crate::openapi::ErrorBody),
-        (status = 401, body = crate::openapi::ErrorBody), (status = 403, body = crate::openapi::ErrorBody),
-        (status = 408, body = crate::openapi::ErrorBody), (status = 413, body = crate::openapi::ErrorBody),
-        (status = 415, body = crate::openapi::ErrorBody), (status = 429, body = crate::openapi::ErrorBody),
-        (status = 503, body = crate::openapi::ErrorBody)))]
+    request_body(content = schema::SyncBody, content_type = "application/json"),
+    responses((status = 200, description = "a verdict per record", body = schema::SyncAnswer),
+        (status = 400, description = "unusable envelope", body = crate::error::ErrorBody),
+        (status = 401, body = crate::error::ErrorBody), (status = 403, body = crate::error::ErrorBody),
+        (status = 408, body = crate::error::ErrorBody), (status = 413, body = crate::error::ErrorBody),
+        (status = 415, body = crate::error::ErrorBody), (status = 429, body = crate::error::ErrorBody),
+        (status = 503, body = crate::error::ErrorBody)))]
 #[post("/api/sync_gateway_data")]
 async fn sync_gateway_data(
     gateway: Gateway,

@@ -1,0 +1,149 @@
+//! Who may know whom. The tables are ARCHITECTURE.md's; changing one is the moment to think.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+/// Each module and the modules of its own crate that it may name.
+type Table = &'static [(&'static str, &'static [&'static str])];
+
+const CLOUD: Table = &[
+    ("config", &[]),
+    ("error", &[]),
+    ("metrics", &[]),
+    ("database", &["config"]),
+    ("state", &["config", "metrics"]),
+    ("places", &["error"]),
+    ("identity", &["error", "places", "state"]),
+    ("distribution", &["error", "identity", "metrics", "state"]),
+    ("ingest", &["config", "distribution", "error", "identity", "metrics", "places", "state"]),
+    ("dashboard", &["distribution", "error", "identity", "places", "state"]),
+    ("health", &["error", "identity", "state"]),
+    ("openapi", &["dashboard", "distribution", "health", "identity", "ingest"]),
+    (
+        "app",
+        &[
+            "config", "dashboard", "database", "distribution", "error", "health", "identity", "ingest", "metrics",
+            "openapi", "state",
+        ],
+    ),
+    ("cli", &["app", "config", "database", "error", "identity", "ingest", "places"]),
+];
+
+#[test]
+fn the_clouds_modules_know_only_whom_the_table_names() {
+    check("cloud", CLOUD);
+}
+
+#[test]
+fn gateway_and_cloud_never_know_each_other_and_shared_knows_neither() {
+    for (program, others) in
+        [("gateway", &["lumbung_cloud"][..]), ("cloud", &["lumbung_gateway"]), ("shared", &["lumbung_cloud", "lumbung_gateway"])]
+    {
+        for (file, text) in sources(program) {
+            for other in others {
+                assert!(!text.contains(other), "{} names {other}", file.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn only_the_outbox_knows_sqlite_and_only_sync_speaks_http_to_the_cloud() {
+    for (file, text) in sources("gateway") {
+        let name = file.to_string_lossy();
+        let test = name.contains("tests");
+        assert!(test || !text.contains("rusqlite") || name.contains("/outbox/"), "{name} uses SQLite");
+        assert!(test || !text.contains("reqwest::Client") || name.contains("/sync/"), "{name} is an HTTP client");
+    }
+}
+
+#[test]
+fn no_room_has_a_name_that_attracts_anything() {
+    for program in ["shared", "gateway", "cloud"] {
+        for (file, _) in sources(program) {
+            for part in file.iter().filter_map(|part| part.to_str()) {
+                let part = part.trim_end_matches(".rs");
+                let bad = ["common", "utils", "util", "helpers", "core", "manager", "service"];
+                assert!(!bad.contains(&part), "{}", file.display());
+            }
+        }
+    }
+}
+
+/// Fails when a module is missing from the table, names one that its row does not, or the table has a circle.
+fn check(program: &str, table: Table) {
+    let known: BTreeMap<&str, &[&str]> = table.iter().copied().collect();
+    for (at, (module, _)) in table.iter().enumerate() {
+        for friend in known[module] {
+            let before = table[..at].iter().any(|(earlier, _)| earlier == friend);
+            assert!(before, "the table of {program} has {module} name {friend}, which stands below it");
+        }
+    }
+    let mut wrong = BTreeSet::new();
+    for (file, text) in sources(program) {
+        let module = module_of(&file);
+        if ["lib", "main"].contains(&module.as_str()) {
+            continue;
+        }
+        let Some(allowed) = known.get(module.as_str()) else {
+            wrong.insert(format!("{module} is not in the table"));
+            continue;
+        };
+        for friend in named_modules(&text).filter(|friend| known.contains_key(friend.as_str())) {
+            if friend != module && !allowed.contains(&friend.as_str()) {
+                wrong.insert(format!("{module} names {friend} in {}", file.display()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{program}:\n{}", wrong.into_iter().collect::<Vec<_>>().join("\n"));
+}
+
+/// The modules that a file names with `crate::module` or `crate::{module, …}`.
+fn named_modules(text: &str) -> impl Iterator<Item = String> + '_ {
+    let word = |text: &str| text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>();
+    text.match_indices("crate::").flat_map(move |(at, found)| {
+        let rest = &text[at + found.len()..];
+        match rest.strip_prefix('{') {
+            // The first word of each entry of the outer braces.
+            Some(list) => {
+                let mut depth = 0;
+                let mut entries = vec![String::new()];
+                for c in list.chars() {
+                    match c {
+                        '{' => depth += 1,
+                        '}' if depth == 0 => break,
+                        '}' => depth -= 1,
+                        ',' if depth == 0 => entries.push(String::new()),
+                        other => entries.last_mut().unwrap().push(other),
+                    }
+                }
+                entries.iter().map(|entry| word(entry.trim())).collect::<Vec<_>>()
+            }
+            None => vec![word(rest)],
+        }
+    })
+}
+
+fn module_of(file: &Path) -> String {
+    let first = file.iter().skip_while(|part| *part != "src").nth(1).unwrap();
+    Path::new(first).file_stem().unwrap().to_str().unwrap().to_owned()
+}
+
+fn sources(program: &str) -> Vec<(PathBuf, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("crates").join(program);
+    let mut found = Vec::new();
+    let mut folders = vec![root.join("src")];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = std::fs::read_to_string(&path).unwrap();
+                found.push((path.strip_prefix(&root).unwrap().to_owned(), text));
+            }
+        }
+    }
+    assert!(!found.is_empty(), "no sources of {program}");
+    found
+}
