@@ -47,21 +47,40 @@ impl Server {
         Self::start(config).await
     }
 
-    /// A pool for people's requests, whose statements end after `database.statement_timeout`.
+    /// A pool for people's requests. A statement ends after `database.statement_timeout`, and is planned
+    /// for each call's own values: one statement serves every combination of filters.
     pub fn people_pool(&self, database: &Database) -> PgPool {
         let timeout = database.statement_timeout.as_millis().to_string();
-        let options = self.options.clone().options([("statement_timeout", timeout.as_str())]);
-        pool(database, database.max_connections, options)
+        pool(database, database.max_connections)
+            .after_connect(move |connection, _| {
+                let timeout = timeout.clone();
+                Box::pin(async move {
+                    // Not as start-up options: poolers refuse those.
+                    sqlx::query!(
+                        "select set_config('statement_timeout', $1, false) as timeout,
+                             set_config('plan_cache_mode', 'force_custom_plan', false) as planning",
+                        timeout
+                    )
+                    .fetch_one(connection)
+                    .await?;
+                    Ok(())
+                })
+            })
+            .connect_lazy_with(self.named())
     }
 
     /// A pool for gateways' batches and long work.
     pub fn gateway_pool(&self, database: &Database) -> PgPool {
-        pool(database, database.ingest_connections, self.options.clone())
+        pool(database, database.ingest_connections).connect_lazy_with(self.named())
+    }
+
+    fn named(&self) -> PgConnectOptions {
+        self.options.clone().application_name("lumbung-cloud")
     }
 
     /// Options for a connection of its own, outside the pools.
     pub fn connect_options(&self) -> PgConnectOptions {
-        self.options.clone()
+        self.named()
     }
 
     /// Stops the embedded server, last of all.
@@ -84,11 +103,8 @@ pub async fn migrate(pool: &PgPool) -> anyhow::Result<()> {
     MIGRATIONS.run(pool).await.context("the database could not be migrated")
 }
 
-fn pool(database: &Database, connections: u32, options: PgConnectOptions) -> PgPool {
-    PgPoolOptions::new()
-        .max_connections(connections)
-        .acquire_timeout(database.acquire_timeout)
-        .connect_lazy_with(options.application_name("lumbung-cloud"))
+fn pool(database: &Database, connections: u32) -> PgPoolOptions {
+    PgPoolOptions::new().max_connections(connections).acquire_timeout(database.acquire_timeout)
 }
 
 fn given(database: &Database) -> anyhow::Result<Option<PgConnectOptions>> {
