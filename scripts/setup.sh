@@ -1,0 +1,52 @@
+#!/usr/bin/env bash
+# Installs what is missing on Debian or Ubuntu; anywhere else, or without the right to install, says exactly
+# what is missing and exits 2.      usage: scripts/setup.sh run|test|lint
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+. scripts/postgres.sh
+purpose=${1:-run}
+
+scripts/cargo --version >/dev/null
+
+packages=()
+# SQLite, zstd and ring compile C: a compiler without its headers does not count.
+if ! printf '#include <stdlib.h>\nint main(void) { return 0; }\n' | cc -x c -o /dev/null - 2>/dev/null; then
+  packages+=(gcc libc6-dev)
+fi
+postgres_bin >/dev/null || packages+=(postgresql)
+command -v setpriv >/dev/null || packages+=(util-linux)
+if [ "$purpose" = test ]; then
+  for program in strace faketime sqlite3; do
+    command -v "$program" >/dev/null || packages+=("$program")
+  done
+fi
+if [ "$purpose" != run ] && ! command -v psql >/dev/null; then
+  packages+=(postgresql-client)
+fi
+[ ${#packages[@]} -gt 0 ] || exit 0
+
+install="apt-get install -y --no-install-recommends ${packages[*]}"
+if ! command -v apt-get >/dev/null; then
+  echo "Missing here (named as Debian names the packages): ${packages[*]}" >&2
+  echo "Install what your system calls them, then run this again." >&2
+  exit 2
+fi
+if [ "$(id -u)" = 0 ]; then
+  as_root=()
+elif sudo -n true 2>/dev/null; then
+  as_root=(sudo -n)
+else
+  echo "Missing: ${packages[*]}. Installing needs root; run this once, then the same make again:" >&2
+  echo "  sudo sh -c 'apt-get update && $install'" >&2
+  exit 2
+fi
+echo "Installing: ${packages[*]}"
+export DEBIAN_FRONTEND=noninteractive
+apt() { "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0 "$@" </dev/null >"$log" 2>&1; }
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+if ! { apt update && apt install -y --no-install-recommends "${packages[@]}"; }; then
+  cat "$log" >&2
+  echo "Installing failed (above). By hand: apt-get update && $install" >&2
+  exit 2
+fi
