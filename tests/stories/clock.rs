@@ -28,11 +28,7 @@ async fn scans_of(cloud: &Cloud) -> Result<Vec<Value>> {
 }
 
 fn time(scan: &Value, field: &str) -> DateTime<Utc> {
-    scan[field]
-        .as_str()
-        .unwrap_or_default()
-        .parse()
-        .unwrap_or_default()
+    scan[field].as_str().unwrap_or_default().parse().unwrap_or_default()
 }
 
 #[test]
@@ -47,17 +43,11 @@ fn scans_made_by_a_clock_in_1970_in_2016_or_a_month_ahead_arrive_with_the_right_
             gateway.drained().await?;
             cloud_holds(&cloud.database().await?, &tags).await?;
             let scans = scans_of(&cloud).await?;
-            let order: Vec<&str> = scans
-                .iter()
-                .filter_map(|scan| scan["nfc_tag_id"].as_str())
-                .collect();
+            let order: Vec<&str> = scans.iter().filter_map(|scan| scan["nfc_tag_id"].as_str()).collect();
             assert_eq!(order, tags, "the order is the order of the taps");
             for scan in &scans {
                 let told = time(scan, "timestamp");
-                assert!(
-                    (told - before).abs() > TimeDelta::days(20),
-                    "the clock was not turned: {scan}"
-                );
+                assert!((told - before).abs() > TimeDelta::days(20), "the clock was not turned: {scan}");
                 let event = time(scan, "event_time");
                 let slack = TimeDelta::seconds(2);
                 assert!(
@@ -93,17 +83,11 @@ fn a_clock_set_back_an_hour_while_a_batch_is_open_loses_and_reorders_nothing() -
         gateway.drained().await?;
         cloud_holds(&cloud.database().await?, &tags).await?;
         let scans = scans_of(&cloud).await?;
-        let order: Vec<&str> = scans
-            .iter()
-            .filter_map(|scan| scan["nfc_tag_id"].as_str())
-            .collect();
+        let order: Vec<&str> = scans.iter().filter_map(|scan| scan["nfc_tag_id"].as_str()).collect();
         assert_eq!(order, tags);
         for pair in scans.windows(2) {
             let step = time(&pair[1], "event_time") - time(&pair[0], "event_time");
-            assert!(
-                step > TimeDelta::seconds(-2) && step < TimeDelta::minutes(5),
-                "{pair:?}"
-            );
+            assert!(step > TimeDelta::seconds(-2) && step < TimeDelta::minutes(5), "{pair:?}");
         }
         Ok(())
     })
@@ -131,19 +115,10 @@ fn hours_offline_keep_the_hours_of_their_scans() -> Result<()> {
         for (n, scan) in scans.iter().enumerate() {
             let age = (now - time(scan, "timestamp")).num_minutes();
             let expected = 60 * (5 - i64::try_from(n / 6)?);
-            assert!(
-                (age - expected).abs() <= 5,
-                "{age} minutes instead of {expected}: {scan}"
-            );
+            assert!((age - expected).abs() <= 5, "{age} minutes instead of {expected}: {scan}");
         }
-        let oldest = scans
-            .first()
-            .map(|scan| time(scan, "received_at"))
-            .unwrap_or_default();
-        assert!(
-            (now - oldest).num_minutes() < 5,
-            "received_at is the cloud's own time"
-        );
+        let oldest = scans.first().map(|scan| time(scan, "received_at")).unwrap_or_default();
+        assert!((now - oldest).num_minutes() < 5, "received_at is the cloud's own time");
         Ok(())
     })
 }

@@ -45,10 +45,7 @@ async fn all_acked_arrive(
     let tags: Vec<&str> = held.iter().map(|row| row.tag.as_str()).collect();
     for tag in acked {
         let times = tags.iter().filter(|held| *held == tag).count();
-        assert_eq!(
-            times, 1,
-            "{tag} was acknowledged and is {times} times in the cloud"
-        );
+        assert_eq!(times, 1, "{tag} was acknowledged and is {times} times in the cloud");
     }
     for tag in tags {
         assert!(prefixes.iter().any(|prefix| tag.starts_with(prefix)), "{tag}");
@@ -70,20 +67,15 @@ fn a_full_disk_refuses_scans_plainly_and_takes_them_again_when_there_is_room() -
         let (taken, status) = scan_until_trouble(&gateway, "PENUH", 400).await;
         assert_eq!(status, Some(503), "{} taken, then {status:?}", taken.len());
         acked.extend(taken);
-        let refused = gateway
-            .log_scan(&json!({ "nfc_tag_id": "PENUH-X", "status_scan": "makanan_keluar" }))
-            .await?;
+        let refused =
+            gateway.log_scan(&json!({ "nfc_tag_id": "PENUH-X", "status_scan": "makanan_keluar" })).await?;
         assert_eq!(
             (refused.status, refused.error_code().as_str()),
             (503, "storage_full"),
             "{}",
             refused.text
         );
-        assert_ne!(
-            gateway.get("/readyz").await?.status,
-            200,
-            "a gateway that takes nothing is not ready"
-        );
+        assert_ne!(gateway.get("/readyz").await?.status, 200, "a gateway that takes nothing is not ready");
         let tag = eventually("there is room again", || async {
             let tag = format!("LEGA-{}", fastrand::u32(..));
             let body = json!({ "nfc_tag_id": tag, "status_scan": "makanan_keluar" });
@@ -170,18 +162,12 @@ fn a_card_that_turns_read_only_ends_the_gateway_and_nothing_acknowledged_is_lost
 fn a_data_directory_that_cannot_be_written_is_said_plainly_at_start() -> Result<()> {
     story(async |stand| {
         let (_cloud, _proxy, mut gateway) = offline(stand).await?;
-        gateway.under(failing(
-            &gateway,
-            &["write,pwrite64,fdatasync,fsync:error=EROFS"],
-        )?);
+        gateway.under(failing(&gateway, &["write,pwrite64,fdatasync,fsync:error=EROFS"])?);
         gateway.spawn()?;
         let ended = gateway.wait_for_its_end().await?;
         assert!(!ended.success());
         let log = gateway.logged().to_lowercase();
-        assert!(
-            log.contains("read-only") || log.contains("readonly") || log.contains("i/o"),
-            "{log}"
-        );
+        assert!(log.contains("read-only") || log.contains("readonly") || log.contains("i/o"), "{log}");
         Ok(())
     })
 }

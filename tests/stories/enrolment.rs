@@ -12,9 +12,7 @@ use serde_json::{Value, json};
 use std::os::unix::fs::PermissionsExt;
 
 fn identity(gateway: &lumbung_tests::programs::Gateway) -> Result<Value> {
-    Ok(serde_json::from_slice(&std::fs::read(
-        gateway.dir.join("identity.json"),
-    )?)?)
+    Ok(serde_json::from_slice(&std::fs::read(gateway.dir.join("identity.json"))?)?)
 }
 
 #[test]
@@ -22,10 +20,7 @@ fn a_claim_is_redeemed_once_and_the_key_stays_secret() -> Result<()> {
     story(async |stand| {
         let cloud = stand.cloud().await?;
         let claim = cloud.claim("GW-1").await?;
-        assert_eq!(
-            (claim.gateway_id.as_str(), claim.site.as_str()),
-            ("GW-1", "DAPUR-1")
-        );
+        assert_eq!((claim.gateway_id.as_str(), claim.site.as_str()), ("GW-1", "DAPUR-1"));
         assert!(claim.uri.starts_with("lumbung://enrol?cloud="), "{}", claim.uri);
         let gateway = stand.bare_gateway("GW-1")?;
         gateway.enrol(&cloud.base(), &claim.claim).await?;
@@ -37,27 +32,18 @@ fn a_claim_is_redeemed_once_and_the_key_stays_secret() -> Result<()> {
         let thief = HandMade::with_key("GW-1", &cloud.base(), &new_key())?;
         assert_eq!(thief.redeem(&claim.claim).await?.status, 409);
         let second = stand.bare_gateway("GW-1-B")?;
-        let refused = second
-            .cli(&["enrol", "--cloud", &cloud.base(), "--claim", &claim.claim])
-            .await?;
+        let refused = second.cli(&["enrol", "--cloud", &cloud.base(), "--claim", &claim.claim]).await?;
         assert_eq!(refused.code(), 1, "{}", refused.stderr);
         // Neither the database nor any log knows the key or the claim.
         let database = cloud.database().await?;
         for table in ["gateway_key", "gateway_claim"] {
-            let sql = sqlx::AssertSqlSafe(format!(
-                "select coalesce(string_agg(t::text, ' '), '') from {table} t"
-            ));
+            let sql =
+                sqlx::AssertSqlSafe(format!("select coalesce(string_agg(t::text, ' '), '') from {table} t"));
             let text: String = sqlx::query_scalar(sql).fetch_one(&database).await?;
-            assert!(
-                !text.contains(&key) && !text.contains(&claim.claim),
-                "{table} holds a secret"
-            );
+            assert!(!text.contains(&key) && !text.contains(&claim.claim), "{table} holds a secret");
         }
         let logs = stand.logs();
-        assert!(
-            !logs.contains(&key) && !logs.contains(&claim.claim),
-            "a log holds a secret"
-        );
+        assert!(!logs.contains(&key) && !logs.contains(&claim.claim), "a log holds a secret");
         Ok(())
     })
 }
@@ -83,23 +69,15 @@ fn the_uri_of_the_qr_code_enrols_however_the_claim_is_typed() -> Result<()> {
 fn an_expired_or_unknown_claim_is_refused() -> Result<()> {
     story(async |stand| {
         let cloud = stand.cloud().await?;
-        let claim = cloud
-            .claim_with(&["GW-1", "--site", "DAPUR-1", "--valid", "1h"])
-            .await?;
+        let claim = cloud.claim_with(&["GW-1", "--site", "DAPUR-1", "--valid", "1h"]).await?;
         sqlx::query("update gateway_claim set expires_at = now() - interval '1 second'")
             .execute(&cloud.database().await?)
             .await?;
         let late = HandMade::with_key("GW-1", &cloud.base(), &new_key())?;
         assert_eq!(late.redeem(&claim.claim).await?.status, 404);
         assert_eq!(late.redeem("TIDAK-ADA-SAMA-SEKALI").await?.status, 404);
-        assert_eq!(
-            late.post("[]").await?.status,
-            401,
-            "the key became good all the same"
-        );
-        let reply = HandMade::with_key("GW-1", &cloud.base(), "short")?
-            .redeem(&claim.claim)
-            .await?;
+        assert_eq!(late.post("[]").await?.status, 401, "the key became good all the same");
+        let reply = HandMade::with_key("GW-1", &cloud.base(), "short")?.redeem(&claim.claim).await?;
         assert!(matches!(reply.status, 400 | 404), "{}", reply.text);
         Ok(())
     })
@@ -113,9 +91,7 @@ fn a_lost_answer_to_an_enrolment_is_asked_for_again_with_the_same_key() -> Resul
         let claim = cloud.claim("GW-1").await?;
         let gateway = stand.bare_gateway("GW-1")?;
         proxy.rule_for_all(|_| Fate::LoseAnswer);
-        let lost = gateway
-            .cli(&["enrol", "--cloud", &proxy.base(), "--claim", &claim.claim])
-            .await?;
+        let lost = gateway.cli(&["enrol", "--cloud", &proxy.base(), "--claim", &claim.claim]).await?;
         assert!(!lost.status.success(), "{}", lost.stdout);
         proxy.heal();
         gateway.enrol(&proxy.base(), &claim.claim).await?;
@@ -149,9 +125,7 @@ fn a_revoked_gateway_keeps_its_scans_and_continues_after_a_new_claim() -> Result
         let (cloud, proxy, mut gateway) = stand.trio().await?;
         let mut tags = gateway.scan_many("BOLEH", 5).await?;
         gateway.drained().await?;
-        cloud
-            .must(&["gateway", "revoke", "GW-1", "--reason", "hilang"])
-            .await?;
+        cloud.must(&["gateway", "revoke", "GW-1", "--reason", "hilang"]).await?;
         tags.extend(gateway.scan_many("DITOLAK", 10).await?);
         gateway.until_state("revoked").await?;
         assert_eq!(gateway.unsent()?, 10);
@@ -184,9 +158,7 @@ fn a_key_is_rotated_under_load_and_no_scan_is_lost() -> Result<()> {
         tags.extend(gateway.scan_many("KUNCI-B", 5).await?);
         proxy.heal();
         let (rotated, more) = tokio::join!(gateway.cli(&["rotate"]), gateway.scan_many("KUNCI-C", 30));
-        rotated?
-            .ok()
-            .with_context(|| format!("after a lost answer ({})", lost.stderr))?;
+        rotated?.ok().with_context(|| format!("after a lost answer ({})", lost.stderr))?;
         tags.extend(more?);
         tags.extend(gateway.scan_many("KUNCI-D", 5).await?);
         gateway.drained().await?;
@@ -194,9 +166,7 @@ fn a_key_is_rotated_under_load_and_no_scan_is_lost() -> Result<()> {
         let new = identity(&gateway)?["key"].as_str().context("no key")?.to_owned();
         assert_ne!(old, new);
         eventually("the old key is dead once the new one was used", || async {
-            let reply = HandMade::with_key("GW-1", &cloud.base(), &old)?
-                .post("[]")
-                .await?;
+            let reply = HandMade::with_key("GW-1", &cloud.base(), &old)?.post("[]").await?;
             Ok(when(reply.status == 401))
         })
         .await?;
@@ -248,12 +218,7 @@ fn one_gateway_cannot_take_anothers_key() -> Result<()> {
         let claim = cloud.claim("GW-2").await?;
         let copycat = HandMade::with_key("GW-2", &cloud.base(), &first.key)?;
         let reply = copycat.redeem(&claim.claim).await?;
-        assert!(
-            (400..500).contains(&reply.status),
-            "{} {}",
-            reply.status,
-            reply.text
-        );
+        assert!((400..500).contains(&reply.status), "{} {}", reply.status, reply.text);
         first.send(&batch(1, None, scans(1, 2, "SAH")?)?).await?;
         let rows = held(&cloud.database().await?).await?;
         assert!(rows.iter().all(|row| row.content.gateway == "GW-1"), "{rows:?}");
@@ -268,22 +233,13 @@ fn readers_need_a_key_unless_development_is_open() -> Result<()> {
         cloud.set("development.open_loopback", false);
         cloud.start().await?;
         let client = http::client()?;
-        let paths = [
-            "/api/scans",
-            "/api/dashboard/summary",
-            "/api/live",
-            "/api/tags/A",
-            "/metrics",
-        ];
+        let paths = ["/api/scans", "/api/dashboard/summary", "/api/live", "/api/tags/A", "/metrics"];
         for path in paths {
             assert_eq!(cloud.get(path).await?.status, 401, "{path}");
         }
         assert_eq!(cloud.get("/livez").await?.status, 200);
-        let made: Value = serde_json::from_str(
-            &cloud
-                .must(&["key", "add", "dasbor", "--scope", "read", "--json"])
-                .await?,
-        )?;
+        let made: Value =
+            serde_json::from_str(&cloud.must(&["key", "add", "dasbor", "--scope", "read", "--json"]).await?)?;
         let key = made["key"].as_str().context("key add --json has no key")?;
         assert!(key.starts_with("lbk_"), "{made}");
         for path in ["/api/scans", "/api/dashboard/summary", "/metrics"] {

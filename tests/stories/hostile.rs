@@ -14,10 +14,7 @@ use tokio::net::TcpStream;
 /// The most memory a process ever used, in bytes.
 fn peak_memory(pid: u32) -> Result<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status
-        .lines()
-        .find(|line| line.starts_with("VmHWM:"))
-        .context("no VmHWM")?;
+    let line = status.lines().find(|line| line.starts_with("VmHWM:")).context("no VmHWM")?;
     let kb: u64 = line.split_whitespace().nth(1).context("no number")?.parse()?;
     Ok(kb * 1024)
 }
@@ -50,10 +47,7 @@ fn a_zip_bomb_is_put_out_at_the_limit_and_costs_little_memory() -> Result<()> {
         let zeros = vec![b' '; 300_000_000];
         let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
         gzip.write_all(&zeros)?;
-        let bombs = [
-            ("gzip", gzip.finish()?),
-            ("zstd", zstd::encode_all(&zeros[..], 3)?),
-        ];
+        let bombs = [("gzip", gzip.finish()?), ("zstd", zstd::encode_all(&zeros[..], 3)?)];
         drop(zeros);
         for (encoding, bomb) in bombs {
             assert!(bomb.len() < 1_000_000);
@@ -63,28 +57,15 @@ fn a_zip_bomb_is_put_out_at_the_limit_and_costs_little_memory() -> Result<()> {
             });
             for reply in futures_of(posts).await {
                 let reply = reply?;
-                assert!(
-                    matches!(reply.status, 413 | 503),
-                    "{encoding}: {} {}",
-                    reply.status,
-                    reply.text
-                );
+                assert!(matches!(reply.status, 413 | 503), "{encoding}: {} {}", reply.status, reply.text);
             }
             assert_eq!(maker.post_encoded(encoding, bomb).await?.status, 413);
-            assert_eq!(
-                maker
-                    .post_encoded(encoding, b"not compressed".to_vec())
-                    .await?
-                    .status,
-                400
-            );
+            assert_eq!(maker.post_encoded(encoding, b"not compressed".to_vec()).await?.status, 400);
         }
         let peak = peak_memory(cloud.pid().context("the cloud is not running")?)?;
         assert!(peak < 400_000_000, "the cloud used {peak} bytes");
         let good = serde_json::to_vec(&batch(1, None, scans(1, 5, "BAIK")?)?)?;
-        let reply = maker
-            .post_encoded("zstd", zstd::encode_all(&good[..], 3)?)
-            .await?;
+        let reply = maker.post_encoded("zstd", zstd::encode_all(&good[..], 3)?).await?;
         reply.expect(200)?;
         assert_eq!(maker.post_encoded("br", good).await?.status, 415);
         Ok(())
@@ -107,9 +88,7 @@ where
 fn clients_that_never_finish_their_request_are_let_go_and_delay_nobody() -> Result<()> {
     story(async |stand| {
         let mut cloud = stand.cloud_not_started().await?;
-        cloud
-            .set("http.head_timeout", "1s")
-            .set("http.body_timeout", "1s");
+        cloud.set("http.head_timeout", "1s").set("http.body_timeout", "1s");
         cloud.start().await?;
         cloud.furnish().await?;
         let gateway = stand.gateway("GW-1", &cloud, &cloud.base()).await?;
@@ -118,24 +97,17 @@ fn clients_that_never_finish_their_request_are_let_go_and_delay_nobody() -> Resu
             let mut slow = Vec::new();
             for _ in 0..120 {
                 let mut stream = TcpStream::connect(&address).await?;
-                stream
-                    .write_all(b"POST /api/log_scan HTTP/1.1\r\nHost: 127.0.0.1\r\nX-A")
-                    .await?;
+                stream.write_all(b"POST /api/log_scan HTTP/1.1\r\nHost: 127.0.0.1\r\nX-A").await?;
                 slow.push(stream);
             }
             // Everybody else is served meanwhile.
-            gateway
-                .scan(&format!("CEPAT-{}", slow.len()), "makanan_keluar")
-                .await?;
+            gateway.scan(&format!("CEPAT-{}", slow.len()), "makanan_keluar").await?;
             assert_eq!(cloud.get("/livez").await?.status, 200);
             for mut stream in slow {
                 let mut rest = Vec::new();
                 let ended =
                     tokio::time::timeout(Duration::from_secs(40), stream.read_to_end(&mut rest)).await;
-                assert!(
-                    ended.is_ok(),
-                    "{address} keeps a client that never finishes its head"
-                );
+                assert!(ended.is_ok(), "{address} keeps a client that never finishes its head");
             }
         }
         // A body that drips: announced whole, sent a byte at a time.
@@ -159,10 +131,7 @@ fn clients_that_never_finish_their_request_are_let_go_and_delay_nobody() -> Resu
             .ok();
         drip.abort();
         let answer = String::from_utf8_lossy(&answer).into_owned();
-        assert!(
-            answer.is_empty() || answer.starts_with("HTTP/1.1 408"),
-            "{answer}"
-        );
+        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 408"), "{answer}");
         gateway.drained().await
     })
 }

@@ -17,25 +17,12 @@ struct Listener {
 
 impl Listener {
     async fn on(cloud: &Cloud) -> Result<Self> {
-        let response = http::client_with(Duration::from_secs(120))?
-            .get(cloud.url("/api/live"))
-            .send()
-            .await?;
-        ensure!(
-            response.status() == 200,
-            "/api/live answered {}",
-            response.status()
-        );
-        let kind = response
-            .headers()
-            .get("content-type")
-            .context("no content type")?
-            .to_str()?;
+        let response =
+            http::client_with(Duration::from_secs(120))?.get(cloud.url("/api/live")).send().await?;
+        ensure!(response.status() == 200, "/api/live answered {}", response.status());
+        let kind = response.headers().get("content-type").context("no content type")?.to_str()?;
         ensure!(kind.starts_with("text/event-stream"), "{kind}");
-        Ok(Self {
-            response,
-            text: String::new(),
-        })
+        Ok(Self { response, text: String::new() })
     }
 
     /// Reads until `count` scans were heard of; the tags listed, and how many were only counted.
@@ -43,15 +30,8 @@ impl Listener {
         let mut read = 0;
         loop {
             let (mut tags, mut more) = (Vec::new(), 0);
-            for event in self
-                .text
-                .split("\n\n")
-                .filter(|event| event.contains("event: scans"))
-            {
-                let data: String = event
-                    .lines()
-                    .filter_map(|line| line.strip_prefix("data:"))
-                    .collect();
+            for event in self.text.split("\n\n").filter(|event| event.contains("event: scans")) {
+                let data: String = event.lines().filter_map(|line| line.strip_prefix("data:")).collect();
                 // The last event may not have arrived whole.
                 let Ok(data) = serde_json::from_str::<Value>(&data) else {
                     continue;
@@ -128,10 +108,7 @@ fn two_replicas_that_get_the_same_batch_keep_it_once() -> Result<()> {
                 .flat_map(|stream| &stream.exceptions)
                 .map(|e| usize::try_from(e.through.unwrap_or(e.seq) + 1 - e.seq).unwrap_or(0))
                 .sum();
-            assert_eq!(
-                exceptions, 50,
-                "each record is accepted once and a duplicate once"
-            );
+            assert_eq!(exceptions, 50, "each record is accepted once and a duplicate once");
         }
         let summary = replica.summary().await?;
         assert_eq!(summary["totals"]["scans"], 500);
@@ -162,11 +139,7 @@ fn the_summary_counts_what_is_there() -> Result<()> {
         assert_eq!(summary["totals"]["sites"], 1);
         let count = |code: &str| {
             let today = summary["today"].as_array().unwrap();
-            today
-                .iter()
-                .find(|line| line["status_scan"] == code)
-                .cloned()
-                .unwrap_or_default()
+            today.iter().find(|line| line["status_scan"] == code).cloned().unwrap_or_default()
         };
         assert_eq!(count("makanan_keluar")["count"], 7, "{summary}");
         assert_eq!(count("makanan_keluar")["biz_step"], "shipping");
@@ -229,29 +202,12 @@ fn pages_of_scans_show_each_scan_once_while_new_ones_arrive() -> Result<()> {
 fn health_metrics_api_description_and_page_are_served() -> Result<()> {
     story(async |stand| {
         let (cloud, _proxy, gateway) = stand.trio().await?;
-        for path in [
-            "/livez",
-            "/readyz",
-            "/api/health",
-            "/api/health/detailed",
-            "/metrics",
-            "/",
-            "/docs/",
-        ] {
+        for path in ["/livez", "/readyz", "/api/health", "/api/health/detailed", "/metrics", "/", "/docs/"] {
             assert_eq!(cloud.get(path).await?.status, 200, "{path}");
         }
         let api = cloud.get("/openapi.json").await?.expect(200)?;
-        assert!(
-            api["openapi"].as_str().unwrap_or_default().starts_with("3.1"),
-            "{}",
-            api["openapi"]
-        );
-        for path in [
-            "/api/sync_gateway_data",
-            "/api/dashboard/summary",
-            "/api/scans",
-            "/api/live",
-        ] {
+        assert!(api["openapi"].as_str().unwrap_or_default().starts_with("3.1"), "{}", api["openapi"]);
+        for path in ["/api/sync_gateway_data", "/api/dashboard/summary", "/api/scans", "/api/live"] {
             assert!(api["paths"][path].is_object(), "{path} is not described");
         }
         for path in ["/livez", "/readyz", "/api/health", "/metrics"] {

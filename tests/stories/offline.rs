@@ -13,10 +13,8 @@ fn a_scan_is_in_the_cloud_and_marked_as_sent() -> Result<()> {
     story(async |stand| {
         let (cloud, _proxy, gateway) = stand.trio().await?;
         let reply = gateway
-            .log_scan(
-                &json!({ "nfc_tag_id": "04:a2:2b:1c:5d:6e:80", "status_scan": "makanan_keluar",
-                "note": "dua kotak", "officer": "P-07", "quantity": 40.5 }),
-            )
+            .log_scan(&json!({ "nfc_tag_id": "04:a2:2b:1c:5d:6e:80", "status_scan": "makanan_keluar",
+                "note": "dua kotak", "officer": "P-07", "quantity": 40.5 }))
             .await?;
         let body = reply.expect(201)?;
         assert_eq!(body["success"], true);
@@ -85,11 +83,7 @@ fn an_answer_lost_after_the_commit_makes_no_second_scan() -> Result<()> {
         proxy.next([Fate::LoseAnswer, Fate::LoseAnswer, Fate::LoseRequest]);
         proxy.line(Line::Up);
         gateway.drained().await?;
-        assert!(
-            proxy.records() >= 60,
-            "the answers were not lost: {}",
-            proxy.records()
-        );
+        assert!(proxy.records() >= 60, "the answers were not lost: {}", proxy.records());
         cloud_holds(&cloud.database().await?, &tags).await
     })
 }
@@ -174,10 +168,8 @@ fn a_captive_portal_is_not_taken_for_the_cloud() -> Result<()> {
         });
         let tags = gateway.scan_many("PORTAL", 10).await?;
         let before = proxy.syncs();
-        eventually("the gateway has tried six times", || async {
-            Ok(when(proxy.syncs() >= before + 6))
-        })
-        .await?;
+        eventually("the gateway has tried six times", || async { Ok(when(proxy.syncs() >= before + 6)) })
+            .await?;
         assert_eq!(gateway.unsent()?, 10);
         let status = gateway.status().await?;
         assert_eq!(status["parked"], 0, "{status}");
@@ -193,18 +185,11 @@ fn an_answer_that_settles_nothing_is_a_failure_and_no_reason_to_spin() -> Result
         let (cloud, proxy, gateway) = stand.trio().await?;
         let nothing = json!({ "protocol": 1, "server_time": "2026-11-21T02:00:00.000Z",
             "gateway_id": "GW-1", "runs": [] });
-        proxy.rule(move |_| Fate::Answer {
-            status: 200,
-            headers: Vec::new(),
-            body: nothing.to_string(),
-        });
+        proxy.rule(move |_| Fate::Answer { status: 200, headers: Vec::new(), body: nothing.to_string() });
         gateway.scan("KOSONG-1", "makanan_keluar").await?;
         gateway.until_state("backing_off").await?;
         let (before, since) = (proxy.syncs(), std::time::Instant::now());
-        eventually("three more rounds were made", || async {
-            Ok(when(proxy.syncs() >= before + 3))
-        })
-        .await?;
+        eventually("three more rounds were made", || async { Ok(when(proxy.syncs() >= before + 3)) }).await?;
         // Full jitter up to 200 ms: three rounds take no less than a few of them on average, a spin
         // would make hundreds in the same time.
         let rounds = proxy.syncs() - before;

@@ -55,16 +55,8 @@ fn a_phone_that_asks_twenty_times_at_once_makes_one_scan() -> Result<()> {
             statuses.push(reply?.status);
         }
         statuses.sort_unstable();
-        assert_eq!(
-            statuses.iter().filter(|status| **status == 201).count(),
-            1,
-            "{statuses:?}"
-        );
-        assert_eq!(
-            statuses.iter().filter(|status| **status == 200).count(),
-            19,
-            "{statuses:?}"
-        );
+        assert_eq!(statuses.iter().filter(|status| **status == 201).count(), 1, "{statuses:?}");
+        assert_eq!(statuses.iter().filter(|status| **status == 200).count(), 19, "{statuses:?}");
         gateway.drained().await?;
         cloud_holds(&cloud.database().await?, &["SERENTAK".to_owned()]).await
     })
@@ -91,10 +83,7 @@ fn a_phone_that_posts_the_same_scan_to_two_gateways_makes_one_scan_in_the_cloud(
         second.log_scan(&with_ref(key, "LAIN")).await?.expect(201)?;
         second.drained().await?;
         let tags: Vec<String> = held(&database).await?.into_iter().map(|row| row.tag).collect();
-        assert!(
-            tags.contains(&"ASLI".to_owned()) && !tags.contains(&"LAIN".to_owned()),
-            "{tags:?}"
-        );
+        assert!(tags.contains(&"ASLI".to_owned()) && !tags.contains(&"LAIN".to_owned()), "{tags:?}");
         assert_eq!(cloud.summary().await?["totals"]["quarantined"], 1);
         Ok(())
     })
@@ -104,9 +93,8 @@ fn a_phone_that_posts_the_same_scan_to_two_gateways_makes_one_scan_in_the_cloud(
 fn a_phones_own_time_is_kept_and_believed() -> Result<()> {
     story(async |stand| {
         let (cloud, _proxy, gateway) = stand.trio().await?;
-        let told = (chrono::Utc::now() - chrono::TimeDelta::hours(3))
-            .format("%Y-%m-%dT%H:%M:%S+00:00")
-            .to_string();
+        let told =
+            (chrono::Utc::now() - chrono::TimeDelta::hours(3)).format("%Y-%m-%dT%H:%M:%S+00:00").to_string();
         let body = json!({ "nfc_tag_id": "SIANG", "status_scan": "makanan_masuk", "timestamp": told });
         gateway.log_scan(&body).await?.expect(201)?;
         gateway.drained().await?;
@@ -115,16 +103,9 @@ fn a_phones_own_time_is_kept_and_believed() -> Result<()> {
             Ok(scans["scans"].get(0).cloned())
         })
         .await?;
-        let instant = |value: &Value| {
-            value
-                .as_str()
-                .unwrap_or_default()
-                .parse::<chrono::DateTime<chrono::Utc>>()
-        };
-        assert_eq!(
-            instant(&scan["event_time"])?,
-            told.parse::<chrono::DateTime<chrono::Utc>>()?
-        );
+        let instant =
+            |value: &Value| value.as_str().unwrap_or_default().parse::<chrono::DateTime<chrono::Utc>>();
+        assert_eq!(instant(&scan["event_time"])?, told.parse::<chrono::DateTime<chrono::Utc>>()?);
         assert_eq!(scan["time_basis"], "phone");
         Ok(())
     })
@@ -183,12 +164,7 @@ fn a_bad_field_is_named_in_the_readers_language_and_stores_nothing() -> Result<(
                     .header("accept-language", language)
                     .body(r#"{"nfc_tag_id":"","status_scan":"b"}"#);
                 let body = http::send(request).await?.json()?;
-                anyhow::Ok(
-                    body["error"]["details"][0]["message"]
-                        .as_str()
-                        .unwrap_or_default()
-                        .to_owned(),
-                )
+                anyhow::Ok(body["error"]["details"][0]["message"].as_str().unwrap_or_default().to_owned())
             }
         };
         let (indonesian, english) = (words("id").await?, words("en").await?);
@@ -218,12 +194,7 @@ fn recent_scans_are_listed_unsent_first() -> Result<()> {
         let listed = gateway.get("/api/scans?limit=4").await?.expect(200)?;
         let scans = listed["scans"].as_array().unwrap();
         assert_eq!(scans.len(), 4);
-        let unsent = |scan: &Value| {
-            scan["nfc_tag_id"]
-                .as_str()
-                .unwrap_or_default()
-                .starts_with("TERTAHAN")
-        };
+        let unsent = |scan: &Value| scan["nfc_tag_id"].as_str().unwrap_or_default().starts_with("TERTAHAN");
         assert!(unsent(&scans[0]) && unsent(&scans[1]), "{listed}");
         assert!(!unsent(&scans[2]) && !unsent(&scans[3]), "{listed}");
         let status = gateway.status().await?;

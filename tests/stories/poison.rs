@@ -38,10 +38,7 @@ fn one_bad_record_among_500_is_kept_aside_and_replayed_after_a_fix() -> Result<(
         assert_eq!(cloud.summary().await?["totals"]["quarantined"], 1);
         let list = cloud.must(&["quarantine", "list"]).await?;
         assert!(list.contains("GW-1") && list.contains("251"), "{list}");
-        let id: i64 = sqlx::query("select quarantine_id from quarantine")
-            .fetch_one(&database)
-            .await?
-            .get(0);
+        let id: i64 = sqlx::query("select quarantine_id from quarantine").fetch_one(&database).await?.get(0);
         let shown = cloud.must(&["quarantine", "show", &id.to_string()]).await?;
         assert!(shown.contains("nfc_tag_id"), "{shown}");
 
@@ -106,19 +103,12 @@ fn a_batch_of_only_bad_records_does_not_hold_up_the_next_one() -> Result<()> {
         let cloud = stand.cloud().await?;
         let maker = cloud.hand_made("GW-1").await?;
         let all: Vec<(usize, Value)> = (0..10).map(|i| (i, json!(null))).collect();
-        maker
-            .post(crafted(0xA3, 10, &all)?.to_string())
-            .await?
-            .expect(200)?;
+        maker.post(crafted(0xA3, 10, &all)?.to_string()).await?.expect(200)?;
         let answer = maker.send(&batch(0xA3, None, scans(11, 10, "SESUDAH")?)?).await?;
         let stream = &answer.runs[0].streams[SCAN_STREAM];
         assert_eq!(stream.acked_through, 20);
         assert!(stream.exceptions.is_empty());
-        let all_held = Held {
-            count: 20,
-            first: Some(1),
-            last: Some(20),
-        };
+        let all_held = Held { count: 20, first: Some(1), last: Some(20) };
         assert_eq!(stream.held, all_held);
         Ok(())
     })
@@ -162,15 +152,8 @@ fn the_same_number_with_other_content_is_kept_aside_and_raised() -> Result<()> {
         let answer = maker.send(&batch(0xA5, None, scans(2, 1, "PALSU")?)?).await?;
         let exceptions = &answer.runs[0].streams[SCAN_STREAM].exceptions;
         assert_eq!(exceptions.len(), 1);
-        assert_eq!(
-            (exceptions[0].seq, exceptions[0].verdict),
-            (2, Verdict::Quarantined)
-        );
-        assert!(
-            answer.alarms.contains(&"conflict".to_owned()),
-            "{:?}",
-            answer.alarms
-        );
+        assert_eq!((exceptions[0].seq, exceptions[0].verdict), (2, Verdict::Quarantined));
+        assert!(answer.alarms.contains(&"conflict".to_owned()), "{:?}", answer.alarms);
         let database = cloud.database().await?;
         let tags: Vec<String> = held(&database).await?.into_iter().map(|row| row.tag).collect();
         assert!(!tags.contains(&"PALSU-2".to_owned()));
@@ -188,30 +171,10 @@ fn an_envelope_that_numbers_nothing_is_refused_whole() -> Result<()> {
         let maker = cloud.hand_made("GW-1").await?;
         let cols = || serde_json::value::to_raw_value(&json!({ "t": [1] })).unwrap();
         let absurd = [
-            Segment {
-                seq: 0,
-                n: 1,
-                step: None,
-                cols: cols(),
-            },
-            Segment {
-                seq: 1,
-                n: 2,
-                step: Some(vec![0]),
-                cols: cols(),
-            },
-            Segment {
-                seq: i64::MAX,
-                n: 3,
-                step: None,
-                cols: cols(),
-            },
-            Segment {
-                seq: 9,
-                n: 2,
-                step: Some(vec![0, -4]),
-                cols: cols(),
-            },
+            Segment { seq: 0, n: 1, step: None, cols: cols() },
+            Segment { seq: 1, n: 2, step: Some(vec![0]), cols: cols() },
+            Segment { seq: i64::MAX, n: 3, step: None, cols: cols() },
+            Segment { seq: 9, n: 2, step: Some(vec![0, -4]), cols: cols() },
         ];
         for segment in absurd {
             let body = serde_json::to_string(&whole(0xA6, None, vec![segment], Vec::new()))?;
@@ -220,20 +183,10 @@ fn an_envelope_that_numbers_nothing_is_refused_whole() -> Result<()> {
         }
         for nonsense in ["", "{", "null", "17", "\"x\"", "{}", r#"{"protocol":1}"#] {
             let reply = maker.post(nonsense).await?;
-            assert!(
-                matches!(reply.status, 400 | 422),
-                "{nonsense}: {} {}",
-                reply.status,
-                reply.text
-            );
+            assert!(matches!(reply.status, 400 | 422), "{nonsense}: {} {}", reply.status, reply.text);
             assert!(reply.json()?["request_id"].is_string(), "{}", reply.text);
         }
-        let too_many = Segment {
-            seq: 1,
-            n: 10_001,
-            step: None,
-            cols: cols(),
-        };
+        let too_many = Segment { seq: 1, n: 10_001, step: None, cols: cols() };
         let body = serde_json::to_string(&whole(0xA6, None, vec![too_many], Vec::new()))?;
         assert_eq!(maker.post(body).await?.status, 413);
         assert!(held(&cloud.database().await?).await?.is_empty());
@@ -253,11 +206,7 @@ fn gaps_in_the_numbers_are_seen_and_closed() -> Result<()> {
         maker.send(&batch(0xA7, None, scans(1, 10, "G")?)?).await?;
         let answer = maker.send(&batch(0xA7, None, scans(21, 10, "G")?)?).await?;
         let stream = &answer.runs[0].streams[SCAN_STREAM];
-        let with_gap = Held {
-            count: 20,
-            first: Some(1),
-            last: Some(30),
-        };
+        let with_gap = Held { count: 20, first: Some(1), last: Some(30) };
         assert_eq!(stream.held, with_gap);
         assert_eq!(cloud.summary_of("GW-1").await?["gaps"], 10);
         let answer = maker.send(&batch(0xA7, None, scans(11, 10, "G")?)?).await?;

@@ -19,10 +19,7 @@ fn a_401_stops_the_pushing_keeps_everything_and_heals_by_a_probe() -> Result<()>
         let sent = proxy.records();
         tags.extend(gateway.scan_many("TETAP", 10).await?);
         let before = proxy.syncs();
-        eventually("two empty probes were sent", || async {
-            Ok(when(proxy.syncs() >= before + 2))
-        })
-        .await?;
+        eventually("two empty probes were sent", || async { Ok(when(proxy.syncs() >= before + 2)) }).await?;
         assert_eq!(proxy.records(), sent, "records were pushed against a 401");
         assert_eq!(gateway.unsent()?, 20);
         // The same after a restart.
@@ -108,10 +105,7 @@ fn retry_after(status: u16) -> Result<()> {
         cloud_holds(&cloud.database().await?, &["SABAR-1".to_owned()]).await?;
         let times = times.lock().unwrap();
         let waited = times[1] - times[0];
-        assert!(
-            waited >= Duration::from_millis(1_950),
-            "came back after {waited:?}"
-        );
+        assert!(waited >= Duration::from_millis(1_950), "came back after {waited:?}");
         Ok(())
     })
 }

@@ -19,10 +19,7 @@ fn template(store: &Connection, table: &str, order: &str) -> Result<(Vec<String>
 }
 
 fn put(columns: &[String], row: &mut [Value], column: &str, value: Value) -> Result<()> {
-    let at = columns
-        .iter()
-        .position(|name| name == column)
-        .with_context(|| format!("no column {column}"))?;
+    let at = columns.iter().position(|name| name == column).with_context(|| format!("no column {column}"))?;
     row[at] = value;
     Ok(())
 }
@@ -42,10 +39,7 @@ fn restart_often(path: &std::path::Path, count: i64) -> Result<()> {
         Ok(transaction.query_row(&format!("select max({key}) from {table}"), [], |row| row.get(0))?)
     };
     let (last_run, last_scan) = (last("run", "run_id")?, last("scan_event", "id")?);
-    let epoch_at = run_columns
-        .iter()
-        .position(|name| name == "epoch")
-        .context("no epoch")?;
+    let epoch_at = run_columns.iter().position(|name| name == "epoch").context("no epoch")?;
     let mut previous = run[epoch_at].clone();
     {
         let mut add_run = transaction.prepare(&insert("run", &run_columns))?;
@@ -59,18 +53,8 @@ fn restart_often(path: &std::path::Path, count: i64) -> Result<()> {
             add_run.execute(params_from_iter(run.iter()))?;
             put(&scan_columns, &mut scan, "id", Value::Integer(last_scan + n))?;
             put(&scan_columns, &mut scan, "run_id", Value::Integer(last_run + n))?;
-            put(
-                &scan_columns,
-                &mut scan,
-                "nfc_tag_id",
-                Value::Text(format!("NYALA-{n}")),
-            )?;
-            put(
-                &scan_columns,
-                &mut scan,
-                "synced_to_main_server",
-                Value::Integer(0),
-            )?;
+            put(&scan_columns, &mut scan, "nfc_tag_id", Value::Text(format!("NYALA-{n}")))?;
+            put(&scan_columns, &mut scan, "synced_to_main_server", Value::Integer(0))?;
             add_scan.execute(params_from_iter(scan.iter()))?;
             previous = epoch;
         }
@@ -90,11 +74,9 @@ fn ten_thousand_restarts_offline_drain_in_few_requests() -> Result<()> {
         let before = proxy.syncs();
         proxy.line(Line::Up);
         gateway.start().await?;
-        eventually_within(
-            Duration::from_secs(120),
-            "ten thousand runs have drained",
-            || async { Ok(when(gateway.unsent()? == 0)) },
-        )
+        eventually_within(Duration::from_secs(120), "ten thousand runs have drained", || async {
+            Ok(when(gateway.unsent()? == 0))
+        })
         .await?;
         let requests = proxy.syncs() - before;
         assert!(requests <= 20, "{requests} requests for 10,000 runs");
@@ -135,9 +117,8 @@ fn real_restarts_offline_keep_every_scan_and_make_one_chain() -> Result<()> {
         assert!(proxy.syncs() - before <= 4, "{} requests", proxy.syncs() - before);
         let database = cloud.database().await?;
         lumbung_tests::stand::cloud_holds(&database, &tags).await?;
-        let forks: i64 = sqlx::query_scalar("select count(*) from gateway_incident")
-            .fetch_one(&database)
-            .await?;
+        let forks: i64 =
+            sqlx::query_scalar("select count(*) from gateway_incident").fetch_one(&database).await?;
         assert_eq!(forks, 0);
         Ok(())
     })

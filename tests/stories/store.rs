@@ -92,32 +92,19 @@ fn a_damaged_page_costs_at_most_its_own_scans_and_the_file_is_set_aside_whole() 
         gateway.start().await?;
         let aside = set_aside(&gateway);
         assert_eq!(aside.len(), 1, "{aside:?}");
-        assert_eq!(
-            std::fs::read(aside[0].join("local_gateway.db"))?,
-            damaged,
-            "set aside as it was"
-        );
+        assert_eq!(std::fs::read(aside[0].join("local_gateway.db"))?, damaged, "set aside as it was");
         gateway.scan("SESUDAH-1", "makanan_keluar").await?;
         proxy.line(Line::Up);
         gateway.drained().await?;
         let rows = held(&cloud.database().await?).await?;
         let arrived: Vec<&str> = rows.iter().map(|row| row.tag.as_str()).collect();
         assert!(arrived.contains(&"SESUDAH-1"));
-        assert!(
-            arrived.len() > tags.len() - 120,
-            "only {} of {} were salvaged",
-            arrived.len(),
-            tags.len()
-        );
+        assert!(arrived.len() > tags.len() - 120, "only {} of {} were salvaged", arrived.len(), tags.len());
         let mut once = arrived.clone();
         once.sort_unstable();
         once.dedup();
         assert_eq!(once.len(), arrived.len(), "a salvaged scan is there twice");
-        assert!(
-            arrived
-                .iter()
-                .all(|tag| *tag == "SESUDAH-1" || tags.iter().any(|known| known == tag))
-        );
+        assert!(arrived.iter().all(|tag| *tag == "SESUDAH-1" || tags.iter().any(|known| known == tag)));
         // A second start finds nothing to salvage.
         gateway.restart().await?;
         assert_eq!(set_aside(&gateway).len(), 1);
@@ -262,10 +249,7 @@ fn the_same_card_in_two_gateways_keeps_both_histories_and_raises_the_fork() -> R
         assert!(list.contains("GW-1"), "{list}");
         // The gateways are told too, so that the officer can see it.
         let status = first.status().await.context("status of the first")?;
-        assert!(
-            status["sync"].is_object() || status["state"].is_string(),
-            "{status}"
-        );
+        assert!(status["sync"].is_object() || status["state"].is_string(), "{status}");
         Ok(())
     })
 }
@@ -281,10 +265,7 @@ fn a_store_of_a_newer_program_is_refused_loudly_and_left_untouched() -> Result<(
         let ended = gateway.wait_for_its_end().await?;
         assert!(!ended.success());
         assert_eq!(std::fs::read(gateway.database())?, before);
-        assert!(
-            set_aside(&gateway).is_empty(),
-            "a newer store is not a corrupt one"
-        );
+        assert!(set_aside(&gateway).is_empty(), "a newer store is not a corrupt one");
         assert_eq!(gateway.tags()?, tags);
         Ok(())
     })
