@@ -8,7 +8,8 @@ purpose=${1:-run}
 
 scripts/cargo --version >/dev/null
 
-packages=()
+packages=() # without these nothing works
+handy=()    # the README's things to try; installed along when we may, never a reason to stop
 # SQLite, zstd and ring compile C: a compiler without its headers does not count.
 if ! printf '#include <stdlib.h>\nint main(void) { return 0; }\n' | cc -x c -o /dev/null - 2>/dev/null; then
   packages+=(gcc libc6-dev)
@@ -23,7 +24,16 @@ fi
 if [ "$purpose" != run ] && ! command -v psql >/dev/null; then
   packages+=(postgresql-client)
 fi
-[ ${#packages[@]} -gt 0 ] || exit 0
+for program in curl sqlite3; do
+  command -v "$program" >/dev/null || [[ " ${packages[*]} " == *" $program "* ]] || handy+=("$program")
+done
+[ ${#packages[@]} -gt 0 ] || [ ${#handy[@]} -gt 0 ] || exit 0
+may_install() { [ "$(id -u)" = 0 ] || sudo -n true 2>/dev/null; }
+if [ ${#packages[@]} = 0 ] && ! { command -v apt-get >/dev/null && may_install; }; then
+  echo "Handy, but not needed: ${handy[*]}" >&2
+  exit 0
+fi
+packages+=("${handy[@]}")
 
 install="apt-get install -y --no-install-recommends ${packages[*]}"
 if ! command -v apt-get >/dev/null; then

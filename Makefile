@@ -1,0 +1,65 @@
+# The lines people and CI run. `make` or `make help` lists them.
+# Needed beforehand: git, make and Rust; scripts/setup.sh sees to the rest.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+CARGO  := scripts/cargo
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+CYCLES ?= 300
+SEED   ?=
+
+# The same packages and features everywhere, so that no dependency is compiled twice.
+BUILD := $(CARGO) build --workspace
+
+.PHONY: help run build test mutants lint fmt sqlx durability bench setup setup-test setup-lint
+
+help: ## What there is to make
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
+	@echo
+	@echo "  make run DATA=/var/tmp/lumbung CLOUD_PORT=8080 GATEWAY_PORT=5050"
+	@echo "  make durability CYCLES=300 SEED=7"
+
+run: setup build ## Cloud, gateway and a demo's worth of scans on this machine; Ctrl-C stops it
+	@exec $(TARGET)/debug/demo
+
+build: ## All programs, for development
+	$(BUILD) --bins
+
+test: setup-test mutants ## Everything: the stories with real programs, a short kill run, every unit
+	$(BUILD) --bins
+	$(CARGO) test --workspace
+
+# First the misbehaving gateway, copied aside, then the plain one in its place (both stay cached).
+mutants: ## The gateway that the durability harness must catch, in target/mutants/
+	$(BUILD) --bin lumbung-gateway --features lumbung-gateway/mutants
+	@install -D $(TARGET)/debug/lumbung-gateway $(TARGET)/mutants/lumbung-gateway
+	@$(BUILD) --quiet --bin lumbung-gateway
+
+lint: setup-lint ## Formatting, clippy, checked queries, licences, bans, sources, advisories
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	$(CARGO) clippy --workspace --all-targets --features lumbung-gateway/mutants -- -D warnings
+	scripts/sqlx.sh check
+	scripts/deny.sh
+
+fmt: ## Format the code
+	$(CARGO) fmt --all
+
+sqlx: setup-lint ## Make .sqlx/ anew after a change of queries or migrations
+	scripts/sqlx.sh prepare
+
+durability: setup-test mutants ## Kill everything at random: CYCLES=300, SEED for a replay
+	$(BUILD) --bins
+	$(TARGET)/debug/durability --cycles $(CYCLES) $(if $(SEED),--seed $(SEED))
+
+bench: setup-test ## Each measure beside its baseline, in release builds
+	$(BUILD) --release --bins
+	$(TARGET)/release/bench
+
+setup: ## Install what is missing (Debian, Ubuntu); test and lint install a little more
+	@scripts/setup.sh run
+setup-test:
+	@scripts/setup.sh test
+setup-lint:
+	@scripts/setup.sh lint
