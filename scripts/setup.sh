@@ -10,8 +10,10 @@ scripts/cargo --version >/dev/null
 
 packages=() # without these nothing works
 handy=()    # the README's things to try; installed along when we may, never a reason to stop
+tmp=$(mktemp -d)
+trap 'rm -rf "$tmp"' EXIT
 # SQLite, zstd and ring compile C: a compiler without its headers does not count.
-if ! printf '#include <stdlib.h>\nint main(void) { return 0; }\n' | cc -x c -o /dev/null - 2>/dev/null; then
+if ! printf '#include <stdlib.h>\nint main(void) { return 0; }\n' | cc -x c -o "$tmp/c" - 2>/dev/null; then
   packages+=(gcc libc6-dev)
 fi
 postgres_bin >/dev/null || packages+=(postgresql)
@@ -46,17 +48,14 @@ if [ "$(id -u)" = 0 ]; then
 elif sudo -n true 2>/dev/null; then
   as_root=(sudo -n)
 else
-  echo "Missing: ${packages[*]}. Installing needs root; run this once, then the same make again:" >&2
-  echo "  sudo sh -c 'apt-get update && $install'" >&2
+  echo "Missing: ${packages[*]}. Installing needs root; let root run this once, then make again:" >&2
+  echo "  apt-get update && $install" >&2
   exit 2
 fi
 echo "Installing: ${packages[*]}"
-export DEBIAN_FRONTEND=noninteractive
-apt() { "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0 "$@" </dev/null >"$log" 2>&1; }
-log=$(mktemp)
-trap 'rm -f "$log"' EXIT
+apt() { "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0 "$@" </dev/null >"$tmp/log" 2>&1; }
 if ! { apt update && apt install -y --no-install-recommends "${packages[@]}"; }; then
-  cat "$log" >&2
+  cat "$tmp/log" >&2
   echo "Installing failed (above). By hand: apt-get update && $install" >&2
   exit 2
 fi
