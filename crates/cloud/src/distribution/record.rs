@@ -46,10 +46,10 @@ impl TimeBasis {
 pub(crate) type Name = (i32, i64, i64);
 
 /// A scan with all that the cloud adds to it.
-pub(crate) struct NewScan {
+pub(crate) struct NewScan<'a> {
     pub(crate) gateway_id: i32,
     pub(crate) epoch: Epoch,
-    pub(crate) scan: Scan,
+    pub(crate) scan: &'a Scan,
     pub(crate) site_id: i32,
     pub(crate) event_time: DateTime<Utc>,
     pub(crate) time_basis: TimeBasis,
@@ -57,7 +57,7 @@ pub(crate) struct NewScan {
     pub(crate) received_at: DateTime<Utc>,
 }
 
-impl NewScan {
+impl NewScan<'_> {
     pub(crate) fn name(&self) -> Name {
         (self.gateway_id, self.epoch.to_db(), self.scan.seq)
     }
@@ -75,21 +75,22 @@ pub(crate) enum Kept {
 
 /// Stores scans that are not stored yet and answers for each, in order. Scans must be sorted by name, so
 /// that two transactions with the same scans wait for each other instead of locking each other out.
-pub(crate) async fn keep(tx: &mut PgConnection, scans: &[NewScan]) -> sqlx::Result<Vec<Kept>> {
+pub(crate) async fn keep(tx: &mut PgConnection, scans: &[NewScan<'_>]) -> sqlx::Result<Vec<Kept>> {
     let owners = claim_refs(tx, scans).await?;
     // A scan whose phone's key already belongs to another scan is not stored again.
-    let belongs = |scan: &NewScan| {
+    let belongs = |scan: &NewScan<'_>| {
         scan.scan
             .content
             .client_ref
             .is_none_or(|key| owners.get(&key).is_none_or(|owner| *owner == scan.name()))
     };
-    let own: Vec<&NewScan> = scans.iter().filter(|scan| belongs(scan)).collect();
-    let mut stored = insert(tx, &own).await?;
+    let own: Vec<&NewScan<'_>> = scans.iter().filter(|scan| belongs(scan)).collect();
+    let stored = insert(tx, &own).await?;
     if stored.len() == scans.len() {
         count_days(tx, scans.iter()).await?;
         return Ok(vec![Kept::New; scans.len()]);
     }
+    let mut stored: HashSet<Name> = stored.into_iter().collect();
     let mut kept = Vec::with_capacity(scans.len());
     let mut again = Vec::new();
     for (i, scan) in scans.iter().enumerate() {
@@ -103,7 +104,7 @@ pub(crate) async fn keep(tx: &mut PgConnection, scans: &[NewScan]) -> sqlx::Resu
     }
     let before = contents(tx, again.iter().map(|(_, name)| *name)).await?;
     for (i, name) in again {
-        if before.get(&name).is_none_or(|content| !same(content, &scans[i].scan)) {
+        if before.get(&name).is_none_or(|content| !same(content, scans[i].scan)) {
             kept[i] = Kept::Conflict;
         }
     }
@@ -114,7 +115,7 @@ pub(crate) async fn keep(tx: &mut PgConnection, scans: &[NewScan]) -> sqlx::Resu
 }
 
 /// Claims each phone's key for its scan; answers who owns the keys now.
-async fn claim_refs(tx: &mut PgConnection, scans: &[NewScan]) -> sqlx::Result<HashMap<Uuid, Name>> {
+async fn claim_refs(tx: &mut PgConnection, scans: &[NewScan<'_>]) -> sqlx::Result<HashMap<Uuid, Name>> {
     let mut claims: Vec<(Uuid, Name)> =
         scans.iter().filter_map(|scan| Some((scan.scan.content.client_ref?, scan.name()))).collect();
     if claims.is_empty() {
@@ -147,7 +148,7 @@ async fn claim_refs(tx: &mut PgConnection, scans: &[NewScan]) -> sqlx::Result<Ha
 }
 
 /// Lets go of keys claimed for scans that turned out not to be stored under that name with that key.
-async fn release_refs(tx: &mut PgConnection, scans: &[NewScan], kept: &[Kept]) -> sqlx::Result<()> {
+async fn release_refs(tx: &mut PgConnection, scans: &[NewScan<'_>], kept: &[Kept]) -> sqlx::Result<()> {
     let refused: Vec<Uuid> = scans
         .iter()
         .zip(kept)
@@ -169,7 +170,7 @@ async fn release_refs(tx: &mut PgConnection, scans: &[NewScan], kept: &[Kept]) -
 }
 
 /// Inserts what is not there; answers the names that were inserted.
-async fn insert(tx: &mut PgConnection, scans: &[&NewScan]) -> sqlx::Result<HashSet<Name>> {
+async fn insert(tx: &mut PgConnection, scans: &[&NewScan<'_>]) -> sqlx::Result<Vec<Name>> {
     let n = scans.len();
     let mut names = (Vec::with_capacity(n), Vec::with_capacity(n), Vec::with_capacity(n));
     let mut texts = (Vec::with_capacity(n), Vec::with_capacity(n));
@@ -180,7 +181,7 @@ async fn insert(tx: &mut PgConnection, scans: &[&NewScan]) -> sqlx::Result<HashS
     let mut extras =
         (Vec::with_capacity(n), Vec::with_capacity(n), Vec::with_capacity(n), Vec::with_capacity(n));
     for new in scans {
-        let Scan { content, .. } = &new.scan;
+        let content = &new.scan.content;
         let (gateway_id, epoch, seq) = new.name();
         names.0.push(gateway_id);
         names.1.push(epoch);
@@ -299,7 +300,10 @@ fn same(stored: &Stored, scan: &Scan) -> bool {
 }
 
 /// Keeps the count per day in step with what was stored.
-async fn count_days(tx: &mut PgConnection, new: impl Iterator<Item = &NewScan>) -> sqlx::Result<()> {
+async fn count_days<'a>(
+    tx: &mut PgConnection,
+    new: impl Iterator<Item = &'a NewScan<'a>>,
+) -> sqlx::Result<()> {
     let mut counts: BTreeMap<(i32, i32, NaiveDate, &str), i64> = BTreeMap::new();
     for scan in new {
         let status = scan.scan.content.status.as_str();

@@ -258,7 +258,7 @@ async fn find_forks(tx: &mut PgConnection, group: &[Incoming]) -> sqlx::Result<(
 }
 
 /// All scans of the group in the order of their names, each with the batch it came in.
-fn order(group: &[Incoming], runs: &HashMap<RunKey, KnownRun>) -> (Vec<NewScan>, Vec<usize>) {
+fn order<'a>(group: &'a [Incoming], runs: &HashMap<RunKey, KnownRun>) -> (Vec<NewScan<'a>>, Vec<usize>) {
     let mut scans = Vec::new();
     for (from, incoming) in group.iter().enumerate() {
         let run = |epoch: Epoch| runs.get(&(incoming.gateway_id, epoch.to_db()));
@@ -274,7 +274,7 @@ fn order(group: &[Incoming], runs: &HashMap<RunKey, KnownRun>) -> (Vec<NewScan>,
             let new = NewScan {
                 gateway_id: incoming.gateway_id,
                 epoch: record.epoch,
-                scan: record.scan.clone(),
+                scan: &record.scan,
                 site_id: known.site_id,
                 event_time: at,
                 time_basis: basis,
@@ -301,7 +301,7 @@ struct Quarantined {
 }
 
 /// A scan whose name is taken by another content, in the form that can be read again.
-fn conflict(new: &NewScan) -> Quarantined {
+fn conflict(new: &NewScan<'_>) -> Quarantined {
     let (gateway_id, epoch, seq) = new.name();
     Quarantined {
         gateway_id,
@@ -311,7 +311,7 @@ fn conflict(new: &NewScan) -> Quarantined {
         through: seq,
         reason: "conflict",
         detail: "another scan with this identity or client_ref has other content".to_owned(),
-        raw: write_raw_scan(&new.scan),
+        raw: write_raw_scan(new.scan),
         received_at: new.received_at,
     }
 }
