@@ -1,0 +1,73 @@
+//! Keeping what cannot be taken as it came.
+
+use crate::distribution::record::NewScan;
+use chrono::{DateTime, Utc};
+use lumbung_shared::wire::{SCAN_STREAM, write_raw_scan};
+use sha2::{Digest, Sha256};
+use sqlx::PgConnection;
+
+pub(super) struct Quarantined {
+    pub(super) gateway_id: i32,
+    pub(super) epoch: i64,
+    pub(super) stream: String,
+    pub(super) seq: i64,
+    pub(super) through: i64,
+    pub(super) reason: &'static str,
+    pub(super) detail: String,
+    pub(super) raw: String,
+    pub(super) received_at: DateTime<Utc>,
+}
+
+/// A scan whose name is taken by another content, in the form that can be read again.
+pub(super) fn conflict(new: &NewScan<'_>) -> Quarantined {
+    let (gateway_id, epoch, seq) = new.name();
+    Quarantined {
+        gateway_id,
+        epoch,
+        stream: SCAN_STREAM.to_owned(),
+        seq,
+        through: seq,
+        reason: "conflict",
+        detail: "another scan with this identity or client_ref has other content".to_owned(),
+        raw: write_raw_scan(new.scan),
+        received_at: new.received_at,
+    }
+}
+
+pub(super) async fn quarantine(tx: &mut PgConnection, mut refused: Vec<Quarantined>) -> sqlx::Result<()> {
+    if refused.is_empty() {
+        return Ok(());
+    }
+    refused.sort_by_key(|r| (r.gateway_id, r.epoch, r.seq));
+    sqlx::query!(
+        "insert into quarantine (gateway_id, epoch, stream, seq, through, reason, detail, raw, raw_hash, received_at)
+         select * from unnest($1::int[], $2::bigint[], $3::text[], $4::bigint[], $5::bigint[], $6::text[],
+             $7::text[], $8::text[], $9::bytea[], $10::timestamptz[])
+         on conflict on constraint quarantine_once do nothing",
+        &refused.iter().map(|r| r.gateway_id).collect::<Vec<_>>(),
+        &refused.iter().map(|r| r.epoch).collect::<Vec<_>>(),
+        &refused.iter().map(|r| r.stream.as_str()).collect::<Vec<_>>() as &[&str],
+        &refused.iter().map(|r| r.seq).collect::<Vec<_>>(),
+        &refused.iter().map(|r| r.through).collect::<Vec<_>>(),
+        &refused.iter().map(|r| r.reason).collect::<Vec<_>>() as &[&str],
+        &refused.iter().map(|r| r.detail.as_str()).collect::<Vec<_>>() as &[&str],
+        &refused.iter().map(|r| r.raw.as_str()).collect::<Vec<_>>() as &[&str],
+        &refused.iter().map(|r| Sha256::digest(r.raw.as_bytes()).to_vec()).collect::<Vec<_>>(),
+        &refused.iter().map(|r| r.received_at).collect::<Vec<_>>(),
+    )
+    .execute(&mut *tx)
+    .await?;
+    let conflicts: Vec<&Quarantined> = refused.iter().filter(|r| r.reason == "conflict").collect();
+    sqlx::query!(
+        "insert into gateway_incident (gateway_id, kind, epoch, detail, raised_at)
+         select distinct gateway_id, 'conflict', epoch,
+             'a record came again with other content under the same number; see the quarantine', now()
+         from unnest($1::int[], $2::bigint[]) as k (gateway_id, epoch) order by 1, 3
+         on conflict on constraint gateway_incident_once do nothing",
+        &conflicts.iter().map(|r| r.gateway_id).collect::<Vec<_>>(),
+        &conflicts.iter().map(|r| r.epoch).collect::<Vec<_>>(),
+    )
+    .execute(tx)
+    .await?;
+    Ok(())
+}
