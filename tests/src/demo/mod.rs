@@ -322,7 +322,7 @@ mod tests {
         assert_eq!(cloud.http.listen.port(), 8123);
         let path = dir.path().join("gateway.toml");
         std::fs::write(&path, gateway_toml(&options, &place).unwrap()).unwrap();
-        let gateway = lumbung_gateway::config::Config::load(Some(&path)).unwrap();
+        let gateway = lumbung_gateway::config::Config::load(Some(&path), None).unwrap();
         assert_eq!(gateway.http.listen.port(), 5123);
     }
 }
