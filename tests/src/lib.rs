@@ -2,6 +2,8 @@
 //! PostgreSQL, with a network in between that can be made to fail. Stories, the kill harness, the
 //! power cuts and the benchmarks are built from the same parts.
 
+pub mod backlog;
+pub mod bench;
 pub mod crash_images;
 pub mod durability;
 pub mod http;

@@ -4,6 +4,7 @@
 
 mod clock;
 mod disk;
+mod durability;
 mod enrolment;
 mod hostile;
 mod live;
@@ -12,6 +13,7 @@ mod old_clients;
 mod outage;
 mod phones;
 mod poison;
+mod power_cut;
 mod refusals;
 mod runs;
 mod store;

@@ -1,0 +1,62 @@
+//! Every measure of design/sync.md beside its baseline, taken in the same run on the same disk.
+//!
+//! A line is `name value baseline ratio goal ok|short`. Absolute numbers belong to the machine; the
+//! ratios travel.
+
+mod capture;
+mod card;
+mod clients;
+mod ingest;
+mod line;
+mod outbox;
+
+pub use capture::null_server;
+pub use line::Line;
+
+use crate::stand::Stand;
+use anyhow::Result;
+use std::io::Write;
+
+/// Which measures to take; all when none is named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Measure {
+    /// Tap to durable answer, beside fdatasync of the same disk.
+    Ack,
+    /// Durable scans a second with 32 posting.
+    Rate,
+    /// Draining 100,000 scans, and the memory it takes.
+    Drain,
+    /// Bytes a scan on the line.
+    Payload,
+    /// Bytes a scan on the card.
+    Card,
+    /// Rows a second into the cloud, beside COPY.
+    Ingest,
+}
+
+impl Measure {
+    pub const ALL: [Self; 6] = [Self::Ack, Self::Rate, Self::Payload, Self::Card, Self::Drain, Self::Ingest];
+}
+
+/// Takes the measures and prints each as it is known; whether all goals were met.
+pub async fn run(measures: &[Measure], out: &mut (dyn Write + Send)) -> Result<bool> {
+    let mut good = true;
+    writeln!(out, "{}", line::HEAD)?;
+    for measure in measures {
+        let stand = Stand::new()?;
+        let lines = match measure {
+            Measure::Ack => capture::ack(&stand).await?,
+            Measure::Rate => capture::rate(&stand).await?,
+            Measure::Drain => outbox::drain(&stand).await?,
+            Measure::Payload => outbox::payload(&stand).await?,
+            Measure::Card => card::bytes_written(&stand).await?,
+            Measure::Ingest => ingest::rows(&stand).await?,
+        };
+        for line in lines {
+            good &= line.good();
+            writeln!(out, "{line}")?;
+        }
+    }
+    writeln!(out, "# not run here: 20 x the Flask original (it is not part of this repository)")?;
+    Ok(good)
+}
