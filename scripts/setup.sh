@@ -23,7 +23,8 @@ if [ "$purpose" = test ]; then
     command -v "$program" >/dev/null || packages+=("$program")
   done
 fi
-if [ "$purpose" != run ] && ! command -v psql >/dev/null; then
+# The server's package brings the client along.
+if [ "$purpose" != run ] && ! command -v psql >/dev/null && postgres_bin >/dev/null; then
   packages+=(postgresql-client)
 fi
 for program in curl sqlite3; do
