@@ -33,6 +33,11 @@ impl Log {
         Self { path: path.to_path_buf(), state: Arc::new(Mutex::new(state)) }
     }
 
+    /// Makes the file, so that its owner can be set; without space for it PostgreSQL runs all the same.
+    pub(super) fn make(&self) -> bool {
+        self.open().is_ok()
+    }
+
     pub(super) fn path(&self) -> PathBuf {
         self.path.clone()
     }

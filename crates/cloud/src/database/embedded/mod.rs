@@ -46,6 +46,8 @@ const DEATHS_WITHIN: Duration = Duration::from_secs(60);
 const STEP: Duration = Duration::from_millis(25);
 /// How long a start is repeated against a server that is still going away.
 const BUSY_PATIENCE: Duration = Duration::from_secs(30);
+/// Between tries when the server does not even start.
+const RETRY_AFTER: Duration = Duration::from_secs(2);
 const SAY_EVERY: Duration = Duration::from_secs(10);
 const STOP_PATIENCE: Duration = Duration::from_secs(60);
 const LAST_STOP_PATIENCE: Duration = Duration::from_secs(20);
@@ -138,8 +140,7 @@ impl Embedded {
             deaths.retain(|death| death.elapsed() < DEATHS_WITHIN);
             deaths.push(Instant::now());
             if deaths.len() >= MOST_DEATHS {
-                let log = self.server.log.path();
-                return Err(EmbeddedError::KeepsDying { deaths: deaths.len(), last_words, log });
+                return Err(self.server.keeps_dying(deaths.len(), last_words));
             }
             self.set_child(None);
             let again = tokio::select! {
@@ -151,7 +152,14 @@ impl Embedded {
                     tracing::info!(pid = child.pid().as_raw(), "PostgreSQL runs again");
                     self.set_child(Some(child));
                 }
-                Err(error) => tracing::error!(%error, "PostgreSQL could not be started again"),
+                Err(error) => {
+                    tracing::error!(%error, "PostgreSQL could not be started again");
+                    // Its programs may be in the middle of an upgrade.
+                    tokio::select! {
+                        () = stop.cancelled() => return Ok(()),
+                        () = sleep(RETRY_AFTER) => {}
+                    }
+                }
             }
         }
     }
@@ -213,6 +221,9 @@ impl Server {
         let socket_dir = place.make_socket_dir(&account)?;
         let configuration = Configuration::write(&place, &account, &socket_dir)?;
         let log = Log::new(&place.log());
+        if log.make() {
+            place.keep_owner(&place.log())?;
+        }
         Ok((Self { place, account, binaries, configuration, socket_dir, log }, lock))
     }
 
@@ -275,10 +286,24 @@ impl Server {
 
     fn start_failed(&self, status: String) -> EmbeddedError {
         let last_words = self.log.last_words();
-        if error::says_no_space(&last_words) {
-            return EmbeddedError::NoSpace { dir: self.place.data_dir.clone(), detail: last_words };
+        match self.no_space(&last_words) {
+            Some(error) => error,
+            None => EmbeddedError::StartFailed { status, last_words, log: self.log.path() },
         }
-        EmbeddedError::StartFailed { status, last_words, log: self.log.path() }
+    }
+
+    fn keeps_dying(&self, deaths: usize, last_words: String) -> EmbeddedError {
+        match self.no_space(&last_words) {
+            Some(error) => error,
+            None => EmbeddedError::KeepsDying { deaths, last_words, log: self.log.path() },
+        }
+    }
+
+    fn no_space(&self, last_words: &str) -> Option<EmbeddedError> {
+        error::says_no_space(last_words).then(|| EmbeddedError::NoSpace {
+            dir: self.place.data_dir.clone(),
+            detail: last_words.to_owned(),
+        })
     }
 }
 

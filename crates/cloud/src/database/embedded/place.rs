@@ -148,9 +148,15 @@ impl Place {
         self.run_dir.join("lock")
     }
 
-    /// Writes a file of ours whole (a new file renamed over the old one).
+    /// Writes a file of ours whole (a new file renamed over the old one), unless it is there as it should be.
     pub(super) fn write(&self, name: &str, text: &str, mode: u32) -> Result<PathBuf, EmbeddedError> {
         let path = self.run_dir.join(name);
+        let as_is = |metadata: fs::Metadata| metadata.is_file() && metadata.mode() & 0o7777 == mode;
+        if fs::symlink_metadata(&path).is_ok_and(as_is)
+            && fs::read(&path).is_ok_and(|old| old == text.as_bytes())
+        {
+            return Ok(path);
+        }
         let new = self.run_dir.join(format!("{name}.new"));
         let _ = fs::remove_file(&new);
         let write = || {
