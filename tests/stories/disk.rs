@@ -1,7 +1,7 @@
 //! The card is full, breaks or turns read-only; no ack without durability, and nothing acknowledged is lost.
 
 use anyhow::Result;
-use lumbung_tests::programs::faults::failing;
+use lumbung_tests::programs::faults::{failing, on_a_small_card, own_view};
 use lumbung_tests::programs::{Cloud, Gateway};
 use lumbung_tests::proxy::{Line, Proxy};
 use lumbung_tests::stand::{Stand, cloud_holds};
@@ -84,6 +84,48 @@ fn a_full_disk_refuses_scans_plainly_and_takes_them_again_when_there_is_room() -
         .await?;
         acked.push(tag);
         proxy.line(Line::Up);
+        all_acked_arrive(&cloud, &gateway, &acked, &["AWAL", "PENUH", "LEGA"]).await
+    })
+}
+
+/// The card itself, not a pretended error: only root can make one, and without root the story above is
+/// the proof.
+#[test]
+fn a_really_full_card_refuses_scans_keeps_the_old_ones_and_works_again_when_something_is_removed()
+-> Result<()> {
+    if !nix::unistd::Uid::effective().is_root() {
+        return Ok(());
+    }
+    story(async |stand| {
+        let (cloud, proxy, mut gateway) = offline(stand).await?;
+        gateway.set("storage.reserve_bytes", 300_000);
+        gateway.under(on_a_small_card(&gateway, 6 << 20)?);
+        gateway.start().await?;
+        gateway.dir = own_view(&gateway)?;
+        let mut acked = gateway.scan_many("AWAL", 5).await?;
+        let filler = gateway.dir.join("photos");
+        // As much as there is room for; the last of it does not fit.
+        let _ = std::fs::write(&filler, vec![1; 8 << 20]);
+        let (taken, status) = scan_until_trouble(&gateway, "PENUH", 4_000).await;
+        assert_eq!(status, Some(503), "{} taken, then {status:?}", taken.len());
+        acked.extend(taken);
+        // A full card does not keep the old scans from the cloud for long: there may be no room for the
+        // flag, but the cloud has them.
+        proxy.line(Line::Up);
+        let database = cloud.database().await?;
+        eventually("the cloud has what was acknowledged", || async {
+            let held = lumbung_tests::ledger::held(&database).await?;
+            Ok(when(held.len() >= acked.len()))
+        })
+        .await?;
+        std::fs::remove_file(&filler)?;
+        let tag = eventually("there is room again", || async {
+            let tag = format!("LEGA-{}", fastrand::u32(..));
+            let body = json!({ "nfc_tag_id": tag, "status_scan": "makanan_keluar" });
+            Ok((gateway.log_scan(&body).await?.status == 201).then_some(tag))
+        })
+        .await?;
+        acked.push(tag);
         all_acked_arrive(&cloud, &gateway, &acked, &["AWAL", "PENUH", "LEGA"]).await
     })
 }

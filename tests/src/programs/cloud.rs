@@ -62,10 +62,7 @@ impl Cloud {
     }
 
     /// Changes a configuration key for the next start.
-    #[expect(
-        clippy::needless_pass_by_value,
-        reason = "callers pass numbers, texts and paths as they are"
-    )]
+    #[expect(clippy::needless_pass_by_value, reason = "callers pass numbers, texts and paths as they are")]
     pub fn set(&mut self, key: &str, value: impl ToString) -> &mut Self {
         self.configuration.insert(key.to_owned(), value.to_string());
         self
@@ -97,10 +94,7 @@ impl Cloud {
 
     /// [`Self::cli`] that must succeed; its output.
     pub async fn must(&self, arguments: &[&str]) -> Result<String> {
-        self.cli(arguments)
-            .await?
-            .ok()
-            .with_context(|| format!("lumbung-cloud {}", arguments.join(" ")))
+        self.cli(arguments).await?.ok().with_context(|| format!("lumbung-cloud {}", arguments.join(" ")))
     }
 
     /// Starts it and waits until it is ready to take records.
@@ -111,11 +105,7 @@ impl Cloud {
 
     pub fn spawn(&mut self) -> Result<()> {
         let mut command = self.command(&["serve"])?;
-        self.program = Some(Program::start(
-            &self.settings.name,
-            &mut command,
-            &self.settings.log,
-        )?);
+        self.program = Some(Program::start(&self.settings.name, &mut command, &self.settings.log)?);
         Ok(())
     }
 
@@ -235,22 +225,14 @@ impl Cloud {
 
     /// A pool on the database behind it; `None` when that is embedded.
     pub async fn database(&self) -> Result<PgPool> {
-        let url = self
-            .settings
-            .database_url
-            .as_ref()
-            .context("this cloud keeps its database to itself")?;
+        let url = self.settings.database_url.as_ref().context("this cloud keeps its database to itself")?;
         connect(url).await
     }
 }
 
 /// Connects to a database of the stand.
 pub async fn connect(url: &str) -> Result<PgPool> {
-    Ok(PgPoolOptions::new()
-        .max_connections(2)
-        .acquire_timeout(Duration::from_secs(20))
-        .connect(url)
-        .await?)
+    Ok(PgPoolOptions::new().max_connections(2).acquire_timeout(Duration::from_secs(20)).connect(url).await?)
 }
 
 /// The settings of a replica whose files lie under `dir`.

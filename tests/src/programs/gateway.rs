@@ -60,20 +60,14 @@ impl Gateway {
     }
 
     /// Changes a configuration key for the next start.
-    #[expect(
-        clippy::needless_pass_by_value,
-        reason = "callers pass numbers, texts and paths as they are"
-    )]
+    #[expect(clippy::needless_pass_by_value, reason = "callers pass numbers, texts and paths as they are")]
     pub fn set(&mut self, key: &str, value: impl ToString) -> &mut Self {
         self.settings.insert(key.to_owned(), value.to_string());
         self
     }
 
     /// Sets an environment variable for the next start.
-    #[expect(
-        clippy::needless_pass_by_value,
-        reason = "callers pass numbers, texts and paths as they are"
-    )]
+    #[expect(clippy::needless_pass_by_value, reason = "callers pass numbers, texts and paths as they are")]
     pub fn env(&mut self, name: &str, value: impl ToString) -> &mut Self {
         self.environment.insert(name.to_owned(), value.to_string());
         self
@@ -223,9 +217,7 @@ impl Gateway {
 
     /// A scan that must be taken.
     pub async fn scan(&self, tag: &str, status: &str) -> Result<Stored> {
-        let reply = self
-            .log_scan(&json!({ "nfc_tag_id": tag, "status_scan": status }))
-            .await?;
+        let reply = self.log_scan(&json!({ "nfc_tag_id": tag, "status_scan": status })).await?;
         stored(&reply.expect(201)?)
     }
 
@@ -278,6 +270,11 @@ impl Gateway {
         Ok(self.look()?.query_row(sql, [], |row| row.get(0))?)
     }
 
+    /// Records set aside on the gateway.
+    pub fn parked(&self) -> Result<i64> {
+        Ok(self.look()?.query_row("select count(*) from parked", [], |row| row.get(0))?)
+    }
+
     /// Every tag in the store, oldest first.
     pub fn tags(&self) -> Result<Vec<String>> {
         let store = self.look()?;
@@ -288,9 +285,7 @@ impl Gateway {
 
     /// What it has logged so far.
     pub fn logged(&self) -> String {
-        std::fs::read(&self.log)
-            .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
-            .unwrap_or_default()
+        std::fs::read(&self.log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
     }
 }
 

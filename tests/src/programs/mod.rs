@@ -34,10 +34,7 @@ impl Program {
             .stderr(out)
             .spawn()
             .with_context(|| format!("starting {name}"))?;
-        Ok(Self {
-            name: name.to_owned(),
-            child,
-        })
+        Ok(Self { name: name.to_owned(), child })
     }
 
     pub fn pid(&self) -> u32 {
@@ -106,10 +103,7 @@ pub fn append(log: &Path) -> Result<File> {
 
 /// Runs a command to its end; the output is text.
 pub fn run(command: &mut Command) -> Result<Finished> {
-    let output = command
-        .stdin(Stdio::null())
-        .output()
-        .with_context(|| format!("running {command:?}"))?;
+    let output = command.stdin(Stdio::null()).output().with_context(|| format!("running {command:?}"))?;
     Ok(Finished {
         status: output.status,
         stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
@@ -158,10 +152,7 @@ pub fn binary(name: &str) -> Result<PathBuf> {
 pub fn mutant_gateway() -> Result<PathBuf> {
     let target = profile_dir()?;
     let target = target.parent().context("the profile has no parent")?;
-    existing(
-        target.join("mutants/lumbung-gateway"),
-        "make mutants (the gateway with --features mutants)",
-    )
+    existing(target.join("mutants/lumbung-gateway"), "make mutants (the gateway with --features mutants)")
 }
 
 fn existing(path: PathBuf, how: &str) -> Result<PathBuf> {
