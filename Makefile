@@ -7,18 +7,19 @@ SHELL := /bin/bash
 CARGO  := scripts/cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 CYCLES ?= 300
-SEED   ?=
+IMAGES ?= 2000
+SEED   ?= 7
 
 # The same packages and features everywhere, so that no dependency is compiled twice.
 BUILD := $(CARGO) build --workspace
 
-.PHONY: help run build test mutants lint fmt sqlx durability bench setup setup-test setup-lint
+.PHONY: help run build test mutants lint fmt sqlx durability power-cut bench setup setup-test setup-lint
 
 help: ## What there is to make
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
 	@echo
 	@echo "  make run DATA=/var/tmp/lumbung CLOUD_PORT=8080 GATEWAY_PORT=5050"
-	@echo "  make durability CYCLES=300 SEED=7"
+	@echo "  make durability CYCLES=300 SEED=7        make power-cut IMAGES=2000 SEED=7"
 
 run: setup build ## Cloud, gateway and a demo's worth of scans on this machine; Ctrl-C stops it
 	@exec $(TARGET)/debug/demo
@@ -49,9 +50,13 @@ fmt: ## Format the code
 sqlx: setup-lint ## Make .sqlx/ anew after a change of queries or migrations
 	scripts/sqlx.sh prepare
 
-durability: setup-test mutants ## Kill everything at random: CYCLES=300, SEED for a replay
+durability: setup-test mutants ## Kill everything at random, CYCLES times; the same SEED draws the same misfortunes
 	$(BUILD) --bins
-	$(TARGET)/debug/durability --cycles $(CYCLES) $(if $(SEED),--seed $(SEED))
+	$(TARGET)/debug/durability --cycles $(CYCLES) --seed $(SEED)
+
+power-cut: setup-test mutants ## What the card holds after IMAGES power cuts at random moments
+	$(BUILD) --bins
+	$(TARGET)/debug/durability power-cut --images $(IMAGES) --seed $(SEED)
 
 bench: setup-test ## Each measure beside its baseline, in release builds
 	$(BUILD) --release --bins
