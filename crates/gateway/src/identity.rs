@@ -29,6 +29,11 @@ impl Key {
         Ok(Self(format!("{}{body}", lumbung_shared::enrol::KEY_PREFIX)))
     }
 
+    /// A text that is as secret as a key.
+    pub fn secret(text: String) -> Self {
+        Self(text)
+    }
+
     /// The key itself, for the one header that carries it.
     pub fn reveal(&self) -> &str {
         &self.0
@@ -45,7 +50,7 @@ impl fmt::Debug for Key {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
     /// `None` until the first enrolment succeeded.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(flatten)]
     pub enrolled: Option<Enrolment>,
     /// A key the cloud may or may not know yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -77,13 +82,6 @@ pub struct Site {
 pub enum Pending {
     Enrol { cloud_url: String, claim: Key, key: Key },
     Rotate { key: Key },
-}
-
-impl Pending {
-    /// A single-use claim is as secret as a key while it lives.
-    pub fn enrol(cloud_url: String, claim: String, key: Key) -> Self {
-        Self::Enrol { cloud_url, claim: Key(claim), key }
-    }
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -180,14 +178,30 @@ mod tests {
         assert_eq!(file.stamp(), None);
         let key = Key::draw().unwrap();
         assert!(lumbung_shared::enrol::is_key(key.reveal()));
-        let pending = Pending::enrol("http://c".into(), "ABCD-EFGH".into(), key.clone());
+        let pending = Pending::Enrol {
+            cloud_url: "http://c".into(),
+            claim: Key::secret("ABCD-EFGH".into()),
+            key: key.clone(),
+        };
         let identity = Identity { enrolled: None, pending: Some(pending) };
         file.write(&identity).unwrap();
         let first = file.stamp();
         assert_eq!(file.read().unwrap(), identity);
+        let site = Site { code: "DAPUR-1".into(), name: "Dapur".into(), time_zone: "Asia/Jakarta".into() };
+        let enrolled = Identity {
+            enrolled: Some(Enrolment {
+                gateway_id: "GW-1".into(),
+                site,
+                cloud_url: "http://c".into(),
+                key: key.clone(),
+                enrolled_at: "2026-11-21T00:00:00Z".into(),
+            }),
+            pending: Some(Pending::Rotate { key: key.clone() }),
+        };
+        file.write(&enrolled).unwrap();
+        assert_eq!(file.read().unwrap(), enrolled);
         let mode = fs::metadata(file.path()).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
-        file.write(&Identity::default()).unwrap();
         assert_ne!(file.stamp(), first);
         assert!(!format!("{identity:?}").contains(key.reveal()));
     }
@@ -196,7 +210,7 @@ mod tests {
     fn a_damaged_file_is_named_without_showing_its_content() {
         let dir = tempfile::tempdir().unwrap();
         let file = IdentityFile::in_dir(dir.path());
-        fs::write(file.path(), "{\"enrolled\": \"lbg_secret\"}").unwrap();
+        fs::write(file.path(), "{\"pending\": \"lbg_secret\"}").unwrap();
         let problem = file.read().unwrap_err().to_string();
         assert!(problem.contains("identity.json") && !problem.contains("secret"), "{problem}");
     }

@@ -1,7 +1,19 @@
 //! The program on the Raspberry Pi: stores every scan before it says ok, sends it when there is a network.
+//!
+//! ```text
+//! hardware, outbox ◀─ capture, sync ◀─ http ◀─ app ◀─ main
+//! ```
 
+pub mod app;
+pub mod capture;
+pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod hardware;
+pub mod http;
 pub mod identity;
+pub mod metrics;
 mod mutant;
 pub mod outbox;
+pub mod sync;
+pub mod words;

@@ -14,6 +14,7 @@ pub(crate) enum Mutant {
     /// `flag_early`: marks scans as sent before the cloud's verdict.
     FlagEarly,
     /// `drop_on_401`: deletes what an unauthorised batch held.
+    #[cfg(feature = "mutants")]
     DropOn401,
 }
 

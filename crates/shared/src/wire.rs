@@ -633,6 +633,9 @@ pub enum Verdict {
     Duplicate,
     /// The cloud keeps it, unread, for people to look at.
     Quarantined,
+    /// A newer cloud says something that this build does not know: it settles nothing.
+    #[serde(other)]
+    Unknown,
 }
 
 /// A count and its ends: `last - first + 1 - count` records are missing between them.

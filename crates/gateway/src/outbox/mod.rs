@@ -26,7 +26,8 @@ mod tests;
 mod trouble;
 mod writer;
 
-pub use read::{Pending, PendingRun, ScanRow};
+pub(crate) use read::{Glance, Limits};
+pub use read::{ParkedRow, Pending, PendingRun, ScanRow};
 pub use settle::{SeqRange, Settlement};
 pub use trouble::{OpenError, OutboxError, Trouble};
 

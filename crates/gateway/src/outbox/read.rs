@@ -98,6 +98,15 @@ pub struct ScanRow {
     pub client_ref: Option<String>,
 }
 
+/// A parked record as people see it.
+#[derive(Debug, Clone, Serialize)]
+pub struct ParkedRow {
+    #[serde(flatten)]
+    pub record: ParkedRecord,
+    pub nfc_tag_id: Option<String>,
+    pub status_scan: Option<String>,
+}
+
 impl Outbox {
     /// The next records to send, oldest first, with the runs that the cloud has not heard of.
     pub(crate) async fn pending(&self, limits: Limits) -> Result<Pending, OutboxError> {
@@ -115,7 +124,7 @@ impl Outbox {
     }
 
     /// Up to `limit` records set aside here, oldest first.
-    pub async fn parked(&self, limit: usize) -> Result<Vec<ParkedRecord>, OutboxError> {
+    pub async fn parked(&self, limit: usize) -> Result<Vec<ParkedRow>, OutboxError> {
         self.read(move |conn| parked(conn, limit)).await
     }
 
@@ -320,18 +329,24 @@ fn rows(conn: &Connection, condition: &str, limit: i64) -> rusqlite::Result<Vec<
     rows.collect()
 }
 
-fn parked(conn: &Connection, limit: usize) -> rusqlite::Result<Vec<ParkedRecord>> {
+fn parked(conn: &Connection, limit: usize) -> rusqlite::Result<Vec<ParkedRow>> {
     let mut statement = conn.prepare_cached(
-        "select stream, seq, reason, detail, version, parked_at from parked order by stream, seq limit ?1",
+        "select p.stream, p.seq, p.reason, p.detail, p.version, p.parked_at, s.nfc_tag_id, s.status_scan
+         from parked p left join scan_event s on p.stream = 'scan' and s.id = p.seq
+         order by p.stream, p.seq limit ?1",
     )?;
     let rows = statement.query_map([i64::try_from(limit).unwrap_or(i64::MAX)], |row| {
-        Ok(ParkedRecord {
-            stream: row.get(0)?,
-            seq: row.get(1)?,
-            reason: row.get(2)?,
-            detail: row.get(3)?,
-            version: row.get(4)?,
-            parked_at: row.get(5)?,
+        Ok(ParkedRow {
+            record: ParkedRecord {
+                stream: row.get(0)?,
+                seq: row.get(1)?,
+                reason: row.get(2)?,
+                detail: row.get(3)?,
+                version: row.get(4)?,
+                parked_at: row.get(5)?,
+            },
+            nfc_tag_id: row.get(6)?,
+            status_scan: row.get(7)?,
         })
     })?;
     rows.collect()
@@ -356,7 +371,7 @@ fn quarantined(conn: &Connection, limit: usize) -> rusqlite::Result<Vec<Quaranti
 #[derive(Debug)]
 pub(crate) struct Glance {
     pub(crate) unsent: Vec<(Stream, u64)>,
-    pub(crate) parked: Vec<ParkedRecord>,
+    pub(crate) parked: Vec<ParkedRow>,
     pub(crate) quarantined: Vec<QuarantinedRecord>,
     pub(crate) oldest_unsent_at: Option<String>,
 }

@@ -1,0 +1,278 @@
+//! The whole program put together: `build` opens and binds, `run` runs until it is told to stop.
+//!
+//! Its parts run under one token. When any of them ends, even by a panic, the rest is stopped in order:
+//! first nobody may bring scans any more, then nothing is sent any more, and the store closes last.
+
+use crate::capture::{Capture, ReaderLoop};
+use crate::clock::{Clock, boot_id};
+use crate::config::{Config, ReaderKind};
+use crate::hardware::{LoggedSignal, ReaderHealth, Signal, SimulatedReader, TagReader};
+use crate::http::{self, Api};
+use crate::identity::{IdentityError, IdentityFile};
+use crate::metrics::Metrics;
+use crate::outbox::{Ended, OpenError, Outbox, OutboxError, Settings};
+use crate::sync::{ClientError, SyncHandle, SyncWorker, http_client};
+use lumbung_shared::tag::TagId;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+/// How often the writer looks after the reserve file.
+const HOUSEKEEPING: Duration = Duration::from_secs(30);
+
+/// Why the program could not be put together.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    #[error(transparent)]
+    Store(#[from] OpenError),
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    #[error("http.listen: {address} cannot be listened on: {error}")]
+    Listen { address: SocketAddr, error: std::io::Error },
+    #[error("reader.simulated.{0}")]
+    Reader(#[from] lumbung_shared::FieldError),
+    #[error("a thread could not be started: {0}")]
+    Thread(String),
+}
+
+/// A part ended that should have gone on.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{part} has ended: {reason}")]
+pub struct Broken {
+    pub part: &'static str,
+    pub reason: String,
+}
+
+/// A gateway that is ready to run.
+pub struct Gateway {
+    listener: TcpListener,
+    address: SocketAddr,
+    workers: usize,
+    api: Api,
+    worker: SyncWorker,
+    reader: Option<ReaderLoop>,
+    outbox: Outbox,
+    ended: Ended,
+}
+
+/// Opens the store, begins a run and binds the address. Nothing is served yet.
+pub async fn build(config: Config) -> Result<Gateway, BuildError> {
+    let client = http_client(&config.cloud.ca_file, config.sync.request_timeout)?;
+    let tags = simulated_tags(&config)?;
+    let unbound = |error| BuildError::Listen { address: config.http.listen, error };
+    // Before the store: a port that is taken must not begin a run.
+    let listener = TcpListener::bind(config.http.listen).map_err(unbound)?;
+    let address = listener.local_addr().map_err(unbound)?;
+    let identity = IdentityFile::in_dir(&config.data_dir);
+    let clock = Arc::new(Clock::default());
+    let settings = Settings {
+        dir: config.data_dir.clone(),
+        max_bytes: config.storage.max_bytes,
+        reserve_bytes: config.storage.reserve_bytes,
+        site: identity.read()?.enrolled.map(|enrolment| enrolment.site.code),
+        boot: boot_id(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    };
+    let now = clock.now();
+    let (outbox, ended) = tokio::task::spawn_blocking(move || Outbox::open(&settings, now))
+        .await
+        .map_err(|error| BuildError::Thread(error.to_string()))??;
+
+    let (sync, metrics) = (Arc::new(SyncHandle::default()), Arc::new(Metrics::default()));
+    let health = Arc::new(ReaderHealth::default());
+    let capture = Capture {
+        outbox: outbox.clone(),
+        clock: Arc::clone(&clock),
+        sync: Arc::clone(&sync),
+        signal: Arc::new(LoggedSignal) as Arc<dyn Signal>,
+        metrics: Arc::clone(&metrics),
+    };
+    let reader = tags.map(|tags| {
+        health.ok();
+        let simulated = &config.reader.simulated;
+        ReaderLoop {
+            reader: Box::new(SimulatedReader::new(tags, simulated.interval)) as Box<dyn TagReader>,
+            health: Arc::clone(&health),
+            status: simulated.status.clone(),
+            capture: capture.clone(),
+        }
+    });
+    let worker = SyncWorker {
+        outbox: outbox.clone(),
+        clock: Arc::clone(&clock),
+        handle: Arc::clone(&sync),
+        metrics: Arc::clone(&metrics),
+        reader: Arc::clone(&health),
+        identity,
+        client,
+        config: config.sync,
+        cloud_url: config.cloud.url,
+    };
+    let api = Api {
+        capture,
+        outbox: outbox.clone(),
+        clock,
+        sync,
+        metrics,
+        reader: health,
+        listen: address,
+        field_manual: config.lan.field_manual,
+    };
+    Ok(Gateway { listener, address, workers: config.http.workers, api, worker, reader, outbox, ended })
+}
+
+fn simulated_tags(config: &Config) -> Result<Option<Vec<TagId>>, BuildError> {
+    let simulated = &config.reader.simulated;
+    match config.reader.kind {
+        ReaderKind::None => Ok(None),
+        ReaderKind::Simulated => {
+            lumbung_shared::check_text("status", &simulated.status, lumbung_shared::STATUS_MAX_CHARS)?;
+            let tags = simulated.tags.iter().map(|tag| TagId::parse(tag));
+            Ok(Some(tags.collect::<Result<_, _>>()?))
+        }
+    }
+}
+
+impl Gateway {
+    /// The address that is bound; its port is the real one when the configuration said 0.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Runs until `stop`. An error when a part ended by itself; everything is stopped by then.
+    pub async fn run(self, stop: CancellationToken) -> Result<(), Broken> {
+        let Self { listener, address, workers, api, worker, reader, outbox, ended } = self;
+        let mut server = Part::start("the local API", |stop| serve(api, listener, workers, stop));
+        let mut taps = Part::start("the tag reader", |stop| listen(reader, stop));
+        let mut sync = Part::start("the sync", |stop| send(worker, stop));
+        let keeper = outbox.clone();
+        let mut keeper = Part::start("the housekeeping", |stop| keep(keeper, stop));
+        let mut store = Part::start("the store", |_| closed(ended));
+        tracing::info!(%address, "Gateway siap menerima scan");
+
+        let broken = tokio::select! {
+            () = stop.cancelled() => None,
+            broken = server.ended() => Some(broken),
+            broken = taps.ended() => Some(broken),
+            broken = sync.ended() => Some(broken),
+            broken = keeper.ended() => Some(broken),
+            broken = store.ended() => Some(broken),
+        };
+        match &broken {
+            Some(broken) => tracing::error!(%broken, "stopping everything"),
+            None => tracing::info!("stopping"),
+        }
+        for part in [&mut server, &mut taps, &mut sync, &mut keeper] {
+            part.stop().await;
+        }
+        outbox.close().await;
+        drop(outbox);
+        // What the store says at its end counts even when another part was first.
+        let end = store.stop().await;
+        match broken.or(end) {
+            Some(broken) => Err(broken),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A task with a stop of its own.
+struct Part {
+    name: &'static str,
+    stop: CancellationToken,
+    task: Option<JoinHandle<Result<(), String>>>,
+}
+
+impl Part {
+    fn start<F>(name: &'static str, run: impl FnOnce(CancellationToken) -> F) -> Self
+    where
+        F: Future<Output = Result<(), String>> + Send + 'static,
+    {
+        let stop = CancellationToken::new();
+        let task = Some(tokio::spawn(run(stop.clone())));
+        Self { name, stop, task }
+    }
+
+    /// Resolves when the task has ended; may be dropped and called again.
+    async fn ended(&mut self) -> Broken {
+        match self.outcome().await {
+            Some(broken) => broken,
+            None => self.broken("it was not told to".to_owned()),
+        }
+    }
+
+    /// Tells the task to stop and waits for it; says what went wrong, if anything did.
+    async fn stop(&mut self) -> Option<Broken> {
+        self.stop.cancel();
+        self.outcome().await
+    }
+
+    async fn outcome(&mut self) -> Option<Broken> {
+        let task = self.task.as_mut()?;
+        let result = task.await;
+        self.task = None;
+        match result {
+            Ok(Ok(())) => None,
+            Ok(Err(reason)) => Some(self.broken(reason)),
+            Err(error) => Some(self.broken(format!("it panicked: {error}"))),
+        }
+    }
+
+    fn broken(&self, reason: String) -> Broken {
+        Broken { part: self.name, reason }
+    }
+}
+
+async fn serve(
+    api: Api,
+    listener: TcpListener,
+    workers: usize,
+    stop: CancellationToken,
+) -> Result<(), String> {
+    let server = http::serve(api, listener, workers).map_err(|error| error.to_string())?;
+    let handle = server.handle();
+    tokio::pin!(server);
+    tokio::select! {
+        result = &mut server => return result.map_err(|error| error.to_string()),
+        () = stop.cancelled() => {}
+    }
+    let ((), result) = tokio::join!(handle.stop(true), server);
+    result.map_err(|error| error.to_string())
+}
+
+async fn listen(reader: Option<ReaderLoop>, stop: CancellationToken) -> Result<(), String> {
+    match reader {
+        Some(reader) => reader.run(stop).await.map_err(str::to_owned),
+        None => {
+            stop.cancelled().await;
+            Ok(())
+        }
+    }
+}
+
+async fn send(worker: SyncWorker, stop: CancellationToken) -> Result<(), String> {
+    worker.run(stop).await.map_err(|error| error.to_string())
+}
+
+async fn keep(outbox: Outbox, stop: CancellationToken) -> Result<(), String> {
+    let mut round = tokio::time::interval(HOUSEKEEPING);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            _ = round.tick() => {}
+        }
+        match outbox.maintain().await {
+            Err(OutboxError::Closed) => return Err("the store is closed".to_owned()),
+            Err(error) => tracing::warn!(%error, "housekeeping failed"),
+            Ok(()) => {}
+        }
+    }
+}
+
+async fn closed(ended: Ended) -> Result<(), String> {
+    ended.wait().await.map_err(|trouble| trouble.to_string())
+}

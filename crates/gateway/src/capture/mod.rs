@@ -1,0 +1,138 @@
+//! A tag or a phone's post becomes a record, and only then is anybody told that it is safe.
+
+mod reader;
+
+pub use reader::ReaderLoop;
+
+use crate::clock::Clock;
+use crate::hardware::{Light, Signal};
+use crate::metrics::Metrics;
+use crate::outbox::{Kept, NewScan, Outbox, OutboxError};
+use crate::sync::SyncHandle;
+use lumbung_shared::FieldError;
+use lumbung_shared::scan::{ScanContent, Source};
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Why a scan was not kept.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    #[error(transparent)]
+    Field(#[from] FieldError),
+    #[error(transparent)]
+    Store(#[from] OutboxError),
+}
+
+/// The one way into the store.
+#[derive(Clone)]
+pub struct Capture {
+    pub outbox: Outbox,
+    pub clock: Arc<Clock>,
+    pub sync: Arc<SyncHandle>,
+    pub signal: Arc<dyn Signal>,
+    pub metrics: Arc<Metrics>,
+}
+
+impl Capture {
+    /// Keeps a scan. `Ok` means: it is durable and will reach the cloud.
+    pub async fn take(&self, content: ScanContent, source: Source) -> Result<Kept, Refused> {
+        let begun = Instant::now();
+        let kept = self.keep(content, source).await;
+        match &kept {
+            Ok(kept) if kept.fresh => {
+                self.signal.show(Light::Green);
+                self.sync.scan_stored();
+                self.metrics.count_stored(begun.elapsed());
+            }
+            Ok(_) => self.signal.show(Light::Green),
+            Err(refused) => {
+                self.signal.show(Light::Red);
+                self.metrics.count_refused(match refused {
+                    Refused::Field(_) => "bad_field",
+                    Refused::Store(OutboxError::Conflict { .. }) => "conflict",
+                    Refused::Store(OutboxError::Full) => "storage_full",
+                    Refused::Store(_) => "storage_failed",
+                });
+            }
+        }
+        kept
+    }
+
+    async fn keep(&self, content: ScanContent, source: Source) -> Result<Kept, Refused> {
+        content.check()?;
+        let scan = NewScan { content, source, moment: self.clock.now() };
+        Ok(self.outbox.store(scan).await?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::outbox::{DATABASE, Settings};
+    use crate::sync::SyncHandle;
+    use lumbung_shared::tag::TagId;
+    use std::path::{Path, PathBuf};
+    use std::sync::Mutex;
+
+    /// A light that looks into the database when it is switched on.
+    struct Witness {
+        database: PathBuf,
+        seen: Mutex<Vec<(Light, i64)>>,
+    }
+
+    impl Signal for Witness {
+        fn show(&self, light: Light) {
+            let conn = rusqlite::Connection::open(&self.database).unwrap();
+            let rows = conn.query_row("select count(*) from scan_event", [], |row| row.get(0)).unwrap();
+            self.seen.lock().unwrap().push((light, rows));
+        }
+    }
+
+    fn content(status: &str) -> ScanContent {
+        ScanContent {
+            tag: TagId::parse("A").unwrap(),
+            status: status.into(),
+            at_ms: None,
+            note: None,
+            officer: None,
+            quantity: None,
+            client_ref: None,
+        }
+    }
+
+    fn settings(dir: &Path) -> Settings {
+        Settings {
+            dir: dir.to_owned(),
+            max_bytes: 0,
+            reserve_bytes: 0,
+            site: None,
+            boot: "b".into(),
+            version: "0".into(),
+        }
+    }
+
+    #[tokio::test]
+    async fn the_light_is_green_only_when_the_scan_can_be_read_from_the_disk() {
+        let dir = tempfile::tempdir().unwrap();
+        let clock = Arc::new(Clock::default());
+        let (outbox, ended) = Outbox::open(&settings(dir.path()), clock.now()).unwrap();
+        let witness = Arc::new(Witness { database: dir.path().join(DATABASE), seen: Mutex::default() });
+        let capture = Capture {
+            outbox: outbox.clone(),
+            clock,
+            sync: Arc::new(SyncHandle::default()),
+            signal: Arc::clone(&witness) as Arc<dyn Signal>,
+            metrics: Arc::default(),
+        };
+        capture.take(content("masuk"), Source::Reader).await.unwrap();
+        capture.take(content(""), Source::Reader).await.unwrap_err();
+        outbox.close().await;
+        ended.wait().await.unwrap();
+        assert_eq!(
+            capture.take(content("masuk"), Source::Reader).await,
+            Err(Refused::Store(OutboxError::Closed))
+        );
+        let seen = witness.seen.lock().unwrap().clone();
+        assert_eq!(seen, [(Light::Green, 1), (Light::Red, 1), (Light::Red, 1)]);
+    }
+}

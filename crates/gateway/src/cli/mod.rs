@@ -1,0 +1,210 @@
+//! The command line. What it shows of a running gateway it asks that gateway for.
+
+mod enrol;
+mod quarantine;
+mod run;
+mod status;
+
+use crate::config::{Config, ConfigError, LogFormat};
+use crate::words::Lang;
+use clap::{Parser, Subcommand};
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use tracing_subscriber::EnvFilter;
+
+const EXAMPLES: &str = "Examples:
+  lumbung-gateway enrol 'lumbung://enrol?cloud=https://mbg.example.id&claim=ABCD-EFGH'
+  lumbung-gateway run
+  lumbung-gateway --config /etc/lumbung/gateway.toml status --json
+  curl -X POST http://127.0.0.1:5000/api/log_scan -H 'Content-Type: application/json' \\
+       -d '{\"nfc_tag_id\": \"NFC_TAG_ALPHA\", \"status_scan\": \"makanan_keluar\"}'
+
+Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 nothing to do.";
+
+/// Stores every scan before it says ok, and sends it when there is a network.
+#[derive(Debug, Parser)]
+#[command(name = "lumbung-gateway", version, after_help = EXAMPLES)]
+struct Arguments {
+    /// Configuration file; its keys are listed, with their defaults, by `lumbung-gateway config`.
+    #[arg(long, global = true, value_name = "FILE", env = "LUMBUNG_GATEWAY_CONFIG")]
+    config: Option<PathBuf>,
+    /// Where the database and the identity live; beats the configuration.
+    #[arg(long, global = true, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// Language of what is printed; otherwise LANG decides.
+    #[arg(long, global = true)]
+    lang: Option<Lang>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the gateway until SIGTERM or Ctrl-C.
+    Run,
+    /// Become known to a cloud, with the link or the claim that its operator made.
+    ///
+    /// If the answer is lost, the same command again goes on where this one stopped.
+    #[command(after_help = "Examples:
+  lumbung-gateway enrol 'lumbung://enrol?cloud=https://mbg.example.id&claim=ABCD-EFGH'
+  lumbung-gateway enrol --cloud http://127.0.0.1:8000 --claim ABCD-EFGH")]
+    Enrol {
+        /// The text of the QR code: lumbung://enrol?cloud=ADDRESS&claim=CODE
+        #[arg(value_name = "URI", conflicts_with_all = ["cloud", "claim"])]
+        uri: Option<String>,
+        /// The cloud's address.
+        #[arg(long, value_name = "URL", requires = "claim")]
+        cloud: Option<String>,
+        /// The operator's single-use claim.
+        #[arg(long, value_name = "CODE", requires = "cloud")]
+        claim: Option<String>,
+    },
+    /// Exchange this gateway's key for a new one. A running gateway takes it up by itself.
+    Rotate,
+    /// How the gateway is: unsent scans, the cloud, the clock, the disk.
+    Status {
+        /// As JSON, as `GET /api/status` gives it.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Scans that were set aside because the cloud cannot take them.
+    Quarantine {
+        #[command(subcommand)]
+        action: QuarantineAction,
+    },
+    /// Print the default configuration, every key with its meaning.
+    Config,
+}
+
+#[derive(Debug, Subcommand)]
+enum QuarantineAction {
+    /// List them.
+    List {
+        #[arg(long)]
+        json: bool,
+    },
+    /// Send them again: those named, or all.
+    #[command(after_help = "Example:
+  lumbung-gateway quarantine retry scan:417")]
+    Retry {
+        #[arg(value_name = "STREAM:SEQ")]
+        records: Vec<String>,
+    },
+}
+
+/// How a command ended.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    Done,
+    NothingToDo(String),
+}
+
+/// Why a command did not do what it should.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    /// Exit code 2.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error("{0}")]
+    Usage(String),
+    /// Exit code 1.
+    #[error(transparent)]
+    Failed(#[from] anyhow::Error),
+}
+
+/// What every command needs.
+struct Context {
+    config: Config,
+    lang: Lang,
+}
+
+impl Context {
+    /// One of two texts, by the reader's language.
+    fn say<'a>(&self, id: &'a str, en: &'a str) -> &'a str {
+        match self.lang {
+            Lang::Id => id,
+            Lang::En => en,
+        }
+    }
+}
+
+/// Runs the program's command line.
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let lang = arguments.lang.unwrap_or_else(|| Lang::of_locale(&std::env::var("LANG").unwrap_or_default()));
+    match dispatch(arguments, lang) {
+        Ok(Outcome::Done) => ExitCode::SUCCESS,
+        Ok(Outcome::NothingToDo(text)) => {
+            complain(&text);
+            ExitCode::from(3)
+        }
+        Err(failure) => {
+            complain(&match &failure {
+                Failure::Failed(error) => format!("{error:#}"),
+                other => other.to_string(),
+            });
+            ExitCode::from(match failure {
+                Failure::Config(_) | Failure::Usage(_) => 2,
+                Failure::Failed(_) => 1,
+            })
+        }
+    }
+}
+
+fn dispatch(arguments: Arguments, lang: Lang) -> Result<Outcome, Failure> {
+    if matches!(arguments.command, Command::Config) {
+        print(crate::config::DEFAULT)?;
+        return Ok(Outcome::Done);
+    }
+    let config = Config::load(arguments.config.as_deref(), arguments.data_dir)?;
+    start_logging(&config);
+    let context = Context { config, lang };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        // The API has threads of its own; this one sends and keeps house.
+        .worker_threads(1)
+        .max_blocking_threads(4)
+        .thread_name("gateway")
+        .enable_all()
+        .build()
+        .map_err(anyhow::Error::from)?;
+    runtime.block_on(async {
+        match arguments.command {
+            Command::Run => run::run(context.config).await,
+            Command::Enrol { uri, cloud, claim } => enrol::enrol(&context, uri, cloud.zip(claim)).await,
+            Command::Rotate => enrol::rotate(&context).await,
+            Command::Status { json } => status::status(&context, json).await,
+            Command::Quarantine { action } => match action {
+                QuarantineAction::List { json } => quarantine::list(&context, json).await,
+                QuarantineAction::Retry { records } => quarantine::retry(&context, &records).await,
+            },
+            Command::Config => Ok(Outcome::Done),
+        }
+    })
+}
+
+fn start_logging(config: &Config) {
+    let filter = EnvFilter::try_from_default_env()
+        .or_else(|_| EnvFilter::try_new(&config.log.level))
+        .unwrap_or_else(|_| EnvFilter::new("info"));
+    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    let started = match config.log.format {
+        LogFormat::Json => logs.json().flatten_event(true).try_init(),
+        LogFormat::Text => logs.with_ansi(io::IsTerminal::is_terminal(&io::stderr())).try_init(),
+    };
+    if let Err(error) = started {
+        complain(&format!("logging cannot be started: {error}"));
+    }
+}
+
+/// Prints what a command is for. A closed pipe is an error like any other.
+fn print(text: &str) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "{}", text.trim_end())?;
+    Ok(out.flush()?)
+}
+
+fn complain(text: &str) {
+    // With stderr gone there is nobody left to tell.
+    let _ = writeln!(io::stderr(), "lumbung-gateway: {text}");
+}

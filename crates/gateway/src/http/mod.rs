@@ -1,0 +1,94 @@
+//! The API on the gateway itself: plain HTTP on loopback, and one door for the field manual's clients.
+//!
+//! What must stay true:
+//! - Nothing is answered with success before the store has committed it.
+//! - From other machines, and only with `lan.field_manual`, nothing but a scan can be posted.
+//! - A page in somebody's browser cannot reach this API through a name it made up (Host is checked).
+//! - Every limit is stated: body, header time, connections, workers.
+
+mod guard;
+mod log_scan;
+mod problem;
+mod views;
+
+use crate::capture::Capture;
+use crate::clock::Clock;
+use crate::hardware::ReaderHealth;
+use crate::metrics::Metrics;
+use crate::outbox::Outbox;
+use crate::sync::SyncHandle;
+use actix_web::dev::Server;
+use actix_web::http::KeepAlive;
+use actix_web::middleware::from_fn;
+use actix_web::web::{self, Data, ServiceConfig};
+use actix_web::{App, HttpRequest, HttpResponse, HttpServer};
+use problem::Problem;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What the handlers work with.
+pub struct Api {
+    pub capture: Capture,
+    pub outbox: Outbox,
+    pub clock: Arc<Clock>,
+    pub sync: Arc<SyncHandle>,
+    pub metrics: Arc<Metrics>,
+    pub reader: Arc<ReaderHealth>,
+    /// The address the server listens on.
+    pub listen: SocketAddr,
+    /// Whether other machines may post scans.
+    pub field_manual: bool,
+}
+
+const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+const KEEP_ALIVE: Duration = Duration::from_secs(75);
+const SHUTDOWN_SECONDS: u64 = 10;
+const CONNECTIONS_PER_WORKER: usize = 256;
+
+/// The server on an address that is bound already. It stops when its handle says so.
+pub fn serve(api: Api, listener: TcpListener, workers: usize) -> std::io::Result<Server> {
+    let api = Data::new(api);
+    let server = HttpServer::new(move || {
+        App::new()
+            .app_data(Data::clone(&api))
+            .wrap(from_fn(guard::guard))
+            .configure(routes)
+            .default_service(web::to(not_found))
+    })
+    .workers(workers)
+    .worker_max_blocking_threads(1)
+    .max_connections(CONNECTIONS_PER_WORKER)
+    .backlog(1_024)
+    .keep_alive(KeepAlive::Timeout(KEEP_ALIVE))
+    .client_request_timeout(HEAD_TIMEOUT)
+    .client_disconnect_timeout(Duration::from_secs(1))
+    .tcp_nodelay(true)
+    .shutdown_timeout(SHUTDOWN_SECONDS)
+    .disable_signals()
+    .listen(listener)?;
+    Ok(server.run())
+}
+
+fn routes(config: &mut ServiceConfig) {
+    let get = |path: &str| web::resource(path.to_owned()).default_service(web::to(method_not_allowed));
+    config
+        .service(get("/api/log_scan").route(web::post().to(log_scan::log_scan)))
+        .service(get("/api/scans").route(web::get().to(views::scans)))
+        .service(get("/api/status").route(web::get().to(views::status)))
+        .service(get("/api/health").route(web::get().to(views::health)))
+        .service(get("/api/quarantine").route(web::get().to(views::quarantine)))
+        .service(get("/api/quarantine/retry").route(web::post().to(views::retry)))
+        .service(get("/api/sync").route(web::post().to(views::send_now)))
+        .service(get("/livez").route(web::get().to(views::alive)))
+        .service(get("/readyz").route(web::get().to(views::ready)))
+        .service(get("/metrics").route(web::get().to(views::metrics)));
+}
+
+async fn not_found(request: HttpRequest) -> HttpResponse {
+    Problem::of(crate::words::Code::NotFound).answer(&request)
+}
+
+async fn method_not_allowed(request: HttpRequest) -> HttpResponse {
+    Problem::of(crate::words::Code::MethodNotAllowed).answer(&request)
+}

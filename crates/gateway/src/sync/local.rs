@@ -1,0 +1,58 @@
+//! Asking the gateway that runs on this machine: what the command line shows comes from there.
+
+use super::client::{self, Answered, ClientError, http_client};
+use serde_json::Value;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+#[derive(Debug, thiserror::Error)]
+pub enum LocalError {
+    /// Nobody listens there.
+    #[error("no gateway answers on this machine: {0}")]
+    NotRunning(String),
+    #[error("the gateway answered: {0}")]
+    Refused(String),
+    #[error(transparent)]
+    Client(#[from] ClientError),
+}
+
+/// The API of the gateway on this machine.
+#[derive(Debug)]
+pub struct LocalGateway {
+    client: reqwest::Client,
+    base: String,
+}
+
+impl LocalGateway {
+    pub fn at(listen: SocketAddr) -> Result<Self, LocalError> {
+        let mut address = listen;
+        if address.ip().is_unspecified() {
+            address.set_ip(match address {
+                SocketAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
+                SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
+            });
+        }
+        Ok(Self { client: http_client("", Duration::from_secs(10))?, base: format!("http://{address}") })
+    }
+
+    pub async fn get(&self, path: &str) -> Result<Value, LocalError> {
+        let response = self.client.get(format!("{}{path}", self.base)).send().await;
+        let response =
+            response.map_err(|error| LocalError::NotRunning(client::chain(&error.without_url())))?;
+        understood(client::read(response).await)
+    }
+
+    pub async fn post(&self, path: &str, body: &Value) -> Result<Value, LocalError> {
+        let url = format!("{}{path}", self.base);
+        let body = body.to_string().into_bytes();
+        understood(client::post(&self.client, &url, None, None, body).await)
+    }
+}
+
+fn understood(answer: Result<Answered, client::NoAnswer>) -> Result<Value, LocalError> {
+    let answer = answer.map_err(|error| LocalError::NotRunning(error.text))?;
+    match serde_json::from_slice(&answer.body) {
+        Ok(value) if answer.status.is_success() => Ok(value),
+        _ => Err(LocalError::Refused(answer.message())),
+    }
+}

@@ -1,0 +1,26 @@
+//! From the outbox to the cloud; the only HTTP client.
+//!
+//! What must stay true:
+//! - A record counts as sent only by the cloud's verdict on it, and all of one answer's verdicts are kept
+//!   in one transaction. Anything sent may be sent twice.
+//! - One request at a time, oldest records first, never more than one batch in memory.
+//! - What follows an answer is decided by [`rules`], which never leaves the loop without a next attempt.
+//! - A refused key loses nothing: the records wait, and the file with the key is read again.
+
+mod batch;
+mod client;
+mod enrol;
+mod link;
+mod local;
+mod rules;
+mod state;
+#[cfg(test)]
+mod tests;
+mod verdicts;
+mod work;
+
+pub use client::{ClientError, http_client};
+pub use enrol::{EnrolError, EnrolLink, enrol, rotate};
+pub use local::{LocalError, LocalGateway};
+pub use state::{LastAnswer, SyncHandle, SyncState, SyncView};
+pub use work::SyncWorker;

@@ -1,0 +1,270 @@
+//! What people read, in Indonesian and English, keyed by stable codes.
+
+use lumbung_shared::FieldError;
+
+/// The language of a reader.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum Lang {
+    #[default]
+    Id,
+    En,
+}
+
+impl Lang {
+    /// From an `Accept-Language` header: the first language that we have, in the reader's order.
+    pub fn of_header(header: &str) -> Self {
+        header
+            .split(',')
+            .filter_map(|part| Self::of_tag(part.split(';').next().unwrap_or_default().trim()))
+            .next()
+            .unwrap_or_default()
+    }
+
+    /// From `LANG`, such as `en_GB.UTF-8`.
+    pub fn of_locale(locale: &str) -> Self {
+        Self::of_tag(locale).unwrap_or_default()
+    }
+
+    fn of_tag(tag: &str) -> Option<Self> {
+        match tag.get(..2)?.to_ascii_lowercase().as_str() {
+            "id" => Some(Self::Id),
+            "en" => Some(Self::En),
+            _ => None,
+        }
+    }
+
+    fn pick(self, id: &'static str, en: &'static str) -> &'static str {
+        match self {
+            Self::Id => id,
+            Self::En => en,
+        }
+    }
+}
+
+/// Why a request was not done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Code {
+    BadField,
+    BadJson,
+    BadHost,
+    ClientRefConflict,
+    LoopbackOnly,
+    MethodNotAllowed,
+    NotFound,
+    RequestTimeout,
+    StorageFailed,
+    StorageFull,
+    TooLarge,
+    UnsupportedType,
+}
+
+impl Code {
+    #[cfg(test)]
+    const ALL: [Self; 12] = [
+        Self::BadField,
+        Self::BadJson,
+        Self::BadHost,
+        Self::ClientRefConflict,
+        Self::LoopbackOnly,
+        Self::MethodNotAllowed,
+        Self::NotFound,
+        Self::RequestTimeout,
+        Self::StorageFailed,
+        Self::StorageFull,
+        Self::TooLarge,
+        Self::UnsupportedType,
+    ];
+
+    /// The code as programs read it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::BadField => "bad_field",
+            Self::BadJson => "bad_json",
+            Self::BadHost => "bad_host",
+            Self::ClientRefConflict => "client_ref_conflict",
+            Self::LoopbackOnly => "loopback_only",
+            Self::MethodNotAllowed => "method_not_allowed",
+            Self::NotFound => "not_found",
+            Self::RequestTimeout => "request_timeout",
+            Self::StorageFailed => "storage_failed",
+            Self::StorageFull => "storage_full",
+            Self::TooLarge => "too_large",
+            Self::UnsupportedType => "unsupported_type",
+        }
+    }
+
+    /// HTTP status.
+    pub fn status(self) -> u16 {
+        match self {
+            Self::BadField | Self::BadJson => 400,
+            Self::LoopbackOnly => 403,
+            Self::NotFound => 404,
+            Self::MethodNotAllowed => 405,
+            Self::RequestTimeout => 408,
+            Self::ClientRefConflict => 409,
+            Self::TooLarge => 413,
+            Self::UnsupportedType => 415,
+            Self::BadHost => 421,
+            Self::StorageFailed | Self::StorageFull => 503,
+        }
+    }
+
+    /// In words.
+    pub fn message(self, lang: Lang) -> &'static str {
+        match self {
+            Self::BadField => lang.pick("Ada isian yang tidak dapat diterima.", "A field cannot be taken."),
+            Self::BadJson => {
+                lang.pick("Isi permintaan harus berupa objek JSON.", "The body must be a JSON object.")
+            }
+            Self::BadHost => lang.pick(
+                "Permintaan ini ditujukan ke nama yang bukan milik gateway ini.",
+                "This request is meant for a name that is not this gateway's.",
+            ),
+            Self::ClientRefConflict => lang.pick(
+                "client_ref ini sudah dipakai untuk scan dengan isi yang lain.",
+                "This client_ref belongs to a scan with another content.",
+            ),
+            Self::LoopbackOnly => lang.pick(
+                "Alamat ini hanya dilayani di gateway itu sendiri.",
+                "This address is served on the gateway itself only.",
+            ),
+            Self::MethodNotAllowed => lang.pick(
+                "Metode ini tidak dilayani di alamat ini.",
+                "This method is not served at this address.",
+            ),
+            Self::NotFound => lang.pick("Alamat ini tidak ada.", "There is nothing at this address."),
+            Self::RequestTimeout => {
+                lang.pick("Isi permintaan terlalu lama dikirim.", "The body took too long to arrive.")
+            }
+            Self::StorageFailed => lang.pick(
+                "Scan TIDAK tersimpan: penyimpanan gagal. Coba lagi atau catat di kertas.",
+                "The scan was NOT stored: the store failed. Try again, or write it down.",
+            ),
+            Self::StorageFull => lang.pick(
+                "Scan TIDAK tersimpan: penyimpanan penuh. Catat di kertas dan hubungi operator.",
+                "The scan was NOT stored: the disk is full. Write it down and call the operator.",
+            ),
+            Self::TooLarge => lang.pick("Isi permintaan terlalu besar.", "The body is too large."),
+            Self::UnsupportedType => lang
+                .pick("Content-Type harus application/json.", "The Content-Type must be application/json."),
+        }
+    }
+}
+
+/// What is wrong with one field.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FieldProblem {
+    Missing,
+    NotText,
+    NotNumber,
+    NotTime,
+    NotUuid,
+    UnknownStream,
+    Limit(FieldError),
+}
+
+impl FieldProblem {
+    /// In words, with an example where one helps.
+    pub fn message(&self, lang: Lang) -> String {
+        let text = match self {
+            Self::Missing => lang.pick("wajib diisi", "must be given"),
+            Self::NotText => lang.pick("harus berupa teks", "must be text"),
+            Self::NotNumber => lang.pick("harus berupa angka", "must be a number"),
+            Self::NotTime => lang.pick(
+                "harus berupa waktu RFC 3339 dengan selisih UTC, misalnya 2026-11-21T09:30:00+07:00",
+                "must be an RFC 3339 time with its UTC offset, such as 2026-11-21T09:30:00+07:00",
+            ),
+            Self::NotUuid => lang.pick(
+                "harus berupa UUID, misalnya 3f2b8c1e-6d0a-4c58-9a54-0d6d3c5f7e21",
+                "must be a UUID, such as 3f2b8c1e-6d0a-4c58-9a54-0d6d3c5f7e21",
+            ),
+            Self::UnknownStream => {
+                lang.pick("harus scan, reading atau event", "must be scan, reading or event")
+            }
+            Self::Limit(error) => return limit(&error.message, lang),
+        };
+        text.to_owned()
+    }
+}
+
+/// The limits that both programs hold are worded in English where they are checked.
+fn limit(english: &str, lang: Lang) -> String {
+    if lang == Lang::En {
+        return english.to_owned();
+    }
+    if let Some(most) =
+        english.strip_prefix("must be at most ").and_then(|rest| rest.strip_suffix(" characters"))
+    {
+        return format!("paling banyak {most} karakter");
+    }
+    if let Some(range) = english.strip_prefix("must be between ") {
+        return format!("harus antara {}", range.replace(" and ", " dan "));
+    }
+    let known = match english {
+        "must not be empty" => "tidak boleh kosong",
+        "must not contain control characters" => "tidak boleh berisi karakter kendali",
+        "must not contain control characters other than line breaks and tabs" => {
+            "tidak boleh berisi karakter kendali selain ganti baris dan tab"
+        }
+        other => other,
+    };
+    known.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lumbung_shared::scan::ScanContent;
+    use lumbung_shared::tag::TagId;
+
+    #[test]
+    fn the_readers_first_language_that_we_have_counts() {
+        assert_eq!(Lang::of_header("en-GB,en;q=0.9,id;q=0.8"), Lang::En);
+        assert_eq!(Lang::of_header("de, en;q=0.5"), Lang::En);
+        assert_eq!(Lang::of_header("id-ID"), Lang::Id);
+        assert_eq!(Lang::of_header(""), Lang::Id);
+        assert_eq!(Lang::of_locale("en_US.UTF-8"), Lang::En);
+        assert_eq!(Lang::of_locale("C"), Lang::Id);
+    }
+
+    #[test]
+    fn every_code_has_words_in_both_languages() {
+        for code in Code::ALL {
+            assert_ne!(code.message(Lang::Id), code.message(Lang::En), "{code:?}");
+            assert!((400..600).contains(&code.status()));
+        }
+    }
+
+    #[test]
+    fn every_limit_of_the_shared_language_is_translated() {
+        let content = ScanContent {
+            tag: TagId::parse("A").unwrap(),
+            status: "s".into(),
+            at_ms: None,
+            note: None,
+            officer: None,
+            quantity: None,
+            client_ref: None,
+        };
+        let mut errors = vec![
+            TagId::parse("").unwrap_err(),
+            TagId::parse("a\0b").unwrap_err(),
+            TagId::parse(&"x".repeat(200)).unwrap_err(),
+        ];
+        for change in [
+            (|c| c.note = Some("x".repeat(501))) as fn(&mut ScanContent),
+            |c| c.note = Some("a\0b".into()),
+            |c| c.officer = Some("x".repeat(65)),
+            |c| c.quantity = Some(-1.0),
+            |c| c.status = String::new(),
+        ] {
+            let mut content = content.clone();
+            change(&mut content);
+            errors.push(content.check().unwrap_err());
+        }
+        for error in errors {
+            let english = error.message.clone();
+            assert_ne!(FieldProblem::Limit(error).message(Lang::Id), english);
+        }
+    }
+}
