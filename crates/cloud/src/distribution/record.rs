@@ -12,7 +12,7 @@ use uuid::Uuid;
 /// How an event time is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum TimeBasis {
-    /// The gateway's synced clock.
+    /// The gateway's clock, synced or confirmed by the batch that brought the scan.
     Gateway,
     /// Milliseconds since boot, tied to the cloud's clock by a batch of the same boot.
     Anchored,

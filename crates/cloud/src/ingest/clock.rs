@@ -9,7 +9,8 @@ use lumbung_shared::time::{ClockState, from_ms};
 const EARLIEST_MS: i64 = 1_577_836_800_000;
 /// How far a clock may run ahead of ours and still be believed.
 const AHEAD_MS: i64 = 10 * 60 * 1_000;
-/// How far a "synced" clock may stand from what the boot's own count of milliseconds says.
+/// How far a clock may stand from what the boot's own count of milliseconds says and still be believed:
+/// that count is tied to ours by a batch whose journey may have taken a while.
 const LYING_MS: i64 = 2 * 60 * 1_000;
 
 /// The batch's tie between the sender's count of milliseconds and the cloud's clock.
@@ -31,7 +32,7 @@ pub(super) fn event_time(
         .filter(|ms| plausible(*ms));
     let (ms, basis) = match (scan.content.at_ms, anchored) {
         (Some(at), _) if plausible(at) => (at, TimeBasis::Phone),
-        (_, Some(ms)) if scan.clock != ClockState::Synced || ms.abs_diff(scan.wall_ms) > LYING_MS as u64 => {
+        (_, Some(ms)) if scan.clock == ClockState::Unset || ms.abs_diff(scan.wall_ms) > LYING_MS as u64 => {
             (ms, TimeBasis::Anchored)
         }
         (_, Some(_)) => (scan.wall_ms, TimeBasis::Gateway),
@@ -76,12 +77,16 @@ mod tests {
     }
 
     #[test]
-    fn a_synced_clock_is_believed_to_the_millisecond() {
+    fn a_clock_that_the_batch_confirms_is_believed_to_the_millisecond() {
         let wall = NOW - HOUR + 700;
-        for anchor in [ANCHOR, None] {
-            let (time, basis) = event_time(&scan(wall, ClockState::Synced, None), anchor, NOW);
+        for (clock, anchor) in
+            [(ClockState::Synced, ANCHOR), (ClockState::Synced, None), (ClockState::Held, ANCHOR)]
+        {
+            let (time, basis) = event_time(&scan(wall, clock, None), anchor, NOW);
             assert_eq!((time.timestamp_millis(), basis), (wall, TimeBasis::Gateway));
         }
+        let (time, basis) = event_time(&scan(wall, ClockState::Unset, None), ANCHOR, NOW);
+        assert_eq!((time.timestamp_millis(), basis), (NOW - HOUR, TimeBasis::Anchored));
     }
 
     #[test]
