@@ -10,6 +10,7 @@ const RESERVE: &str = "reserve";
 const LOCK: &str = "lock";
 
 /// Free bytes for this user on the disk that holds `dir`.
+#[allow(clippy::useless_conversion, reason = "32-bit boards count blocks in 32 bits")]
 pub(super) fn free_bytes(dir: &Path) -> Option<u64> {
     let stat = nix::sys::statvfs::statvfs(dir).ok()?;
     Some(u64::from(stat.blocks_available()).saturating_mul(u64::from(stat.fragment_size())))

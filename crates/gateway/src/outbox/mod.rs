@@ -22,7 +22,7 @@ mod schema;
 mod settle;
 mod store;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod trouble;
 mod writer;
 
@@ -220,7 +220,7 @@ impl Outbox {
         let gauges = Arc::new(opened.gauges);
         let reader = read::connect(&settings.dir.join(DATABASE))?;
         let (commands, inbox) = mpsc::channel(writer::QUEUE);
-        let ended = writer::start(opened.writer, inbox, Arc::clone(&gauges), opened.run.clone(), settings)?;
+        let ended = writer::start(opened.writer, inbox, Arc::clone(&gauges), &opened.run, settings)?;
         let outbox = Self {
             commands,
             reads: read::start(reader)?,

@@ -6,7 +6,7 @@ use lumbung_shared::tag::TagId;
 use rusqlite::params;
 use uuid::Uuid;
 
-pub(super) fn settings(dir: &std::path::Path) -> Settings {
+pub(crate) fn settings(dir: &std::path::Path) -> Settings {
     Settings {
         dir: dir.to_owned(),
         max_bytes: 0,
@@ -17,7 +17,7 @@ pub(super) fn settings(dir: &std::path::Path) -> Settings {
     }
 }
 
-pub(super) fn scan(tag: &str) -> NewScan {
+pub(crate) fn scan(tag: &str) -> NewScan {
     NewScan {
         content: ScanContent {
             tag: TagId::parse(tag).unwrap(),
@@ -33,11 +33,11 @@ pub(super) fn scan(tag: &str) -> NewScan {
     }
 }
 
-pub(super) fn open(settings: &Settings) -> (Outbox, Ended) {
+pub(crate) fn open(settings: &Settings) -> (Outbox, Ended) {
     Outbox::open(settings, Clock::default().now()).unwrap()
 }
 
-pub(super) async fn close(outbox: Outbox, ended: Ended) {
+pub(crate) async fn close(outbox: Outbox, ended: Ended) {
     outbox.close().await;
     drop(outbox);
     ended.wait().await.unwrap();

@@ -65,7 +65,7 @@ pub(super) fn start(
     parts: Parts,
     inbox: mpsc::Receiver<Command>,
     gauges: Arc<Gauges>,
-    run: Run,
+    run: &Run,
     settings: &Settings,
 ) -> Result<oneshot::Receiver<Result<(), Trouble>>, OpenError> {
     let (ended, end) = oneshot::channel();

@@ -87,7 +87,7 @@ impl SyncWorker {
             if let Sent::Records { .. } = round.sent {
                 alone = round.alone;
             }
-            if let (Some(reason), Some(seq)) = (step.park, alone.take()) {
+            if let (Some(reason), Some(seq)) = (step.park, alone) {
                 self.park(seq, reason).await?;
             }
             self.show(&rules, round.reply, &round.message, step.wait);
@@ -317,8 +317,11 @@ impl SyncWorker {
         tracing::error!(seq, reason = code, "a record is set aside; `quarantine list` shows it");
         match self.outbox.park(vec![self.parked(seq, code, detail)]).await {
             Err(OutboxError::Closed) => Err(OutboxError::Closed),
-            // Still in line: it will be found again.
-            _ => Ok(()),
+            Err(error) => {
+                tracing::error!(%error, seq, "it could not be set aside and stays in line");
+                Ok(())
+            }
+            Ok(()) => Ok(()),
         }
     }
 
@@ -354,6 +357,10 @@ impl SyncWorker {
         let begun = Instant::now();
         let end = begun + wait.long;
         let earliest = begun + wait.at_least.min(wait.long);
+        // The key may have been exchanged while the answer was on its way.
+        if self.identity.stamp() != stamp {
+            return false;
+        }
         let mut routes = link::default_routes();
         let mut look = tokio::time::interval(LOOK_AROUND);
         look.reset();
