@@ -57,9 +57,20 @@ fn a_zip_bomb_is_put_out_at_the_limit_and_costs_little_memory() -> Result<()> {
             });
             for reply in futures_of(posts).await {
                 let reply = reply?;
-                assert!(matches!(reply.status, 413 | 503), "{encoding}: {} {}", reply.status, reply.text);
+                // Too many at once from one gateway are turned away before they are read.
+                assert!(
+                    matches!(reply.status, 413 | 429 | 503),
+                    "{encoding}: {} {}",
+                    reply.status,
+                    reply.text
+                );
             }
-            assert_eq!(maker.post_encoded(encoding, bomb).await?.status, 413);
+            let alone = eventually("the others are through", || async {
+                let reply = maker.post_encoded(encoding, bomb.clone()).await?;
+                Ok((reply.status != 429).then_some(reply.status))
+            })
+            .await?;
+            assert_eq!(alone, 413);
             assert_eq!(maker.post_encoded(encoding, b"not compressed".to_vec()).await?.status, 400);
         }
         let peak = peak_memory(cloud.pid().context("the cloud is not running")?)?;
