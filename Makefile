@@ -29,7 +29,7 @@ build: ## All programs, for development
 
 test: setup-test mutants ## Everything: the stories with real programs, a short kill run, every unit
 	$(BUILD) --bins
-	$(CARGO) test --workspace
+	$(CARGO) test --workspace --no-fail-fast
 
 # First the misbehaving gateway, copied aside, then the plain one in its place (both stay cached).
 mutants: ## The gateway that the durability harness must catch, in target/mutants/
