@@ -1,6 +1,5 @@
 //! Goods on the move: every scan, a tag's history, and scans as they arrive.
 
-mod copy;
 pub mod live;
 pub(crate) mod record;
 pub(crate) mod scans;

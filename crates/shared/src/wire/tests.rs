@@ -1,4 +1,7 @@
 use super::*;
+use crate::scan::{Scan, ScanContent, Source};
+use crate::tag::TagId;
+use uuid::Uuid;
 
 fn scan(seq: i64) -> Scan {
     Scan {
@@ -103,6 +106,7 @@ fn numbers_that_cannot_be_are_the_envelopes_fault() {
         (1, 2, Some(vec![0, 0])),
         (1, 2, Some(vec![1, 1])),
         (1, 2, Some(vec![0, i64::MAX])),
+        (1, 2, Some(vec![0, i64::MAX - 1])),
     ] {
         let segment = Segment { seq, n, step, cols: cols() };
         assert!(numbers(&segment).is_err(), "{segment:?}");

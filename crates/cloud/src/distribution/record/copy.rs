@@ -4,7 +4,7 @@
 //! there already, and then the caller takes the ordinary road. Duplicates are rare, and for thousands of
 //! scans COPY takes about two thirds of the time of `insert … select from unnest` (docs/benchmarks.md).
 
-use super::record::NewScan;
+use super::new::NewScan;
 use chrono::{DateTime, NaiveDate, Utc};
 use lumbung_shared::time::from_ms;
 use sqlx::PgConnection;

@@ -1,0 +1,78 @@
+//! What cannot be read, and the numbers of what should be there.
+
+use super::{MAX_BATCH_RECORDS, Segment};
+use serde_json::json;
+
+/// A record that could not be read, with all there is of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    pub seq: i64,
+    /// The last record it stands for; `seq` for a single one.
+    pub through: i64,
+    /// A stable code for people and programs: `bad_field`, `unknown_stream`, …
+    pub reason: &'static str,
+    /// In words, with the field's name.
+    pub detail: String,
+    /// JSON from which the record can be read again.
+    pub raw: String,
+}
+
+/// Why a whole segment is unusable: the envelope's fault, not a record's.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SegmentError {
+    #[error("a segment's seq, n and step do not number its records: {0}")]
+    Numbering(&'static str),
+}
+
+/// The numbers of a segment's records.
+pub fn numbers(segment: &Segment) -> Result<Vec<i64>, SegmentError> {
+    use SegmentError::Numbering;
+    if segment.n > MAX_BATCH_RECORDS {
+        return Err(Numbering("n is larger than a batch may be"));
+    }
+    if segment.seq < 1 {
+        return Err(Numbering("seq starts at 1"));
+    }
+    let n = usize::try_from(segment.n).map_err(|_| Numbering("n is too large"))?;
+    let mut seqs = Vec::with_capacity(n);
+    let mut seq = segment.seq;
+    match &segment.step {
+        Some(step) if step.len() != n => return Err(Numbering("step must have n entries")),
+        Some(step) => {
+            for (i, &distance) in step.iter().enumerate() {
+                if distance < i64::from(i > 0) || (i == 0 && distance != 0) {
+                    return Err(Numbering("step must rise"));
+                }
+                seq = seq.checked_add(distance).ok_or(Numbering("step leaves the range of numbers"))?;
+                // One beyond the last must be a number too, here as in the databases' ranges.
+                if seq == i64::MAX {
+                    return Err(Numbering("step leaves the range of numbers"));
+                }
+                seqs.push(seq);
+            }
+        }
+        None => {
+            let end = seq.checked_add(n as i64).ok_or(Numbering("n leaves the range of numbers"))?;
+            seqs.extend(seq..end);
+        }
+    }
+    Ok(seqs)
+}
+
+/// A refusal that stands for a whole segment: an unknown stream, or columns that are none.
+pub fn whole_segment(
+    segment: &Segment,
+    seqs: &[i64],
+    statuses: &[String],
+    reason: &'static str,
+    detail: impl Into<String>,
+) -> Refusal {
+    let raw = json!({ "n": segment.n, "step": segment.step, "cols": segment.cols, "statuses": statuses });
+    Refusal {
+        seq: segment.seq,
+        through: seqs.last().copied().unwrap_or(segment.seq),
+        reason,
+        detail: detail.into(),
+        raw: raw.to_string(),
+    }
+}
