@@ -41,17 +41,18 @@ const CLOUD: Table = &[
 const GATEWAY: Table = &[
     ("clock", &[]),
     ("config", &[]),
+    ("durable", &[]),
     ("hardware", &[]),
-    ("identity", &[]),
+    ("identity", &["durable"]),
     ("metrics", &[]),
     ("mutant", &[]),
     ("words", &[]),
     ("outbox", &["clock", "mutant"]),
     ("sync", &["clock", "config", "hardware", "identity", "metrics", "mutant", "outbox"]),
-    ("capture", &["clock", "hardware", "metrics", "outbox", "sync"]),
+    ("capture", &["clock", "durable", "hardware", "metrics", "outbox", "sync"]),
     ("http", &["capture", "clock", "hardware", "metrics", "outbox", "sync", "words"]),
     ("app", &["capture", "clock", "config", "hardware", "http", "identity", "metrics", "outbox", "sync"]),
-    ("cli", &["app", "config", "identity", "outbox", "sync", "words"]),
+    ("cli", &["app", "config", "hardware", "identity", "outbox", "sync", "words"]),
 ];
 
 #[test]

@@ -3,10 +3,14 @@
 //! Its parts run under one token. When any of them ends, even by a panic, the rest is stopped in order:
 //! first nobody may bring scans any more, then nothing is sent any more, and the store closes last.
 
-use crate::capture::{Capture, ReaderLoop};
+use crate::capture::{Action, Capture, ReaderLoop};
 use crate::clock::{Clock, boot_id};
-use crate::config::{Config, ReaderKind};
-use crate::hardware::{LoggedSignal, ReaderHealth, Signal, SimulatedReader, TagReader};
+use crate::config::{Config, ReaderKind, TagIdentity};
+use crate::hardware::pn532::{Link, LinkAddress, Naming, Pn532Reader, Settings as Pn532Settings};
+use crate::hardware::{
+    Lights, LoggedSignal, PinError, Pins, ReaderHealth, Signal, SimulatedReader, TagReader, output,
+    reset_line,
+};
 use crate::http::{self, Api};
 use crate::identity::{IdentityError, IdentityFile};
 use crate::metrics::Metrics;
@@ -21,6 +25,8 @@ use tokio_util::sync::CancellationToken;
 
 /// How often the writer looks after the reserve file.
 const HOUSEKEEPING: Duration = Duration::from_secs(30);
+/// Longest that the PN532 may look for tags at once; without one it says so after about 0.1 s.
+const POLL_DEADLINE: Duration = Duration::from_millis(500);
 
 /// Why the program could not be put together.
 #[derive(Debug, thiserror::Error)]
@@ -33,8 +39,12 @@ pub enum BuildError {
     Identity(#[from] IdentityError),
     #[error("http.listen: {address} cannot be listened on: {error}")]
     Listen { address: SocketAddr, error: std::io::Error },
-    #[error("reader.simulated.{0}")]
-    Reader(#[from] lumbung_shared::FieldError),
+    #[error("reader.{kind}.{error}")]
+    Reader { kind: &'static str, error: lumbung_shared::FieldError },
+    #[error("reader.pn532.link: {0}")]
+    ReaderLink(String),
+    #[error(transparent)]
+    Pin(#[from] PinError),
     #[error("a thread could not be started: {0}")]
     Thread(String),
 }
@@ -62,7 +72,8 @@ pub struct Gateway {
 /// Opens the store, begins a run and binds the address. Nothing is served yet.
 pub async fn build(config: Config) -> Result<Gateway, BuildError> {
     let client = http_client(&config.cloud.ca_file, config.sync.request_timeout)?;
-    let tags = simulated_tags(&config)?;
+    let device = device(&config)?;
+    let signal = signal(&config)?;
     let unbound = |error| BuildError::Listen { address: config.http.listen, error };
     // Before the store: a port that is taken must not begin a run.
     let listener = TcpListener::bind(config.http.listen).map_err(unbound)?;
@@ -88,19 +99,27 @@ pub async fn build(config: Config) -> Result<Gateway, BuildError> {
         outbox: outbox.clone(),
         clock: Arc::clone(&clock),
         sync: Arc::clone(&sync),
-        signal: Arc::new(LoggedSignal) as Arc<dyn Signal>,
+        signal,
         metrics: Arc::clone(&metrics),
     };
-    let reader = tags.map(|tags| {
-        health.ok();
-        let simulated = &config.reader.simulated;
-        ReaderLoop {
-            reader: Box::new(SimulatedReader::new(tags, simulated.interval)) as Box<dyn TagReader>,
-            health: Arc::clone(&health),
-            status: simulated.status.clone(),
-            capture: capture.clone(),
+    let (action, reader) = match device {
+        Some(Device { kind, status, reader }) => {
+            // Until it has answered once.
+            health.down();
+            let action = Action::in_dir(&config.data_dir, &status);
+            let action = Arc::new(action.map_err(|error| BuildError::Reader { kind, error })?);
+            let reader = ReaderLoop {
+                reader,
+                kind,
+                health: Arc::clone(&health),
+                action: Arc::clone(&action),
+                give_up_after: config.reader.give_up_after,
+                capture: capture.clone(),
+            };
+            (Some(action), Some(reader))
         }
-    });
+        None => (None, None),
+    };
     let worker = SyncWorker {
         outbox: outbox.clone(),
         clock: Arc::clone(&clock),
@@ -119,22 +138,62 @@ pub async fn build(config: Config) -> Result<Gateway, BuildError> {
         sync,
         metrics,
         reader: health,
+        action,
         listen: address,
         field_manual: config.lan.field_manual,
     };
     Ok(Gateway { listener, address, workers: config.http.workers, api, worker, reader, outbox, ended })
 }
 
-fn simulated_tags(config: &Config) -> Result<Option<Vec<TagId>>, BuildError> {
-    let simulated = &config.reader.simulated;
+/// A tag reader as it is configured.
+struct Device {
+    kind: &'static str,
+    status: String,
+    reader: Box<dyn TagReader>,
+}
+
+fn device(config: &Config) -> Result<Option<Device>, BuildError> {
     match config.reader.kind {
         ReaderKind::None => Ok(None),
         ReaderKind::Simulated => {
-            lumbung_shared::check_text("status", &simulated.status, lumbung_shared::STATUS_MAX_CHARS)?;
-            let tags = simulated.tags.iter().map(|tag| TagId::parse(tag));
-            Ok(Some(tags.collect::<Result<_, _>>()?))
+            let simulated = &config.reader.simulated;
+            let tags = simulated.tags.iter().map(|tag| TagId::parse(tag)).collect::<Result<_, _>>();
+            let tags = tags.map_err(|error| BuildError::Reader { kind: "simulated", error })?;
+            let reader = Box::new(SimulatedReader::new(tags, simulated.interval));
+            Ok(Some(Device { kind: "simulated", status: simulated.status.clone(), reader }))
+        }
+        ReaderKind::Pn532 => {
+            let pn532 = &config.reader.pn532;
+            let address: LinkAddress = pn532.link.parse().map_err(BuildError::ReaderLink)?;
+            let reset = pn532.reset_pin.map(|pin| reset_line("reader.pn532.reset_pin", pin)).transpose()?;
+            let settings = Pn532Settings {
+                naming: match config.reader.identity {
+                    TagIdentity::Uid => Naming::Uid,
+                    TagIdentity::NdefOrUid => Naming::NdefOrUid,
+                },
+                debounce: config.reader.debounce,
+                poll_interval: pn532.poll_interval,
+                poll_deadline: POLL_DEADLINE,
+                probe_interval: pn532.probe_interval,
+            };
+            let reader = Box::new(Pn532Reader::new(settings, move || Link::open(&address), reset));
+            Ok(Some(Device { kind: "pn532", status: pn532.status.clone(), reader }))
         }
     }
+}
+
+fn signal(config: &Config) -> Result<Arc<dyn Signal>, BuildError> {
+    let wired = &config.signal;
+    let pin = |setting, pin: Option<u8>| pin.map(|pin| output(setting, pin, wired.active_low)).transpose();
+    let pins = Pins {
+        green: pin("signal.green_pin", wired.green_pin)?,
+        red: pin("signal.red_pin", wired.red_pin)?,
+        buzzer: pin("signal.buzzer_pin", wired.buzzer_pin)?,
+    };
+    if pins.green.is_none() && pins.red.is_none() && pins.buzzer.is_none() {
+        return Ok(Arc::new(LoggedSignal));
+    }
+    Ok(Arc::new(Lights::start(pins).map_err(|error| BuildError::Thread(error.to_string()))?))
 }
 
 impl Gateway {

@@ -23,6 +23,7 @@ pub struct Config {
     pub sync: Sync,
     pub storage: Storage,
     pub reader: Reader,
+    pub signal: Signal,
     pub lan: Lan,
     pub log: Log,
 }
@@ -70,7 +71,45 @@ pub struct Storage {
 #[serde(deny_unknown_fields)]
 pub struct Reader {
     pub kind: ReaderKind,
+    #[serde(with = "humantime_serde")]
+    pub debounce: Duration,
+    pub identity: TagIdentity,
+    /// 0: never.
+    pub give_up_after: u32,
     pub simulated: SimulatedReader,
+    pub pn532: Pn532,
+}
+
+/// What names a tag in a scan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TagIdentity {
+    Uid,
+    NdefOrUid,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pn532 {
+    /// `hsu:/dev/ttyS0`, `i2c:/dev/i2c-1` or `spi:/dev/spidev0.0`.
+    pub link: String,
+    pub status: String,
+    #[serde(with = "humantime_serde")]
+    pub poll_interval: Duration,
+    #[serde(with = "humantime_serde")]
+    pub probe_interval: Duration,
+    /// BCM number of the pin that is wired to RSTPD_N.
+    pub reset_pin: Option<u8>,
+}
+
+/// BCM numbers of the pins that are wired.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Signal {
+    pub green_pin: Option<u8>,
+    pub red_pin: Option<u8>,
+    pub buzzer_pin: Option<u8>,
+    pub active_low: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -78,6 +117,7 @@ pub struct Reader {
 pub enum ReaderKind {
     None,
     Simulated,
+    Pn532,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -195,6 +235,17 @@ impl Config {
         ] {
             if value.is_zero() {
                 return Err(ConfigError::unusable(key, "must be longer than nothing"));
+            }
+        }
+        for (key, value, most) in [
+            // A tap that is forgotten after an hour is a tap that was lost.
+            ("reader.debounce", self.reader.debounce, Duration::from_secs(60)),
+            ("reader.pn532.poll_interval", self.reader.pn532.poll_interval, Duration::from_secs(2)),
+            // A reader that is down is seen within 15 s.
+            ("reader.pn532.probe_interval", self.reader.pn532.probe_interval, Duration::from_secs(10)),
+        ] {
+            if value > most {
+                return Err(ConfigError::unusable(key, format!("must be at most {} s", most.as_secs())));
             }
         }
         if self.reader.kind == ReaderKind::Simulated {

@@ -5,11 +5,12 @@
 //!   for again with the same key.
 //! - The key never appears in a log or an error.
 
+use crate::durable;
 use serde::{Deserialize, Serialize};
 use std::fmt;
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 const FILE: &str = "identity.json";
@@ -142,22 +143,7 @@ impl IdentityFile {
     pub fn write(&self, identity: &Identity) -> Result<(), IdentityError> {
         let text = serde_json::to_string_pretty(identity)
             .map_err(|error| IdentityError::Content { path: self.path.clone(), error: error.to_string() })?;
-        self.replace(text.as_bytes()).map_err(|error| self.file_error(error))
-    }
-
-    fn replace(&self, content: &[u8]) -> io::Result<()> {
-        let fresh = self.dir.join(format!("{FILE}.new"));
-        // A leftover may have another mode; the mode below holds for new files only.
-        match fs::remove_file(&fresh) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&fresh)?;
-        file.write_all(content)?;
-        file.write_all(b"\n")?;
-        file.sync_all()?;
-        fs::rename(&fresh, &self.path)?;
-        fs::File::open(&self.dir)?.sync_all()
+        durable::replace(&self.dir, FILE, text.as_bytes()).map_err(|error| self.file_error(error))
     }
 
     fn file_error(&self, error: io::Error) -> IdentityError {

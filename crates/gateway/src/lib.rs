@@ -9,6 +9,7 @@ pub mod capture;
 pub mod cli;
 pub mod clock;
 pub mod config;
+mod durable;
 pub mod hardware;
 pub mod http;
 pub mod identity;

@@ -21,6 +21,16 @@ struct OutcomeLabel {
     outcome: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReaderLabel {
+    kind: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ResetLabel {
+    how: &'static str,
+}
+
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
@@ -35,6 +45,8 @@ pub struct Metrics {
     clock: Gauge,
     disk_free: Gauge,
     disk_full: Gauge,
+    reader_up: Family<ReaderLabel, Gauge>,
+    reader_resets: Family<ResetLabel, Counter>,
 }
 
 /// The gauges at the moment of a look.
@@ -69,6 +81,8 @@ impl Default for Metrics {
             clock: Gauge::default(),
             disk_free: Gauge::default(),
             disk_full: Gauge::default(),
+            reader_up: Family::default(),
+            reader_resets: Family::default(),
             registry: Registry::default(),
         };
         registry.register("scans_stored", "Scans stored durably", metrics.stored.clone());
@@ -98,6 +112,12 @@ impl Default for Metrics {
             "1 while scans are refused for want of room",
             metrics.disk_full.clone(),
         );
+        registry.register("reader_up", "1 while the tag reader reads", metrics.reader_up.clone());
+        registry.register(
+            "reader_resets",
+            "Attempts to repair the tag reader",
+            metrics.reader_resets.clone(),
+        );
         let build = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("build", "The running program", build);
         metrics.registry = registry;
@@ -118,6 +138,15 @@ impl Metrics {
 
     pub fn count_push(&self, outcome: &'static str) {
         self.pushes.get_or_create(&OutcomeLabel { outcome }).inc();
+    }
+
+    /// A gateway without a reader never says so.
+    pub fn reader_up(&self, kind: &'static str, up: bool) {
+        self.reader_up.get_or_create(&ReaderLabel { kind }).set(i64::from(up));
+    }
+
+    pub fn count_reader_reset(&self, how: &'static str) {
+        self.reader_resets.get_or_create(&ResetLabel { how }).inc();
     }
 
     /// The text that Prometheus reads.

@@ -44,12 +44,14 @@ impl Lang {
 /// Why a request was not done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Code {
+    ActionFailed,
     BadField,
     BadJson,
     BadHost,
     ClientRefConflict,
     LoopbackOnly,
     MethodNotAllowed,
+    NoReader,
     NotFound,
     RequestTimeout,
     StorageFailed,
@@ -60,7 +62,9 @@ pub enum Code {
 
 impl Code {
     #[cfg(test)]
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 14] = [
+        Self::ActionFailed,
+        Self::NoReader,
         Self::BadField,
         Self::BadJson,
         Self::BadHost,
@@ -78,6 +82,8 @@ impl Code {
     /// The code as programs read it.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::ActionFailed => "action_failed",
+            Self::NoReader => "no_reader",
             Self::BadField => "bad_field",
             Self::BadJson => "bad_json",
             Self::BadHost => "bad_host",
@@ -98,20 +104,27 @@ impl Code {
         match self {
             Self::BadField | Self::BadJson => 400,
             Self::LoopbackOnly => 403,
-            Self::NotFound => 404,
+            Self::NotFound | Self::NoReader => 404,
             Self::MethodNotAllowed => 405,
             Self::RequestTimeout => 408,
             Self::ClientRefConflict => 409,
             Self::TooLarge => 413,
             Self::UnsupportedType => 415,
             Self::BadHost => 421,
-            Self::StorageFailed | Self::StorageFull => 503,
+            Self::ActionFailed | Self::StorageFailed | Self::StorageFull => 503,
         }
     }
 
     /// In words.
     pub fn message(self, lang: Lang) -> &'static str {
         match self {
+            Self::ActionFailed => lang.pick(
+                "Aksi TIDAK berubah: tidak dapat disimpan di gateway.",
+                "The action was NOT changed: it could not be kept on the gateway.",
+            ),
+            Self::NoReader => {
+                lang.pick("Gateway ini tidak punya pembaca tag.", "This gateway has no tag reader.")
+            }
             Self::BadField => lang.pick("Ada isian yang tidak dapat diterima.", "A field cannot be taken."),
             Self::BadJson => {
                 lang.pick("Isi permintaan harus berupa objek JSON.", "The body must be a JSON object.")

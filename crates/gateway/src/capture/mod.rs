@@ -1,7 +1,9 @@
 //! A tag or a phone's post becomes a record, and only then is anybody told that it is safe.
 
+mod action;
 mod reader;
 
+pub use action::{Action, ActionError};
 pub use reader::ReaderLoop;
 
 use crate::clock::Clock;

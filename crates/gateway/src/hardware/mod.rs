@@ -1,8 +1,13 @@
-//! The ports to the board: what reads tags and what tells the officer. Each has a simulator here; the
-//! PN532 reader, the light and the buzzer come beside them as files of their own.
+//! The ports to the board: what reads tags and what tells the officer. Each has its device and its
+//! simulator here.
 
+mod gpio;
+mod lights;
+pub mod pn532;
 mod simulated;
 
+pub use gpio::{PinError, output, reset_line};
+pub use lights::{Lights, Pins};
 pub use simulated::{LoggedSignal, SimulatedReader};
 
 use lumbung_shared::tag::TagId;
@@ -12,7 +17,45 @@ use std::time::Duration;
 /// Waits for tags. Blocks, so it runs on a thread of its own.
 pub trait TagReader: Send {
     /// The next tag that is held to the reader, or `None` when `patience` is over without one.
-    fn next(&mut self, patience: Duration) -> Result<Option<TagId>, ReaderError>;
+    /// An error means that the reader itself is down.
+    fn next(&mut self, patience: Duration) -> Result<Option<Seen>, ReaderError>;
+
+    /// The tap that was handed out last came to nothing: the officer may repeat it at once.
+    fn refused(&mut self) {}
+
+    /// Tries to bring a reader back that is down, harder with each attempt; the first is 1.
+    fn repair(&mut self, _attempt: u32) -> Rung {
+        Rung::None
+    }
+}
+
+/// What is held to the reader.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Seen {
+    Tag(TagId),
+    /// A tag without a name of its own, or one that was lifted too early.
+    Unreadable,
+}
+
+/// What a repair did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rung {
+    None,
+    Soft,
+    ResetPin,
+    Reopen,
+}
+
+impl Rung {
+    /// Its name in logs and metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Soft => "soft",
+            Self::ResetPin => "reset_pin",
+            Self::Reopen => "reopen",
+        }
+    }
 }
 
 /// The reader does not answer as it should.
@@ -32,6 +75,10 @@ pub enum Light {
     Green,
     /// The scan was not kept: do it again, or write it down.
     Red,
+    /// The reader is down; shown until `Working`.
+    Trouble,
+    /// The reader reads again.
+    Working,
 }
 
 /// How the reader is, for status and health.
@@ -42,12 +89,16 @@ impl ReaderHealth {
     const NONE: u8 = 0;
     const OK: u8 = 1;
 
-    pub fn ok(&self) {
-        self.0.store(Self::OK, Relaxed);
+    const DOWN: u8 = 2;
+
+    /// Returns whether it was down before.
+    pub fn ok(&self) -> bool {
+        self.0.swap(Self::OK, Relaxed) == Self::DOWN
     }
 
-    pub fn down(&self) {
-        self.0.store(2, Relaxed);
+    /// Returns whether it is so newly.
+    pub fn down(&self) -> bool {
+        self.0.swap(Self::DOWN, Relaxed) != Self::DOWN
     }
 
     /// `ok`, `down`, or `none` for a gateway without a reader.

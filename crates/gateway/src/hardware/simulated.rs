@@ -1,6 +1,6 @@
 //! Stand-ins for the board.
 
-use super::{Light, ReaderError, Signal, TagReader};
+use super::{Light, ReaderError, Seen, Signal, TagReader};
 use lumbung_shared::tag::TagId;
 use std::time::{Duration, Instant};
 
@@ -21,7 +21,7 @@ impl SimulatedReader {
 }
 
 impl TagReader for SimulatedReader {
-    fn next(&mut self, patience: Duration) -> Result<Option<TagId>, ReaderError> {
+    fn next(&mut self, patience: Duration) -> Result<Option<Seen>, ReaderError> {
         let left = self.due.saturating_duration_since(Instant::now());
         std::thread::sleep(left.min(patience));
         if left > patience {
@@ -34,7 +34,7 @@ impl TagReader for SimulatedReader {
             .cloned()
             .ok_or_else(|| ReaderError("there are no tags to tap".to_owned()))?;
         self.turn += 1;
-        Ok(Some(tag))
+        Ok(Some(Seen::Tag(tag)))
     }
 }
 
@@ -47,6 +47,8 @@ impl Signal for LoggedSignal {
         match light {
             Light::Green => tracing::debug!("green: the scan is kept"),
             Light::Red => tracing::warn!("red: the scan is not kept"),
+            Light::Trouble => tracing::warn!("red, blinking: the tag reader is down"),
+            Light::Working => tracing::info!("the tag reader reads again"),
         }
     }
 }
@@ -59,7 +61,10 @@ mod tests {
     fn tags_are_tapped_in_turn_and_patience_ends() {
         let tags: Vec<TagId> = ["A", "B"].map(|tag| TagId::parse(tag).unwrap()).into();
         let mut reader = SimulatedReader::new(tags, Duration::ZERO);
-        let mut next = || reader.next(Duration::from_secs(1)).unwrap().unwrap().into_string();
+        let mut next = || match reader.next(Duration::from_secs(1)).unwrap() {
+            Some(Seen::Tag(tag)) => tag.into_string(),
+            other => panic!("{other:?}"),
+        };
         assert_eq!([next(), next(), next()], ["A", "B", "A"]);
         let mut slow = SimulatedReader::new(Vec::new(), Duration::from_secs(3_600));
         assert_eq!(slow.next(Duration::ZERO).unwrap(), None);

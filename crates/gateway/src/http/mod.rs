@@ -6,12 +6,13 @@
 //! - A page in somebody's browser cannot reach this API through a name it made up (Host is checked).
 //! - Every limit is stated: body, header time, connections, workers.
 
+mod action;
 mod guard;
 mod log_scan;
 mod problem;
 mod views;
 
-use crate::capture::Capture;
+use crate::capture::{Action, Capture};
 use crate::clock::Clock;
 use crate::hardware::ReaderHealth;
 use crate::metrics::Metrics;
@@ -35,6 +36,8 @@ pub struct Api {
     pub sync: Arc<SyncHandle>,
     pub metrics: Arc<Metrics>,
     pub reader: Arc<ReaderHealth>,
+    /// What taps mean; `None` for a gateway without a reader.
+    pub action: Option<Arc<Action>>,
     /// The address the server listens on.
     pub listen: SocketAddr,
     /// Whether other machines may post scans.
@@ -77,6 +80,7 @@ fn routes(config: &mut ServiceConfig) {
         .service(get("/api/scans").route(web::get().to(views::scans)))
         .service(get("/api/status").route(web::get().to(views::status)))
         .service(get("/api/health").route(web::get().to(views::health)))
+        .service(get("/api/action").route(web::get().to(action::show)).route(web::put().to(action::choose)))
         .service(get("/api/quarantine").route(web::get().to(views::quarantine)))
         .service(get("/api/quarantine/retry").route(web::post().to(views::retry)))
         .service(get("/api/sync").route(web::post().to(views::send_now)))

@@ -1,0 +1,21 @@
+//! The PN532 tag reader, from the wire up:
+//!
+//! ```text
+//! hsu, buses ─▶ link ─▶ chip ─▶ tag (ndef) ─▶ reader (debounce)
+//! ```
+
+mod buses;
+mod chip;
+mod debounce;
+mod hsu;
+mod link;
+mod ndef;
+mod reader;
+mod tag;
+
+pub use buses::{I2cLink, SpiLink};
+pub use chip::{Chip, ChipError, Firmware, Target};
+pub use hsu::Hsu;
+pub use link::{Link, LinkAddress, LinkError, OpenError, Wire};
+pub use reader::{Naming, Pn532Reader, Settings};
+pub use tag::{Content, WriteError, read, write};
