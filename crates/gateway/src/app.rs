@@ -171,9 +171,9 @@ impl Gateway {
         }
         outbox.close().await;
         drop(outbox);
-        // What the store says at its end counts even when another part was first.
+        // A store that failed is the reason, whichever part noticed it first.
         let end = store.stop().await;
-        match broken.or(end) {
+        match end.or(broken) {
             Some(broken) => Err(broken),
             None => Ok(()),
         }
@@ -301,10 +301,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_store_that_ends_takes_the_whole_program_with_it() {
+    async fn a_store_that_fails_takes_the_whole_program_with_it() {
         let dir = tempfile::tempdir().unwrap();
         let gateway = gateway(dir.path()).await;
-        gateway.outbox.close().await;
+        gateway.outbox.break_down().await;
         let broken = gateway.run(CancellationToken::new()).await.unwrap_err();
         assert_eq!(broken.part, "the store");
     }

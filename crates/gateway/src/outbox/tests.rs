@@ -328,6 +328,17 @@ async fn a_full_store_notices_by_itself_that_there_is_room_again() {
     close(outbox, ended).await;
 }
 
+#[test]
+fn the_writer_syncs_every_commit() {
+    let dir = tempfile::tempdir().unwrap();
+    let conn = schema::connect(&dir.path().join(DATABASE)).unwrap();
+    let asked =
+        |name: &str| conn.query_row(&format!("pragma {name}"), [], |row| row.get::<_, i64>(0)).unwrap();
+    assert_eq!(asked("synchronous"), 2, "FULL");
+    assert_eq!(asked("foreign_keys"), 1);
+    assert_eq!(asked("wal_autocheckpoint"), 0);
+}
+
 #[tokio::test]
 async fn a_lone_scan_writes_two_pages_and_the_wal_stays_small() {
     const FRAME: u64 = 4096 + 24;
@@ -393,10 +404,8 @@ async fn a_corrupt_page_met_while_running_ends_the_writer() {
     let dir = tempfile::tempdir().unwrap();
     let (outbox, ended) = open(&settings(dir.path()));
     outbox.store(scan("A")).await.unwrap();
-    let trouble = Trouble::Corrupt("met by a test".into());
-    let command = writer::Command::Fail(trouble.clone());
-    outbox.commands.send(command).await.unwrap();
-    assert_eq!(ended.wait().await, Err(trouble));
+    outbox.break_down().await;
+    assert!(matches!(ended.wait().await, Err(Trouble::Corrupt(_))));
     assert_eq!(outbox.store(scan("B")).await, Err(OutboxError::Closed));
     drop(outbox);
     assert!(dir.path().join("check-needed").exists());
