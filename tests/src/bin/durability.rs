@@ -45,6 +45,9 @@ struct Kills {
     /// Gateways under load.
     #[arg(long, default_value_t = 4)]
     gateways: usize,
+    /// Every write to the gateways' databases takes 4 ms, as on a worn card (through strace).
+    #[arg(long)]
+    slow_card: bool,
     /// Run a known-bad build; the run must then report failure.
     #[arg(long)]
     mutant: Option<Mutant>,
@@ -106,6 +109,7 @@ async fn kill_cycles(kills: Kills) -> Result<bool> {
         seed: kills.seed,
         gateways: kills.gateways.max(1),
         mutant: kills.mutant,
+        slow_card: kills.slow_card,
         keep: kills.keep,
     };
     let mut out = std::io::stdout();
