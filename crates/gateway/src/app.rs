@@ -87,7 +87,7 @@ pub async fn build(config: Config) -> Result<Gateway, BuildError> {
     let capture = Capture {
         outbox: outbox.clone(),
         clock: Arc::clone(&clock),
-        sync: Arc::clone(&sync),
+        doorbell: sync.doorbell(),
         signal: Arc::new(LoggedSignal) as Arc<dyn Signal>,
         metrics: Arc::clone(&metrics),
     };

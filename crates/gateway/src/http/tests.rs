@@ -24,7 +24,7 @@ fn stand(field_manual: bool) -> Stand {
     let capture = Capture {
         outbox: outbox.clone(),
         clock: Arc::clone(&clock),
-        sync: Arc::clone(&sync),
+        doorbell: sync.doorbell(),
         signal: Arc::new(LoggedSignal),
         metrics: Arc::clone(&metrics),
     };
