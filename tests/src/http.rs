@@ -67,9 +67,5 @@ pub async fn send(request: reqwest::RequestBuilder) -> Result<Reply> {
     let status = response.status().as_u16();
     let headers = response.headers().clone();
     let text = response.text().await?;
-    Ok(Reply {
-        status,
-        headers,
-        text,
-    })
+    Ok(Reply { status, headers, text })
 }

@@ -86,23 +86,13 @@ impl fmt::Display for Findings {
 impl Ledger {
     pub fn open(path: &Path) -> Result<Self> {
         let file = File::create(path).with_context(|| format!("creating {}", path.display()))?;
-        Ok(Self {
-            operations: BTreeMap::new(),
-            file,
-        })
+        Ok(Self { operations: BTreeMap::new(), file })
     }
 
     /// Before the request goes out. `tag` names the operation and is never used twice.
     pub fn invoke(&mut self, tag: &str, content: Content) -> Result<()> {
-        writeln!(
-            self.file,
-            "invoke {tag} {} {} {:?}",
-            content.gateway, content.status, content.note
-        )?;
-        let operation = Operation {
-            outcome: Outcome::Unknown,
-            content,
-        };
+        writeln!(self.file, "invoke {tag} {} {} {:?}", content.gateway, content.status, content.note)?;
+        let operation = Operation { outcome: Outcome::Unknown, content };
         self.operations.insert(tag.to_owned(), operation);
         Ok(())
     }
@@ -127,10 +117,7 @@ impl Ledger {
         for row in held {
             by_tag.entry(&row.tag).or_default().push(&row.content);
         }
-        let mut findings = Findings {
-            acked: self.acked(),
-            ..Findings::default()
-        };
+        let mut findings = Findings { acked: self.acked(), ..Findings::default() };
         for (tag, operation) in &self.operations {
             let rows = by_tag.remove(tag.as_str()).unwrap_or_default();
             let right = rows.iter().filter(|row| ***row == operation.content).count();
@@ -170,11 +157,7 @@ pub async fn held(database: &PgPool) -> Result<Vec<Held>> {
         .map(|row| {
             Ok(Held {
                 tag: row.try_get(0)?,
-                content: Content {
-                    gateway: row.try_get(1)?,
-                    status: row.try_get(2)?,
-                    note: row.try_get(3)?,
-                },
+                content: Content { gateway: row.try_get(1)?, status: row.try_get(2)?, note: row.try_get(3)? },
             })
         })
         .collect()
@@ -185,18 +168,11 @@ mod tests {
     use super::*;
 
     fn content(status: &str) -> Content {
-        Content {
-            gateway: "GW".to_owned(),
-            status: status.to_owned(),
-            note: None,
-        }
+        Content { gateway: "GW".to_owned(), status: status.to_owned(), note: None }
     }
 
     fn row(tag: &str, status: &str) -> Held {
-        Held {
-            tag: tag.to_owned(),
-            content: content(status),
-        }
+        Held { tag: tag.to_owned(), content: content(status) }
     }
 
     fn ledger(outcomes: &[(&str, Outcome)]) -> Ledger {
@@ -211,11 +187,7 @@ mod tests {
 
     #[test]
     fn what_is_acknowledged_must_be_there_and_what_is_unknown_may_be() {
-        let ledger = ledger(&[
-            ("A", Outcome::Ok),
-            ("B", Outcome::Unknown),
-            ("C", Outcome::Unknown),
-        ]);
+        let ledger = ledger(&[("A", Outcome::Ok), ("B", Outcome::Unknown), ("C", Outcome::Unknown)]);
         assert!(ledger.check(&[row("A", "x"), row("B", "x")]).clean());
         assert_eq!(ledger.check(&[row("B", "x")]).lost, ["A"]);
     }

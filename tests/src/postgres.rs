@@ -42,41 +42,34 @@ fn server() -> Result<Server> {
 
 fn start() -> Result<Server> {
     let (told, hear) = mpsc::channel();
-    std::thread::Builder::new()
-        .name("postgres".to_owned())
-        .spawn(move || {
-            let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-                Ok(runtime) => runtime,
-                Err(error) => {
-                    let _ = told.send(Err(error.into()));
-                    return;
-                }
-            };
-            runtime.block_on(async {
-                match scratch() {
-                    Ok(data_dir) => match Embedded::start(Settings {
-                        data_dir,
-                        bin_dir: None,
-                    })
-                    .await
-                    {
-                        Ok(embedded) => {
-                            let _ = told.send(Ok(Server {
-                                admin: embedded.admin_options("postgres"),
-                                url: embedded.connect_url(),
-                            }));
-                            std::future::pending::<()>().await;
-                        }
-                        Err(error) => {
-                            let _ = told.send(Err(anyhow!("{error:#}")));
-                        }
-                    },
-                    Err(error) => {
-                        let _ = told.send(Err(error));
+    std::thread::Builder::new().name("postgres".to_owned()).spawn(move || {
+        let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => runtime,
+            Err(error) => {
+                let _ = told.send(Err(error.into()));
+                return;
+            }
+        };
+        runtime.block_on(async {
+            match scratch() {
+                Ok(data_dir) => match Embedded::start(Settings { data_dir, bin_dir: None }).await {
+                    Ok(embedded) => {
+                        let _ = told.send(Ok(Server {
+                            admin: embedded.admin_options("postgres"),
+                            url: embedded.connect_url(),
+                        }));
+                        std::future::pending::<()>().await;
                     }
+                    Err(error) => {
+                        let _ = told.send(Err(anyhow!("{error:#}")));
+                    }
+                },
+                Err(error) => {
+                    let _ = told.send(Err(error));
                 }
-            });
-        })?;
+            }
+        });
+    })?;
     hear.recv().context("the thread ended")?
 }
 
@@ -86,9 +79,7 @@ fn scratch() -> Result<PathBuf> {
     let temp = std::env::temp_dir();
     for entry in std::fs::read_dir(&temp)?.flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
-        let owner = name
-            .strip_prefix("lumbung-postgres-")
-            .and_then(|pid| pid.parse::<u32>().ok());
+        let owner = name.strip_prefix("lumbung-postgres-").and_then(|pid| pid.parse::<u32>().ok());
         if let Some(pid) = owner
             && !Path::new(&format!("/proc/{pid}")).exists()
         {

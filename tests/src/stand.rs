@@ -122,25 +122,14 @@ pub async fn cloud_holds(database: &PgPool, tags: &[String]) -> Result<()> {
         if found == expected {
             return Ok(Some(()));
         }
-        anyhow::bail!(
-            "expected {} tags, found {}: {:.300}",
-            expected.len(),
-            found.len(),
-            found.join(" ")
-        )
+        anyhow::bail!("expected {} tags, found {}: {:.300}", expected.len(), found.len(), found.join(" "))
     })
     .await
 }
 
 /// Opens the database of a cloud that runs its own PostgreSQL.
 pub async fn embedded_database(cloud: &Cloud) -> Result<PgPool> {
-    let settings = Settings {
-        data_dir: cloud.settings.dir.clone(),
-        bin_dir: None,
-    };
+    let settings = Settings { data_dir: cloud.settings.dir.clone(), bin_dir: None };
     let options = running(&settings).context("the cloud's PostgreSQL is not running")?;
-    Ok(sqlx::postgres::PgPoolOptions::new()
-        .max_connections(2)
-        .connect_with(options)
-        .await?)
+    Ok(sqlx::postgres::PgPoolOptions::new().max_connections(2).connect_with(options).await?)
 }

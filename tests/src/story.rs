@@ -19,9 +19,8 @@ struct Turn;
 impl Turn {
     fn wait() -> Self {
         let running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut running = ENDED
-            .wait_while(running, |running| *running >= AT_ONCE)
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut running =
+            ENDED.wait_while(running, |running| *running >= AT_ONCE).unwrap_or_else(PoisonError::into_inner);
         *running += 1;
         Self
     }
@@ -38,10 +37,7 @@ impl Drop for Turn {
 pub fn story(body: impl AsyncFnOnce(&Stand) -> Result<()>) -> Result<()> {
     let _turn = Turn::wait();
     let stand = Stand::new()?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let told = catch_unwind(AssertUnwindSafe(|| {
         runtime.block_on(async { tokio::time::timeout(LONGEST, Box::pin(body(&stand))).await })
     }));

@@ -112,9 +112,7 @@ pub fn scan(seq: i64, tag: &str, status: &str) -> Result<Scan> {
 
 /// `count` good scans `PREFIX-<seq>` from `first` on.
 pub fn scans(first: i64, count: i64, prefix: &str) -> Result<Vec<Scan>> {
-    (first..first + count)
-        .map(|seq| scan(seq, &format!("{prefix}-{seq}"), "makanan_keluar"))
-        .collect()
+    (first..first + count).map(|seq| scan(seq, &format!("{prefix}-{seq}"), "makanan_keluar")).collect()
 }
 
 /// How a fresh run begins.

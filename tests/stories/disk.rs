@@ -41,10 +41,8 @@ async fn all_acked_arrive(
     prefixes: &[&str],
 ) -> Result<()> {
     // As the gateway says itself: its files may lie where only it can see them.
-    eventually("everything is sent", || async {
-        Ok(when(gateway.status().await?["unsent"]["scan"] == 0))
-    })
-    .await?;
+    eventually("everything is sent", || async { Ok(when(gateway.status().await?["unsent"]["scan"] == 0)) })
+        .await?;
     let held = lumbung_tests::ledger::held(&cloud.database().await?).await?;
     let tags: Vec<&str> = held.iter().map(|row| row.tag.as_str()).collect();
     for tag in acked {

@@ -6,7 +6,15 @@ use std::time::Duration;
 
 fn run(cycles: u32, seed: u64, mutant: Option<Mutant>) -> Result<(Report, String)> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let plan = Plan { cycles, longest: Some(Duration::from_secs(60)), seed, gateways: 3, mutant, keep: None };
+    let plan = Plan {
+        cycles,
+        longest: Some(Duration::from_secs(60)),
+        seed,
+        gateways: 3,
+        mutant,
+        slow_card: false,
+        keep: None,
+    };
     let mut said = Vec::new();
     let report = runtime.block_on(durability::run(&plan, &mut said));
     runtime.shutdown_timeout(Duration::from_secs(5));

@@ -15,5 +15,6 @@ mod phones;
 mod poison;
 mod power_cut;
 mod refusals;
+mod reviewed;
 mod runs;
 mod store;

@@ -48,3 +48,5 @@ create table scan_day (
     constraint scan_day_pk primary key (gateway_id, site_id, local_day, status_scan)
 );
 create index scan_day_day on scan_day (local_day);
+-- Which gateways have scans of a site, so that a site's scans are found without an index on the big table.
+create index scan_day_site on scan_day (site_id, gateway_id);

@@ -11,6 +11,7 @@ use crate::state::State;
 use crate::{dashboard, distribution, health, identity, ingest, openapi};
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServerHandle, ServiceRequest, ServiceResponse};
+use actix_web::http::Method;
 use actix_web::http::header::{self, HeaderName, HeaderValue};
 use actix_web::middleware::{self, Next};
 use actix_web::{App, HttpServer, web};
@@ -18,7 +19,7 @@ use anyhow::{Context, bail};
 use sqlx::postgres::PgConnectOptions;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -223,8 +224,15 @@ async fn answer(
     let started = Instant::now();
     let id = request_id(request.headers().get(REQUEST_ID));
     let language = Language::of(request.request());
-    // Handlers' errors are responses already by now; nothing below this raises any.
-    let mut response = next.call(request).await?.map_into_boxed_body();
+    let patience = request
+        .app_data::<web::Data<State>>()
+        .map_or(Duration::from_secs(60), |state| 2 * state.config.http.body_timeout);
+    // Handlers' errors are responses already by now. What takes this long is a body that never ends: a
+    // stream's handler returns at once, and statements have their own limit.
+    let mut response = tokio::time::timeout(patience, next.call(request))
+        .await
+        .map_err(|_| Error::Timeout)??
+        .map_into_boxed_body();
     let http = response.request().clone();
     let described = response.response().error().map(|error| match error.as_error::<Error>() {
         Some(error) => {
@@ -250,9 +258,18 @@ async fn answer(
     }
     if let Some(metrics) = http.app_data::<web::Data<State>>().map(|state| &state.metrics) {
         let route = http.match_pattern().unwrap_or_else(|| "unknown".into());
-        metrics.answered(route, http.method().to_string(), response.status().as_u16(), started.elapsed());
+        metrics.answered(route, method(http.method()), response.status().as_u16(), started.elapsed());
     }
     Ok(response)
+}
+
+/// A method as a label; what clients invent is one label.
+fn method(method: &Method) -> &'static str {
+    [Method::GET, Method::POST, Method::HEAD, Method::OPTIONS, Method::PUT, Method::DELETE, Method::PATCH]
+        .iter()
+        .zip(["GET", "POST", "HEAD", "OPTIONS", "PUT", "DELETE", "PATCH"])
+        .find_map(|(known, label)| (known == method).then_some(label))
+        .unwrap_or("other")
 }
 
 /// The caller's own id where it is a modest one, else a new one.

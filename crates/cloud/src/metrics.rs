@@ -29,7 +29,7 @@ struct Verdict {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Request {
     route: String,
-    method: String,
+    method: &'static str,
     status: u16,
 }
 
@@ -95,7 +95,7 @@ impl Metrics {
     }
 
     /// Counts an answered request.
-    pub fn answered(&self, route: String, method: String, status: u16, took: Duration) {
+    pub fn answered(&self, route: String, method: &'static str, status: u16, took: Duration) {
         self.requests.get_or_create(&Request { route, method, status }).inc();
         self.request_seconds.observe(took.as_secs_f64());
     }

@@ -98,7 +98,7 @@ pub async fn build(config: Config) -> Result<Gateway, BuildError> {
     let capture = Capture {
         outbox: outbox.clone(),
         clock: Arc::clone(&clock),
-        sync: Arc::clone(&sync),
+        doorbell: sync.doorbell(),
         signal,
         metrics: Arc::clone(&metrics),
     };
@@ -230,9 +230,9 @@ impl Gateway {
         }
         outbox.close().await;
         drop(outbox);
-        // What the store says at its end counts even when another part was first.
+        // A store that failed is the reason, whichever part noticed it first.
         let end = store.stop().await;
-        match broken.or(end) {
+        match end.or(broken) {
             Some(broken) => Err(broken),
             None => Ok(()),
         }
@@ -334,4 +334,57 @@ async fn keep(outbox: Outbox, stop: CancellationToken) -> Result<(), String> {
 
 async fn closed(ended: Ended) -> Result<(), String> {
     ended.wait().await.map_err(|trouble| trouble.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn gateway(dir: &std::path::Path) -> Gateway {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let mut config = Config::load(None, Some(dir.to_owned())).unwrap();
+        config.http.listen.set_port(0);
+        config.storage.reserve_bytes = 0;
+        build(config).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_gateway_stops_when_it_is_told_and_can_start_again() {
+        let dir = tempfile::tempdir().unwrap();
+        for _ in 0..2 {
+            let gateway = gateway(dir.path()).await;
+            let stop = CancellationToken::new();
+            stop.cancel();
+            gateway.run(stop).await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_store_that_fails_takes_the_whole_program_with_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let gateway = gateway(dir.path()).await;
+        gateway.outbox.break_down().await;
+        let broken = gateway.run(CancellationToken::new()).await.unwrap_err();
+        assert_eq!(broken.part, "the store");
+    }
+
+    #[tokio::test]
+    async fn a_part_that_panics_is_noticed_and_named() {
+        let mut part = Part::start("the part", |_| async { panic!("as a test wants it") });
+        let broken = part.ended().await;
+        assert_eq!(broken.part, "the part");
+        assert!(broken.reason.contains("panicked"), "{broken}");
+        assert_eq!(part.stop().await, None, "it is over");
+    }
+
+    #[tokio::test]
+    async fn a_port_that_is_taken_is_said_before_a_run_begins() {
+        let dir = tempfile::tempdir().unwrap();
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut config = Config::load(None, Some(dir.path().to_owned())).unwrap();
+        config.http.listen = taken.local_addr().unwrap();
+        let Err(error) = build(config).await else { panic!("it was bound twice") };
+        assert!(matches!(error, BuildError::Listen { .. }), "{error}");
+        assert!(!dir.path().join(crate::outbox::DATABASE).exists());
+    }
 }

@@ -266,8 +266,10 @@ impl Config {
 
 /// Whether a text is an HTTP address that requests can be sent to.
 pub(crate) fn is_web_address(text: &str) -> bool {
-    reqwest::Url::parse(text)
-        .is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.host_str().is_some())
+    let host = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    host.is_some_and(|host| {
+        !host.starts_with(['/', ':', '?', '#']) && !host.is_empty() && !text.contains(char::is_whitespace)
+    })
 }
 
 /// The cloud's base address: old instructions give the whole path of the sync endpoint.

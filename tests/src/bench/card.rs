@@ -6,7 +6,6 @@ use super::capture::{INSERT, open};
 use super::clients::Client;
 use super::line::Goal;
 use crate::programs::{Gateway, run, tool};
-use crate::proxy::{Line as Network, Proxy};
 use crate::stand::Stand;
 use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};
@@ -86,12 +85,8 @@ pub(super) async fn bytes_written(stand: &Stand) -> Result<Vec<Line>> {
         Err(_) => (Meter::Process, stand.path().join("gateway"), "process_write_bytes"),
     };
     let cloud = stand.cloud().await?;
-    let proxy = Proxy::start(&cloud.address())?;
-    proxy.line(Network::Refused);
+    // Not enrolled yet: capture alone, and nothing that sends.
     let mut gateway = Gateway::new("GW-CARD", &dir, &stand.log("GW-CARD"))?;
-    proxy.line(Network::Up);
-    gateway.enrol(&proxy.base(), &cloud.claim("GW-CARD").await?.claim).await?;
-    proxy.line(Network::Refused);
     gateway.start().await?;
     let pid = gateway.pid().context("the gateway is not running")?;
     let mut clients = Vec::new();
@@ -114,10 +109,12 @@ pub(super) async fn bytes_written(stand: &Stand) -> Result<Vec<Line>> {
     }
     let after_ten = meter.read(pid)?;
     let unsent = gateway.unsent()? as f64;
-    proxy.line(Network::Up);
-    gateway.nudge().await?;
+    gateway.stop().await?;
+    gateway.enrol(&cloud.base(), &cloud.claim("GW-CARD").await?.claim).await?;
+    let before_settling = meter.read(pid).unwrap_or(0.0);
+    gateway.start().await?;
     gateway.drained().await?;
-    let after_settling = meter.read(pid)?;
+    let after_settling = meter.read(gateway.pid().context("the gateway is not running")?)?;
     gateway.stop().await?;
     let bare = bare_insert(&meter, &dir)?;
     let scans = SCANS as f64;
@@ -131,7 +128,7 @@ pub(super) async fn bytes_written(stand: &Stand) -> Result<Vec<Line>> {
             None,
             Goal::ValueAtMost(3_500.0),
         ),
-        Line::new(&name("settling"), "B", (after_settling - after_ten) / unsent, None, Goal::None),
+        Line::new(&name("settling"), "B", (after_settling - before_settling) / unsent, None, Goal::None),
     ])
 }
 

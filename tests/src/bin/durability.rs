@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
+use lumbung_tests::crash_images;
 use lumbung_tests::durability::{self, Mutant, Plan};
 use std::io::Write;
 use std::path::PathBuf;
@@ -45,6 +46,9 @@ struct Kills {
     /// Gateways under load.
     #[arg(long, default_value_t = 4)]
     gateways: usize,
+    /// Every write to the gateways' databases takes 4 ms, as on a worn card (through strace).
+    #[arg(long)]
+    slow_card: bool,
     /// Run a known-bad build; the run must then report failure.
     #[arg(long)]
     mutant: Option<Mutant>,
@@ -61,15 +65,9 @@ struct PowerCut {
     /// The same seed cuts the power at the same moments of the same run.
     #[arg(long, default_value_t = 7)]
     seed: u64,
-    /// `sync_off`: a gateway that does not wait for the card; the run must then report failure.
+    /// Run a known-bad gateway; the run must then report failure.
     #[arg(long)]
-    mutant: Option<PowerMutant>,
-}
-
-#[derive(Clone, Copy, clap::ValueEnum)]
-#[value(rename_all = "snake_case")]
-enum PowerMutant {
-    SyncOff,
+    mutant: Option<crash_images::Mutant>,
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
@@ -106,6 +104,7 @@ async fn kill_cycles(kills: Kills) -> Result<bool> {
         seed: kills.seed,
         gateways: kills.gateways.max(1),
         mutant: kills.mutant,
+        slow_card: kills.slow_card,
         keep: kills.keep,
     };
     let mut out = std::io::stdout();
@@ -121,8 +120,7 @@ async fn kill_cycles(kills: Kills) -> Result<bool> {
 
 async fn power_cuts(cut: &PowerCut) -> Result<bool> {
     let mut out = std::io::stdout();
-    let mutant = cut.mutant.is_some();
-    let report = lumbung_tests::crash_images::run(cut.images, cut.seed, mutant, &mut out).await?;
+    let report = crash_images::run(cut.images, cut.seed, cut.mutant, &mut out).await?;
     writeln!(out, "{report}")?;
     Ok(report.passed())
 }

@@ -23,6 +23,25 @@ use trace::Event;
 /// Images that are also given to the real gateway to start on.
 const STARTED: usize = 12;
 
+/// A known-bad gateway that the images must catch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub enum Mutant {
+    /// It does not wait for the card.
+    SyncOff,
+    /// It answers before the commit.
+    EarlyAck,
+}
+
+impl Mutant {
+    fn name(self) -> &'static str {
+        match self {
+            Self::SyncOff => "sync_off",
+            Self::EarlyAck => "early_ack",
+        }
+    }
+}
+
 /// How it ended.
 #[derive(Debug, Clone, Copy)]
 pub struct Report {
@@ -54,9 +73,14 @@ impl Display for Report {
 type Acked = HashMap<i64, (String, String)>;
 
 /// Records a run and cuts the power `images` times.
-pub async fn run(images: usize, seed: u64, sync_off: bool, out: &mut (dyn Write + Send)) -> Result<Report> {
+pub async fn run(
+    images: usize,
+    seed: u64,
+    mutant: Option<Mutant>,
+    out: &mut (dyn Write + Send),
+) -> Result<Report> {
     let stand = Stand::new()?;
-    let events = record::record(&stand, sync_off).await?;
+    let events = record::record(&stand, mutant).await?;
     let acked = events.iter().filter(|event| matches!(event, Event::Acked { .. })).count();
     let syncs = events.iter().filter(|event| matches!(event, Event::Synced { .. })).count();
     writeln!(out, "recorded {acked} acknowledged scans, {syncs} syncs, {} events", events.len())?;
@@ -85,7 +109,7 @@ pub async fn run(images: usize, seed: u64, sync_off: bool, out: &mut (dyn Write 
         }
         player.check(dir, cut, &luck, out)?;
         if (n + 1) % 500 == 0 {
-            writeln!(out, "{}/{images} {}", n + 1, player.report)?;
+            writeln!(out, "cut {} of {images}", n + 1)?;
         }
     }
     Ok(player.report)

@@ -1,5 +1,6 @@
 //! Runs the real gateway under strace: scans, settling, a clean stop, a new start, more scans, a kill.
 
+use super::Mutant;
 use super::trace::{self, Event};
 use crate::programs::{Gateway, mutant_gateway, tool};
 use crate::proxy::Proxy;
@@ -16,13 +17,13 @@ const BURSTS: usize = 16;
 const BURST: usize = 8;
 
 /// What was asked of the kernel, and who was told what.
-pub(super) async fn record(stand: &Stand, sync_off: bool) -> Result<Vec<Event>> {
+pub(super) async fn record(stand: &Stand, mutant: Option<Mutant>) -> Result<Vec<Event>> {
     let cloud = stand.cloud().await?;
     let proxy = Proxy::start(&cloud.address())?;
     let mut gateway = stand.gateway_not_started("GW-1", &cloud, &proxy.base()).await?;
     ensure!(!gateway.database().exists(), "enrolment must not make the store");
-    if sync_off {
-        gateway.with_binary(mutant_gateway()?).env("LUMBUNG_MUTANT", "sync_off");
+    if let Some(mutant) = mutant {
+        gateway.with_binary(mutant_gateway()?).env("LUMBUNG_MUTANT", mutant.name());
     }
     let mut events = Vec::new();
     for part in 0..2 {

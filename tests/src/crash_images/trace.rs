@@ -101,7 +101,7 @@ impl Reader {
                 }
             }
             "write" | "pwrite64" | "writev" | "sendto" | "sendmsg" => {
-                self.wrote(name, began, arguments, result)?
+                self.wrote(name, began, arguments, result)?;
             }
             "fsync" | "fdatasync" => {
                 if let Some(file) = file_of(&descriptor(arguments)?.1) {

@@ -1,89 +1,143 @@
 //! One cycle of misfortune, drawn from the seed.
+//!
+//! The kinds are dealt from a deck, so that a short run too meets every one of them.
 
-use super::Fleet;
+use super::load::Shared;
+use super::{Fleet, green_light};
+use crate::programs::Gateway;
 use crate::programs::faults::kill_postmaster;
 use crate::proxy::{Fate, Line};
 use anyhow::Result;
 use fastrand::Rng;
 use std::time::Duration;
 
-/// Something happens, then something else while the first is still felt; the load goes on throughout.
-pub(super) async fn cycle(fleet: &mut Fleet, rng: &mut Rng) -> Result<String> {
-    let first = misfortune(fleet, rng);
-    pause(rng, 60, 300).await;
-    let second = if rng.u8(..3) == 0 { format!(" + {}", misfortune(fleet, rng)) } else { String::new() };
-    fleet.revive()?;
-    pause(rng, 60, 300).await;
-    // The line heals in two of three cycles, so that most batches get through under fire.
-    if rng.u8(..3) > 0 {
-        fleet.proxy.heal();
+#[derive(Debug, Clone, Copy)]
+enum Misfortune {
+    /// Killed as its light turned green.
+    GreenLight,
+    GatewayKilled,
+    AllGatewaysKilled,
+    CloudKilled,
+    PostgresKilled,
+    CloudAndPostgresKilled,
+    LineCut,
+    LineSilent,
+    AnswersLost,
+    Unauthorised,
+    Unavailable,
+    Broken,
+    TooLarge,
+    ResetInBodies,
+    EverythingTwice,
+    RequestsLost,
+    Slices,
+}
+
+/// How often each kind is in the deck.
+const DECK: &[(Misfortune, usize)] = &[
+    (Misfortune::GreenLight, 4),
+    (Misfortune::GatewayKilled, 3),
+    (Misfortune::AllGatewaysKilled, 1),
+    (Misfortune::CloudKilled, 3),
+    (Misfortune::PostgresKilled, 2),
+    (Misfortune::CloudAndPostgresKilled, 1),
+    (Misfortune::LineCut, 2),
+    (Misfortune::LineSilent, 1),
+    (Misfortune::AnswersLost, 2),
+    (Misfortune::Unauthorised, 2),
+    (Misfortune::Unavailable, 1),
+    (Misfortune::Broken, 1),
+    (Misfortune::TooLarge, 1),
+    (Misfortune::ResetInBodies, 1),
+    (Misfortune::EverythingTwice, 1),
+    (Misfortune::RequestsLost, 1),
+    (Misfortune::Slices, 1),
+];
+
+/// Deals misfortunes.
+pub(super) struct Chaos {
+    rng: Rng,
+    deck: Vec<Misfortune>,
+}
+
+impl Chaos {
+    pub(super) fn new(seed: u64) -> Self {
+        Self { rng: Rng::with_seed(seed), deck: Vec::new() }
     }
-    fleet.revive()?;
-    pause(rng, 30, 150).await;
-    Ok(format!("{first}{second}"))
-}
 
-async fn pause(rng: &mut Rng, from: u64, to: u64) {
-    tokio::time::sleep(Duration::from_millis(rng.u64(from..to))).await;
-}
-
-fn misfortune(fleet: &mut Fleet, rng: &mut Rng) -> String {
-    match rng.u8(..100) {
-        0..30 => {
-            let n = rng.usize(..fleet.gateways.len());
-            fleet.gateways[n].kill();
-            format!("gateway {} killed", n + 1)
+    /// Something happens, then perhaps something else while the first is still felt; the load goes on
+    /// throughout.
+    pub(super) async fn cycle(&mut self, fleet: &mut Fleet, ledger: &Shared) -> Result<String> {
+        let mut what = self.happen(fleet, ledger).await?;
+        self.pause(60, 300).await;
+        if self.rng.u8(..3) == 0 {
+            what = format!("{what} + {}", self.happen(fleet, ledger).await?);
         }
-        30..36 => {
-            fleet.gateways.iter_mut().for_each(crate::programs::Gateway::kill);
-            "all gateways killed".to_owned()
+        fleet.revive()?;
+        self.pause(60, 300).await;
+        // The line heals in two of three cycles, so that most batches get through under fire.
+        if self.rng.u8(..3) > 0 {
+            fleet.proxy.mend();
         }
-        36..50 => {
-            fleet.cloud.kill();
-            "cloud killed".to_owned()
-        }
-        50..58 => match kill_postmaster(&fleet.cloud) {
-            Some(_) => "postgres killed".to_owned(),
-            None => "postgres was not there to be killed".to_owned(),
-        },
-        58..62 => {
-            kill_postmaster(&fleet.cloud);
-            fleet.cloud.kill();
-            "cloud and postgres killed".to_owned()
-        }
-        62..70 => {
-            fleet.proxy.line(Line::Refused);
-            "line cut".to_owned()
-        }
-        70..74 => {
-            fleet.proxy.line(Line::Silent);
-            "line silent".to_owned()
-        }
-        other => on_the_line(fleet, rng, other),
+        fleet.revive()?;
+        self.pause(30, 150).await;
+        Ok(what)
     }
-}
 
-fn on_the_line(fleet: &Fleet, rng: &mut Rng, kind: u8) -> String {
-    let (fate, name) = match kind {
-        74..82 => (Fate::LoseAnswer, "answers lost"),
-        82..88 => (Fate::refuse(401), "401"),
-        88..90 => (Fate::refuse(503), "503"),
-        90..91 => (Fate::refuse(500), "500"),
-        91..93 => (Fate::refuse(413), "413"),
-        93..95 => (Fate::ResetMidBody, "resets in bodies"),
-        95..97 => (Fate::Twice, "everything twice"),
-        97..98 => (Fate::LoseRequest, "requests lost"),
-        _ => (Fate::Sliced(3), "slices"),
-    };
-    // Either the next few, or some of all until the line heals.
-    if rng.bool() {
-        fleet.proxy.next(vec![fate; rng.usize(1..6)]);
-    } else {
-        let share = rng.u64(1..4);
+    async fn pause(&mut self, from: u64, to: u64) {
+        tokio::time::sleep(Duration::from_millis(self.rng.u64(from..to))).await;
+    }
+
+    fn deal(&mut self) -> Option<Misfortune> {
+        if self.deck.is_empty() {
+            self.deck = DECK.iter().flat_map(|(kind, count)| vec![*kind; *count]).collect();
+            self.rng.shuffle(&mut self.deck);
+        }
+        self.deck.pop()
+    }
+
+    async fn happen(&mut self, fleet: &mut Fleet, ledger: &Shared) -> Result<String> {
+        let Some(kind) = self.deal() else { return Ok(String::new()) };
+        let n = self.rng.usize(..fleet.gateways.len());
+        match kind {
+            Misfortune::GreenLight => {
+                green_light::pull_the_plug_at(&mut fleet.gateways[n], ledger, &mut self.rng).await?;
+            }
+            Misfortune::GatewayKilled => fleet.gateways[n].kill(),
+            Misfortune::AllGatewaysKilled => fleet.gateways.iter_mut().for_each(Gateway::kill),
+            Misfortune::CloudKilled => fleet.cloud.kill(),
+            Misfortune::PostgresKilled => {
+                kill_postmaster(&fleet.cloud);
+            }
+            Misfortune::CloudAndPostgresKilled => {
+                kill_postmaster(&fleet.cloud);
+                fleet.cloud.kill();
+            }
+            Misfortune::LineCut => fleet.proxy.line(Line::Refused),
+            Misfortune::LineSilent => fleet.proxy.line(Line::Silent),
+            Misfortune::AnswersLost => self.on_the_line(fleet, Fate::LoseAnswer),
+            Misfortune::Unauthorised => self.on_the_line(fleet, Fate::refuse(401)),
+            Misfortune::Unavailable => self.on_the_line(fleet, Fate::refuse(503)),
+            Misfortune::Broken => self.on_the_line(fleet, Fate::refuse(500)),
+            Misfortune::TooLarge => self.on_the_line(fleet, Fate::refuse(413)),
+            Misfortune::ResetInBodies => self.on_the_line(fleet, Fate::ResetMidBody),
+            Misfortune::EverythingTwice => self.on_the_line(fleet, Fate::Twice),
+            Misfortune::RequestsLost => self.on_the_line(fleet, Fate::LoseRequest),
+            Misfortune::Slices => self.on_the_line(fleet, Fate::Sliced(3)),
+        }
+        Ok(format!("{kind:?}"))
+    }
+
+    /// The next few batches, and in half of the cases also some of all until the line heals.
+    fn on_the_line(&mut self, fleet: &Fleet, fate: Fate) {
+        fleet.proxy.next(vec![fate.clone(); self.rng.usize(1..4)]);
+        if self.rng.bool() {
+            return;
+        }
+        let share = self.rng.u64(1..4);
         fleet.proxy.rule(move |request| match request.number % share {
             0 => fate.clone(),
             _ => Fate::Pass,
         });
     }
-    name.to_owned()
 }

@@ -12,6 +12,9 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+/// The ledger of everybody who taps.
+pub(super) type Shared = Arc<Mutex<Ledger>>;
+
 /// Tappers at each gateway.
 const TAPPERS: usize = 4;
 
@@ -21,7 +24,7 @@ pub(super) struct Load {
 }
 
 impl Load {
-    pub(super) fn start(gateways: &[Gateway], ledger: &Arc<Mutex<Ledger>>, seed: u64) -> Result<Self> {
+    pub(super) fn start(gateways: &[Gateway], ledger: &Shared, seed: u64) -> Result<Self> {
         let stop = CancellationToken::new();
         let mut tappers = JoinSet::new();
         for (g, gateway) in gateways.iter().enumerate() {
@@ -52,7 +55,7 @@ struct Tapper {
     gateway: String,
     url: String,
     client: reqwest::Client,
-    ledger: Arc<Mutex<Ledger>>,
+    ledger: Shared,
     rng: Rng,
     stop: CancellationToken,
 }

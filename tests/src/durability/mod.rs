@@ -4,9 +4,11 @@
 //! compared: what was acknowledged is in the cloud, once, as it was said, and nothing else is.
 
 mod chaos;
+mod green_light;
 mod load;
 
 use crate::ledger::{self, Findings, Ledger};
+use crate::programs::faults::slow_card;
 use crate::programs::{Cloud, Gateway, mutant_gateway, settings};
 use crate::proxy::Proxy;
 use crate::stand::{Stand, embedded_database};
@@ -28,6 +30,7 @@ pub enum Mutant {
     /// The gateway marks a batch as sent before it has the verdict.
     FlagEarly,
     /// The gateway throws a batch away on 401.
+    #[value(name = "drop_on_401")]
     DropOn401,
     /// The cloud's table has lost its primary key.
     NoUnique,
@@ -54,6 +57,10 @@ pub struct Plan {
     pub seed: u64,
     pub gateways: usize,
     pub mutant: Option<Mutant>,
+    /// Every write to the gateways' databases takes a few milliseconds, as on a worn card: what is said
+    /// before it is written is then seen. (A killed program's writes are safe with the kernel, so a lie
+    /// about them shows only while they are still to be made.)
+    pub slow_card: bool,
     /// Where the ledger and the logs of a failed run are kept.
     pub keep: Option<PathBuf>,
 }
@@ -102,6 +109,9 @@ impl Fleet {
         for n in 1..=plan.gateways {
             let mut gateway = stand.gateway_not_started(&format!("GW-{n}"), &cloud, &proxy.base()).await?;
             gateway.set("sync.request_timeout", "3s");
+            if plan.slow_card || plan.mutant == Some(Mutant::EarlyAck) {
+                gateway.under(slow_card(&gateway)?);
+            }
             if let Some(name) = plan.mutant.and_then(Mutant::of_gateway) {
                 gateway.with_binary(mutant_gateway()?).env("LUMBUNG_MUTANT", name);
             }
@@ -168,7 +178,7 @@ pub async fn run(plan: &Plan, out: &mut (dyn Write + Send)) -> Result<Report> {
 }
 
 async fn run_on(stand: &Stand, plan: &Plan, out: &mut (dyn Write + Send)) -> Result<Report> {
-    let mut rng = fastrand::Rng::with_seed(plan.seed);
+    let mut chaos = chaos::Chaos::new(plan.seed);
     let mut fleet = Fleet::build(stand, plan).await?;
     let ledger = Arc::new(Mutex::new(Ledger::open(&stand.path().join("ledger.log"))?));
     let load = Load::start(&fleet.gateways, &ledger, plan.seed)?;
@@ -176,7 +186,7 @@ async fn run_on(stand: &Stand, plan: &Plan, out: &mut (dyn Write + Send)) -> Res
     let mut cycles = 0;
     while cycles < plan.cycles && plan.longest.is_none_or(|longest| began.elapsed() < longest) {
         cycles += 1;
-        let what = chaos::cycle(&mut fleet, &mut rng).await?;
+        let what = chaos.cycle(&mut fleet, &ledger).await?;
         if cycles % 10 == 0 || plan.cycles <= 20 {
             let acked = ledger.lock().unwrap_or_else(PoisonError::into_inner).acked();
             let seconds = began.elapsed().as_secs();

@@ -90,6 +90,11 @@ pub fn kill_postmaster(cloud: &Cloud) -> Option<i32> {
     Some(pid)
 }
 
+/// An strace around the gateway that makes each of its writes to the database take 4 ms.
+pub fn slow_card(gateway: &Gateway) -> Result<Vec<OsString>> {
+    failing(gateway, &["write,pwrite64:delay_enter=4000"])
+}
+
 /// Puts the gateway's next start on a card of its own of so many bytes, seen by nobody else. Needs root.
 /// What lies in its directory so far comes along.
 pub fn on_a_small_card(gateway: &Gateway, bytes: u64) -> Result<Vec<OsString>> {

@@ -75,12 +75,7 @@ async fn carry(client: &mut TcpStream, shared: &Shared) -> Result<End> {
     while let Some(request) = read(client, &mut kept, false).await? {
         line.wait_for(|line| *line != Line::Silent).await?;
         let fate = shared.fate(&request);
-        if let Fate::Answer {
-            status,
-            headers,
-            body,
-        } = &fate
-        {
+        if let Fate::Answer { status, headers, body } = &fate {
             let answer = own_answer(*status, headers, body);
             shared.answered(&answer);
             client.write_all(&answer).await?;
@@ -116,16 +111,11 @@ impl Upstream {
         let address = lock(&shared.upstream).clone();
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
-        Ok(Self {
-            stream,
-            kept: Vec::new(),
-        })
+        Ok(Self { stream, kept: Vec::new() })
     }
 
     async fn answer(&mut self) -> Result<Message> {
-        read(&mut self.stream, &mut self.kept, true)
-            .await?
-            .context("the cloud closed without an answer")
+        read(&mut self.stream, &mut self.kept, true).await?.context("the cloud closed without an answer")
     }
 }
 

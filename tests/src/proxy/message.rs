@@ -56,10 +56,7 @@ pub(super) async fn read<R: AsyncRead + Unpin>(
             bail!("the connection ended inside a head");
         }
     };
-    let mut message = Message {
-        bytes: kept.clone(),
-        head,
-    };
+    let mut message = Message { bytes: kept.clone(), head };
     let chunked = message
         .header("transfer-encoding")
         .is_some_and(|value| value.to_ascii_lowercase().contains("chunked"));

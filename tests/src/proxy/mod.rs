@@ -21,11 +21,7 @@ pub enum Fate {
     #[default]
     Pass,
     /// The proxy answers itself; the cloud never hears of it.
-    Answer {
-        status: u16,
-        headers: Vec<(String, String)>,
-        body: String,
-    },
+    Answer { status: u16, headers: Vec<(String, String)>, body: String },
     /// The cloud commits and answers; the answer is lost.
     LoseAnswer,
     /// The request is lost before the cloud sees it.
@@ -59,11 +55,9 @@ impl Fate {
     /// A refusal that says when to come back.
     pub fn refuse_for(status: u16, seconds: u64) -> Self {
         match Self::refuse(status) {
-            Self::Answer { status, body, .. } => Self::Answer {
-                status,
-                headers: vec![("Retry-After".to_owned(), seconds.to_string())],
-                body,
-            },
+            Self::Answer { status, body, .. } => {
+                Self::Answer { status, headers: vec![("Retry-After".to_owned(), seconds.to_string())], body }
+            }
             other => other,
         }
     }
@@ -118,9 +112,7 @@ pub struct Request {
 
 impl Request {
     pub fn is_sync(&self) -> bool {
-        self.message
-            .first_line()
-            .starts_with("POST /api/sync_gateway_data")
+        self.message.first_line().starts_with("POST /api/sync_gateway_data")
     }
 
     /// The body as JSON text, whatever its encoding.
@@ -207,13 +199,7 @@ impl Proxy {
 
     /// Decides the fate of every sync request from now on; others pass.
     pub fn rule(&self, mut rule: impl FnMut(&Request) -> Fate + Send + 'static) {
-        self.rule_for_all(move |request| {
-            if request.is_sync() {
-                rule(request)
-            } else {
-                Fate::Pass
-            }
-        });
+        self.rule_for_all(move |request| if request.is_sync() { rule(request) } else { Fate::Pass });
     }
 
     /// Decides the fate of every request from now on.
@@ -221,7 +207,7 @@ impl Proxy {
         *lock(&self.shared.rule) = Box::new(rule);
     }
 
-    /// Decides the fate of just the next requests, before the rule is asked.
+    /// Decides the fate of just the next batches that carry records, before the rule is asked.
     pub fn next(&self, fates: impl IntoIterator<Item = Fate>) {
         lock(&self.shared.next).extend(fates);
     }
@@ -229,6 +215,11 @@ impl Proxy {
     /// Everything passes again.
     pub fn heal(&self) {
         lock(&self.shared.next).clear();
+        self.mend();
+    }
+
+    /// [`Self::heal`], but what was decided for the next batches still waits for them.
+    pub fn mend(&self) {
         self.rule(|_| Fate::Pass);
         self.line(Line::Up);
     }
@@ -245,10 +236,7 @@ impl Proxy {
 
     /// Bytes of requests and of answers, heads included.
     pub fn bytes(&self) -> (u64, u64) {
-        (
-            self.shared.bytes_up.load(Ordering::SeqCst),
-            self.shared.bytes_down.load(Ordering::SeqCst),
-        )
+        (self.shared.bytes_up.load(Ordering::SeqCst), self.shared.bytes_down.load(Ordering::SeqCst))
     }
 
     /// The status of every answer that went back.
@@ -259,18 +247,18 @@ impl Proxy {
 
 impl Shared {
     fn fate(&self, message: &Message) -> Fate {
-        let request = Request {
-            number: self.numbers.fetch_add(1, Ordering::SeqCst) + 1,
-            message: message.clone(),
-        };
-        self.bytes_up
-            .fetch_add(message.bytes.len() as u64, Ordering::SeqCst);
+        let request =
+            Request { number: self.numbers.fetch_add(1, Ordering::SeqCst) + 1, message: message.clone() };
+        self.bytes_up.fetch_add(message.bytes.len() as u64, Ordering::SeqCst);
         if request.is_sync() {
+            let records = request.records();
             self.syncs.fetch_add(1, Ordering::SeqCst);
-            self.records.fetch_add(request.records(), Ordering::SeqCst);
-        }
-        if let Some(fate) = lock(&self.next).pop_front() {
-            return fate;
+            self.records.fetch_add(records, Ordering::SeqCst);
+            if records > 0
+                && let Some(fate) = lock(&self.next).pop_front()
+            {
+                return fate;
+            }
         }
         (lock(&self.rule))(&request)
     }
@@ -278,10 +266,8 @@ impl Shared {
     fn answered(&self, bytes: &[u8]) {
         self.bytes_down.fetch_add(bytes.len() as u64, Ordering::SeqCst);
         let line = bytes.split(|&b| b == b'\r').next().unwrap_or_default();
-        let status: Option<u16> = String::from_utf8_lossy(line)
-            .split(' ')
-            .nth(1)
-            .and_then(|status| status.parse().ok());
+        let status: Option<u16> =
+            String::from_utf8_lossy(line).split(' ').nth(1).and_then(|status| status.parse().ok());
         lock(&self.statuses).extend(status);
     }
 }

@@ -6,8 +6,8 @@ use crate::ingest::quarantine::{self, Replayed};
 use clap::Subcommand;
 use sqlx::PgPool;
 
-/// Entries listed or replayed in one call.
-const MOST: i64 = 10_000;
+/// Entries read at once.
+const PAGE: i64 = 1_000;
 
 #[derive(Subcommand)]
 pub(super) enum Quarantine {
@@ -31,37 +31,44 @@ impl Quarantine {
     pub(super) async fn run(self, pool: &PgPool) -> anyhow::Result<()> {
         match self {
             Self::List => {
-                for entry in quarantine::list(pool, None, MOST).await? {
-                    let mut line = serde_json::to_value(&entry)?;
-                    if let Some(line) = line.as_object_mut() {
-                        line.remove("raw");
-                    }
-                    say_json(&line)?;
+                let mut after = 0;
+                loop {
+                    let page = quarantine::list(pool, after, PAGE).await?;
+                    let Some(last) = page.last() else { return Ok(()) };
+                    after = last.id;
+                    page.iter().try_for_each(say_json)?;
                 }
-                Ok(())
             }
-            Self::Show { id } => {
-                let entry =
-                    quarantine::list(pool, Some(id), 1).await?.pop().ok_or(Error::NotFound("not_found"))?;
-                say(serde_json::to_string_pretty(&entry)?)
-            }
-            Self::Replay { ids, all } => {
-                let ids = if all {
-                    quarantine::list(pool, None, MOST).await?.into_iter().map(|entry| entry.id).collect()
-                } else {
-                    ids
-                };
-                let mut refused = 0;
-                for &id in &ids {
-                    match quarantine::replay(pool, id).await? {
-                        Replayed::Stored => say(format_args!("{id}: stored"))?,
-                        Replayed::Refused(why) => {
-                            refused += 1;
-                            say(format_args!("{id}: stays: {why}"))?;
+            Self::Show { id } => say(serde_json::to_string_pretty(&quarantine::show(pool, id).await?)?),
+            Self::Replay { mut ids, all } => {
+                let (mut after, mut stored, mut refused) = (0, 0, 0);
+                loop {
+                    if all {
+                        ids =
+                            quarantine::list(pool, after, PAGE).await?.iter().map(|entry| entry.id).collect();
+                    }
+                    let Some(&last) = ids.last() else { break };
+                    after = last;
+                    for &id in &ids {
+                        match quarantine::replay(pool, id).await {
+                            Ok(Replayed::Stored) => {
+                                stored += 1;
+                                say(format_args!("{id}: stored"))?;
+                            }
+                            Ok(Replayed::Refused(why)) => {
+                                refused += 1;
+                                say(format_args!("{id}: stays: {why}"))?;
+                            }
+                            // Someone else replayed it meanwhile.
+                            Err(Error::NotFound(_)) if all => {}
+                            Err(error) => return Err(error.into()),
                         }
                     }
+                    if !all {
+                        break;
+                    }
                 }
-                say(format_args!("{} replayed, {refused} stay", ids.len() - refused))
+                say(format_args!("{stored} replayed, {refused} stay"))
             }
         }
     }

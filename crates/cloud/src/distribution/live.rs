@@ -20,6 +20,7 @@ use sqlx::{PgConnection, PgPool};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::broadcast;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 const CHANNEL: &str = "lumbung_scan";
@@ -30,6 +31,8 @@ const LISTED: i64 = 200;
 /// Events a slow client may fall behind before it misses some (and is told how many).
 const BACKLOG: usize = 256;
 const HEARTBEAT: Duration = Duration::from_secs(15);
+/// A stream ends after this, so that a revoked key does not read on for ever; clients connect again.
+const LIFE: Duration = Duration::from_secs(15 * 60);
 
 pub(super) fn routes(routes: &mut web::ServiceConfig) {
     routes.service(live_scans);
@@ -132,6 +135,7 @@ impl Live {
 struct Client {
     events: broadcast::Receiver<Bytes>,
     stop: CancellationToken,
+    ends: Instant,
     metrics: Arc<Metrics>,
 }
 
@@ -153,6 +157,7 @@ impl Client {
                 Err(broadcast::error::RecvError::Closed) => None,
             },
             () = tokio::time::sleep(HEARTBEAT) => Some(Bytes::from_static(b": still here\n\n")),
+            () = tokio::time::sleep_until(self.ends) => None,
             () = self.stop.cancelled() => None,
         }
     }
@@ -166,7 +171,7 @@ pub(crate) struct Docs;
 ///
 /// `event: scans` carries `{"scans":[…],"more":n}`, newest last; `more` counts scans of a burst that are
 /// not listed. `event: reset` says that something may have been missed: list again. A comment line comes
-/// every 15 seconds.
+/// every 15 seconds. The stream ends after 15 minutes: connect again.
 #[utoipa::path(tag = "distribution", path = "/api/live", security(("access_key" = [])),
     responses((status = 200, content_type = "text/event-stream", body = String),
         (status = 401, body = crate::error::ErrorBody)))]
@@ -176,6 +181,7 @@ async fn live_scans(_: Reader, state: web::Data<State>, live: web::Data<Live>) -
     let client = Client {
         events: live.events.subscribe(),
         stop: live.stop.clone(),
+        ends: Instant::now() + LIFE,
         metrics: Arc::clone(&state.metrics),
     };
     let hello = Bytes::from_static(b": connected\n\n");

@@ -191,6 +191,10 @@ pub(crate) struct Page {
     next_cursor: Option<String>,
 }
 
+impl Page {
+    const EMPTY: Self = Self { scans: Vec::new(), next_cursor: None };
+}
+
 #[derive(utoipa::OpenApi)]
 #[openapi(paths(list_scans, tag_history))]
 pub(crate) struct Docs;
@@ -258,6 +262,10 @@ pub(crate) async fn page(pool: &PgPool, filter: &Filter) -> Result<Page> {
             lumbung_shared::check_text(field, text, 128).map_err(|wrong| Error::Fields(vec![wrong]))?;
         }
     }
+    let Some(site) = known_site(pool, filter.site.as_deref()).await? else { return Ok(Page::EMPTY) };
+    if !is_known_status(pool, filter.status_scan.as_deref()).await? {
+        return Ok(Page::EMPTY);
+    }
     let after = filter.cursor.as_deref().map(Cursor::read).transpose()?;
     let (at, name) = after.map(|c| (c.event_time, c.name)).unzip();
     // One statement for every combination: the pool plans it anew for each call's own values.
@@ -267,7 +275,9 @@ pub(crate) async fn page(pool: &PgPool, filter: &Filter) -> Result<Page> {
                e.event_time, e.received_at, e.clock_state, e.time_basis, e.source, s.code as site, e.note,
                e.officer, e.quantity, e.client_ref
            from scan_event e join gateway g using (gateway_id) join site s on s.site_id = e.site_id
-           where ($2::text is null or g.code = $2) and ($3::text is null or s.code = $3)
+           where ($2::text is null or g.code = $2)
+               and ($3::int is null or (e.site_id = $3 and e.gateway_id = any(array(
+                   select distinct d.gateway_id from scan_day d where d.site_id = $3))))
                and ($4::text is null or e.nfc_tag_id = $4) and ($5::text is null or e.status_scan = $5)
                and ($6::timestamptz is null or e.event_time >= $6)
                and ($7::timestamptz is null or e.event_time < $7)
@@ -276,7 +286,7 @@ pub(crate) async fn page(pool: &PgPool, filter: &Filter) -> Result<Page> {
            limit $1"#,
         limit + 1,
         filter.gateway_id,
-        filter.site,
+        site,
         tag,
         filter.status_scan,
         from,
@@ -293,6 +303,27 @@ pub(crate) async fn page(pool: &PgPool, filter: &Filter) -> Result<Page> {
     rows.truncate(asked);
     let next_cursor = rows.last().filter(|_| more).map(|row| Cursor::of(row).write());
     Ok(Page { scans: rows.into_iter().map(ScanView::from).collect(), next_cursor })
+}
+
+/// The key of a site's code: `None` for one that is not known, `Some(None)` where no code is given.
+async fn known_site(pool: &PgPool, code: Option<&str>) -> Result<Option<Option<i32>>> {
+    let Some(code) = code else { return Ok(Some(None)) };
+    let site =
+        sqlx::query_scalar!("select site_id from site where code = $1", code).fetch_optional(pool).await?;
+    Ok(site.map(Some))
+}
+
+/// Whether any scan has the status, or none is given: what nobody scanned need not be looked for in all
+/// of history.
+async fn is_known_status(pool: &PgPool, status: Option<&str>) -> Result<bool> {
+    let Some(status) = status else { return Ok(true) };
+    let known = sqlx::query_scalar!(
+        r#"select exists (select from scan_day where status_scan = $1) as "known!""#,
+        status
+    )
+    .fetch_one(pool)
+    .await?;
+    Ok(known)
 }
 
 /// The scans of these ranges of numbers (gateway, epoch, first, last), oldest first, the newest `limit` of them.

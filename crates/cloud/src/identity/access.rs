@@ -5,6 +5,7 @@ use super::secret;
 use crate::error::{Error, Result};
 use crate::state::State;
 use actix_web::dev::Payload;
+use actix_web::http::header;
 use actix_web::{FromRequest, HttpRequest, web};
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -45,10 +46,17 @@ impl FromRequest for Reader {
     }
 }
 
-/// A client on this machine that was not sent on by a proxy.
+/// A client on this machine that was not sent on by a proxy, nor by a page whose name was bent to this
+/// address: it must have asked for this machine by a name of its own.
 fn sits_here(request: &HttpRequest) -> bool {
     let forwarded = ["forwarded", "x-forwarded-for", "x-real-ip"];
-    request.peer_addr().is_some_and(|peer| peer.ip().is_loopback())
+    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("");
+    let name = host
+        .rsplit_once(':')
+        .filter(|(_, port)| port.bytes().all(|b| b.is_ascii_digit()))
+        .map_or(host, |h| h.0);
+    ["localhost", "127.0.0.1", "[::1]"].contains(&name)
+        && request.peer_addr().is_some_and(|peer| peer.ip().is_loopback())
         && !forwarded.iter().any(|name| request.headers().contains_key(*name))
 }
 

@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 const WINDOW: Duration = Duration::from_secs(60);
-/// Addresses remembered at most; beyond it the oldest windows go.
+/// Addresses remembered at most.
 const ADDRESSES: usize = 10_000;
 
 /// Tries per address in the running minute.
@@ -29,6 +29,10 @@ impl Attempts {
         let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
         if windows.len() >= ADDRESSES {
             windows.retain(|_, (since, _)| now.duration_since(*since) < WINDOW);
+            // Still full: so many addresses at once are an attack, and memory counts more than their turn.
+            if windows.len() >= ADDRESSES {
+                windows.clear();
+            }
         }
         let (since, count) = windows.entry(block(address)).or_insert((now, 0));
         let age = now.duration_since(*since);

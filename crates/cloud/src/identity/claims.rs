@@ -39,7 +39,8 @@ pub async fn claim(pool: &PgPool, gateway: &str, site: &str, valid: std::time::D
     check_code("gateway", gateway).map_err(|wrong| Error::Fields(vec![wrong]))?;
     let code = secret::draw_claim()?;
     let valid = chrono::Duration::from_std(valid).map_err(|_| Error::field("valid", "is too long"))?;
-    let expires_at = Utc::now() + valid;
+    let expires_at =
+        Utc::now().checked_add_signed(valid).ok_or_else(|| Error::field("valid", "is too long"))?;
     let mut tx = pool.begin().await?;
     let gateway_id = sqlx::query_scalar!(
         "insert into gateway (code, site_id) select $1, site_id from site where code = $2
@@ -77,9 +78,10 @@ pub async fn claim(pool: &PgPool, gateway: &str, site: &str, valid: std::time::D
 pub(super) async fn redeem(pool: &PgPool, typed: &str, key: &str, hardware: Option<&str>) -> Result<i32> {
     let (claim_hash, key_hash) = (secret::hash(&secret::normalise_claim(typed)), secret::hash(key));
     let mut tx = pool.begin().await?;
+    // The gateway first, as `claim` does: two of them must wait for each other, not lock each other out.
     let claim = sqlx::query!(
-        r#"select gateway_id, redeemed_key_hash, expires_at > now() as "fresh!"
-           from gateway_claim where claim_hash = $1 for update"#,
+        r#"select g.gateway_id, c.redeemed_key_hash, c.expires_at > now() as "fresh!"
+           from gateway g join gateway_claim c using (gateway_id) where c.claim_hash = $1 for update of g"#,
         claim_hash
     )
     .fetch_optional(&mut *tx)
@@ -102,6 +104,16 @@ pub(super) async fn redeem(pool: &PgPool, typed: &str, key: &str, hardware: Opti
     sqlx::query!(
         "update gateway_claim set redeemed_at = now(), redeemed_key_hash = $2 where claim_hash = $1",
         claim_hash,
+        key_hash
+    )
+    .execute(&mut *tx)
+    .await?;
+    // Whoever held a key of the revoked gateway must not come back with it.
+    sqlx::query!(
+        "update gateway_key k set retired_at = now() from gateway g
+         where g.gateway_id = $1 and k.gateway_id = $1 and g.revoked_at is not null and k.key_hash <> $2
+             and k.retired_at is null",
+        claim.gateway_id,
         key_hash
     )
     .execute(&mut *tx)

@@ -10,6 +10,7 @@ use chrono::Utc;
 use lumbung_shared::enrol::{EnrolRequest, Enrolled, EnrolledSite, RotateRequest, is_key};
 use lumbung_shared::time::rfc3339;
 use serde::Serialize;
+use std::net::IpAddr;
 use std::time::Instant;
 use utoipa::ToSchema;
 
@@ -37,8 +38,8 @@ async fn enrol(
     attempts: web::Data<Attempts>,
     body: web::Json<EnrolRequest>,
 ) -> Result<HttpResponse> {
-    if let Some(peer) = request.peer_addr() {
-        attempts.count(peer.ip(), Instant::now())?;
+    if let Some(address) = client(&request) {
+        attempts.count(address, Instant::now())?;
     }
     check_key("key", &body.key)?;
     if let Some(hardware) = &body.hardware {
@@ -66,6 +67,16 @@ async fn rotate(
     gateways::add_key(&state.gateways, &gateway, &body.new_key).await?;
     tracing::info!(gateway = gateway.code, "gateway brought a new key");
     Ok(HttpResponse::Ok().json(enrolled(&state, gateway.id).await?))
+}
+
+/// Who asks: the peer, or behind a proxy on this machine whom that names last.
+fn client(request: &HttpRequest) -> Option<IpAddr> {
+    let peer = request.peer_addr()?.ip();
+    let forwarded = || {
+        let last = request.headers().get_all("x-forwarded-for").last()?.to_str().ok()?;
+        last.rsplit(',').next()?.trim().parse().ok()
+    };
+    if peer.is_loopback() { forwarded().or(Some(peer)) } else { Some(peer) }
 }
 
 fn check_key(field: &'static str, key: &str) -> Result<()> {

@@ -96,14 +96,20 @@ pub(super) async fn add_key(pool: &PgPool, gateway: &Gateway, key: &str) -> Resu
     added.map(|_| ()).ok_or(Error::Conflict("key_in_use"))
 }
 
-/// Ends a gateway's welcome. Its records stay, here and there.
+/// Ends a gateway's welcome, and any claim to it that nobody used. Its records stay, here and there.
 ///
 /// # Errors
 /// [`Error::NotFound`] for an unknown code, or the database's.
 pub async fn revoke(pool: &PgPool, code: &str, reason: Option<&str>) -> Result<()> {
     let revoked = sqlx::query_scalar!(
-        "update gateway set revoked_at = coalesce(revoked_at, now()), revoke_reason = $2 where code = $1
-         returning gateway_id",
+        "with revoked as (
+             update gateway set revoked_at = coalesce(revoked_at, now()), revoke_reason = $2 where code = $1
+             returning gateway_id
+         ), unclaimed as (
+             delete from gateway_claim c using revoked
+             where c.gateway_id = revoked.gateway_id and c.redeemed_at is null
+         )
+         select gateway_id from revoked",
         code,
         reason
     )

@@ -13,7 +13,9 @@ pub(super) const FOREIGN: &str = "foreign_gateway_id";
 
 /// Reads one record of the array form. Its number is a hash of tag, raw timestamp and status, so that the
 /// same record sent twice is one scan.
-pub(super) fn read(value: &Value, gateway: &str) -> Result<Scan, Refusal> {
+pub(super) fn read(raw: &str, gateway: &str) -> Result<Scan, Refusal> {
+    // What JSON can write and a value cannot hold becomes null here and is kept as it came.
+    let value: &Value = &serde_json::from_str(raw).unwrap_or(Value::Null);
     let text = |field: &str| value.get(field).and_then(Value::as_str);
     let raw_time = value
         .get("timestamp")
@@ -21,14 +23,14 @@ pub(super) fn read(value: &Value, gateway: &str) -> Result<Scan, Refusal> {
     let (tag, status) = (text("nfc_tag_id"), text("status_scan"));
     let seq = match (tag, status) {
         (Some(tag), Some(status)) => number(&[&normal(tag), &raw_time, status]),
-        _ => number(&[&value.to_string()]),
+        _ => number(&[raw]),
     };
     let refuse = |reason: &'static str, detail: String| Refusal {
         seq,
         through: seq,
         reason,
         detail,
-        raw: value.to_string(),
+        raw: raw.to_owned(),
     };
     let bad = |detail: String| refuse("bad_field", detail);
     if text("gateway_id") != Some(gateway) {
@@ -52,13 +54,6 @@ pub(super) fn read(value: &Value, gateway: &str) -> Result<Scan, Refusal> {
     };
     content.check().map_err(|error| bad(error.to_string()))?;
     Ok(Scan { seq, mono_ms: 0, wall_ms, clock: ClockState::Held, source: Source::Legacy, content })
-}
-
-/// Reads a record again from what a refusal kept; the gateway it came from is known by then.
-pub(super) fn read_again(raw: &str) -> Result<Scan, Refusal> {
-    let value: Value = serde_json::from_str(raw).unwrap_or(Value::Null);
-    let named = value.get("gateway_id").and_then(Value::as_str).unwrap_or_default().to_owned();
-    read(&value, &named)
 }
 
 fn normal(tag: &str) -> String {
@@ -93,8 +88,9 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn record(timestamp: &str) -> Value {
+    fn record(timestamp: &str) -> String {
         json!({ "nfc_tag_id": "04:a2:2b:1c", "timestamp": timestamp, "status_scan": "makanan_keluar", "gateway_id": "GW" })
+            .to_string()
     }
 
     #[test]
@@ -109,11 +105,12 @@ mod tests {
     #[test]
     fn what_cannot_be_read_says_which_field() {
         for (value, field) in [
-            (json!({ "gateway_id": "GW" }), "nfc_tag_id"),
-            (json!({ "gateway_id": "GW", "nfc_tag_id": "A" }), "status_scan"),
+            (json!({ "gateway_id": "GW" }).to_string(), "nfc_tag_id"),
+            (json!({ "gateway_id": "GW", "nfc_tag_id": "A" }).to_string(), "status_scan"),
             (record("yesterday"), "timestamp"),
-            (json!({ "nfc_tag_id": "A" }), "gateway_id"),
-            (json!(7), "gateway_id"),
+            (json!({ "nfc_tag_id": "A" }).to_string(), "gateway_id"),
+            ("7".to_owned(), "gateway_id"),
+            (r#"{"nfc_tag_id":"\ud800"}"#.to_owned(), "gateway_id"),
         ] {
             assert!(read(&value, "GW").unwrap_err().detail.starts_with(field), "{value}");
         }

@@ -8,11 +8,13 @@ use lumbung_shared::FieldError;
 use lumbung_shared::scan::Scan;
 use lumbung_shared::time::{ClockState, parse_rfc3339, rfc3339};
 use lumbung_shared::wire::{
-    Answer, Batch, Epoch, Exception, Health, Held, MAX_BATCH_RECORDS, MAX_BATCH_RUNS, PROTOCOL, Refusal,
-    RunAnswer, RunStart, SCAN_STREAM, StreamAnswer, Verdict, numbers, read_scans, whole_segment,
+    Answer, Batch, Budget, Epoch, Exception, Health, Held, MAX_BATCH_RECORDS, MAX_BATCH_RUNS,
+    MAX_UNREADABLE_BYTES, PROTOCOL, Refusal, RunAnswer, RunStart, SCAN_STREAM, SegmentError, StreamAnswer,
+    Verdict, numbers, read_scans_within, whole_segment,
 };
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// A batch that has been read, on its way to the store.
 pub(super) struct Incoming {
@@ -70,8 +72,8 @@ pub(super) struct Outcome {
 pub(super) enum Form {
     /// The last number sent of each run and stream.
     Object(Vec<(Epoch, BTreeMap<String, i64>)>),
-    /// The number of each record, in the order of the array.
-    Array(Vec<i64>),
+    /// The number of each record in the order of the array, and why it was refused if it was.
+    Array(Vec<(i64, Option<&'static str>)>),
 }
 
 impl Incoming {
@@ -139,10 +141,19 @@ fn object(gateway: &Gateway, text: &str, received_at: DateTime<Utc>) -> Result<I
         form: Form::Object(Vec::new()),
     };
     let mut sent = Vec::with_capacity(batch.runs.len());
+    let mut epochs = HashSet::new();
+    let mut budget = Budget::new(MAX_UNREADABLE_BYTES);
+    let unusable = |error: SegmentError| match error {
+        SegmentError::Numbering(_) => Error::Unreadable(error.to_string()),
+        SegmentError::TooMuch => Error::TooLarge(error.to_string()),
+    };
     for section in batch.runs {
         let epoch = section.epoch;
-        if epoch == Epoch::LEGACY {
+        if epoch == Epoch::LEGACY || batch.run == Epoch::LEGACY {
             return Err(Error::field("epoch", "0 is kept for clients that know no runs"));
+        }
+        if !epochs.insert(epoch) {
+            return Err(Error::field("epoch", "a run has one section in a batch"));
         }
         check_start(section.start.as_ref()).map_err(|wrong| Error::Fields(vec![wrong]))?;
         let mut ranges = BTreeMap::new();
@@ -150,17 +161,16 @@ fn object(gateway: &Gateway, text: &str, received_at: DateTime<Utc>) -> Result<I
             lumbung_shared::check_text("streams", &stream, 32).map_err(|wrong| Error::Fields(vec![wrong]))?;
             let covered: &mut Vec<(i64, i64)> = ranges.entry(stream.clone()).or_default();
             for segment in segments.into_iter().filter(|segment| segment.n > 0) {
-                let unusable =
-                    |error: lumbung_shared::wire::SegmentError| Error::Unreadable(error.to_string());
                 let seqs = numbers(&segment).map_err(unusable)?;
                 extend_ranges(covered, &seqs);
                 if stream != SCAN_STREAM {
                     let detail = "this cloud does not know the stream yet; replay after an update";
                     let refusal = whole_segment(&segment, &seqs, &batch.statuses, "unknown_stream", detail);
+                    budget.charge(&refusal).map_err(unusable)?;
                     incoming.refusals.push(Refused { epoch, stream: stream.clone(), refusal });
                     continue;
                 }
-                for read in read_scans(&segment, &batch.statuses).map_err(unusable)? {
+                for read in read_scans_within(&segment, &batch.statuses, &mut budget).map_err(unusable)? {
                     match read {
                         Ok(scan) => incoming.scans.push(Record { epoch, scan }),
                         Err(refusal) => {
@@ -182,6 +192,9 @@ fn check_start(start: Option<&RunStart>) -> std::result::Result<(), FieldError> 
     let Some(start) = start else { return Ok(()) };
     lumbung_shared::check_text("boot", &start.boot, 64)?;
     lumbung_shared::check_text("version", &start.version, 64)?;
+    if let Some(site) = &start.site {
+        lumbung_shared::check_text("site", site, 64)?;
+    }
     parse_rfc3339(&start.started_at)
         .map(|_| ())
         .ok_or_else(|| FieldError::new("started_at", "must be RFC 3339, such as 2026-11-21T02:30:00.000Z"))
@@ -197,16 +210,21 @@ fn extend_ranges(ranges: &mut Vec<(i64, i64)>, seqs: &[i64]) {
 }
 
 fn array(gateway: &Gateway, text: &str, received_at: DateTime<Utc>) -> Result<Incoming> {
-    let values: Vec<Value> = serde_json::from_str(text)
+    // Raw at first: a million tiny values would take fifty times their bytes as values.
+    let raws: Vec<&RawValue> = serde_json::from_str(text)
         .map_err(|error| Error::Unreadable(format!("not a JSON array: {error}")))?;
-    if values.len() as u64 > MAX_BATCH_RECORDS {
+    if raws.len() as u64 > MAX_BATCH_RECORDS {
         return Err(Error::TooLarge(format!("at most {MAX_BATCH_RECORDS} records at once")));
     }
-    let read: Vec<_> = values.iter().map(|value| legacy::read(value, &gateway.code)).collect();
+    let read: Vec<_> = raws.iter().map(|raw| legacy::read(raw.get(), &gateway.code)).collect();
     let foreign = |r: &std::result::Result<Scan, Refusal>| matches!(r, Err(e) if e.reason == legacy::FOREIGN);
     if !read.is_empty() && read.iter().all(foreign) {
         return Err(Error::Forbidden("foreign_gateway_id"));
     }
+    let told = |r: &std::result::Result<Scan, Refusal>| match r {
+        Ok(scan) => (scan.seq, None),
+        Err(refusal) => (refusal.seq, Some(refusal.reason)),
+    };
     let mut incoming = Incoming {
         gateway_id: gateway.id,
         received_at,
@@ -214,7 +232,7 @@ fn array(gateway: &Gateway, text: &str, received_at: DateTime<Utc>) -> Result<In
         runs: vec![Run { epoch: Epoch::LEGACY, start: None, ranges: BTreeMap::new() }],
         scans: Vec::with_capacity(read.len()),
         refusals: Vec::new(),
-        form: Form::Array(read.iter().map(|r| r.as_ref().map_or_else(|e| e.seq, |scan| scan.seq)).collect()),
+        form: Form::Array(read.iter().map(told).collect()),
     };
     for record in read {
         match record {
@@ -236,7 +254,7 @@ impl Form {
     pub(super) fn answer(self, gateway: &str, received_at: DateTime<Utc>, outcome: Outcome) -> Value {
         match self {
             Self::Object(sent) => object_answer(sent, gateway, received_at, outcome),
-            Self::Array(seqs) => array_answer(&seqs, &outcome),
+            Self::Array(told) => array_answer(&told, &outcome),
         }
     }
 }
@@ -296,20 +314,28 @@ fn merge_duplicates(mut seqs: Vec<i64>) -> Vec<Exception> {
     ranges.into_iter().map(exception).collect()
 }
 
-fn array_answer(seqs: &[i64], outcome: &Outcome) -> Value {
+fn array_answer(told: &[(i64, Option<&'static str>)], outcome: &Outcome) -> Value {
     let key = (Epoch::LEGACY, SCAN_STREAM.to_owned());
-    let duplicates = outcome.duplicates.get(&key).map_or(&[][..], Vec::as_slice);
-    let refused = outcome.quarantined.get(&key).map_or(&[][..], Vec::as_slice);
+    // What could not be read says so itself; the rest of the quarantine the store refused.
+    let conflicts: HashMap<i64, &str> = match outcome.quarantined.get(&key) {
+        Some(refused) => refused.iter().map(|(seq, _, reason)| (*seq, reason.as_str())).collect(),
+        None => HashMap::new(),
+    };
     // A number that came twice was new at most once: the first time.
     let mut fresh: HashMap<i64, i64> = HashMap::new();
-    seqs.iter().for_each(|seq| *fresh.entry(*seq).or_default() += 1);
+    let readable = told.iter().filter(|(_, refused)| refused.is_none());
+    readable.for_each(|(seq, _)| *fresh.entry(*seq).or_default() += 1);
+    let duplicates = outcome.duplicates.get(&key).map_or(&[][..], Vec::as_slice);
     duplicates.iter().for_each(|seq| *fresh.entry(*seq).or_default() -= 1);
+    let read_by_seq: HashSet<i64> =
+        told.iter().filter(|(_, refused)| refused.is_some()).map(|(seq, _)| *seq).collect();
     let mut counts = [0usize; 3];
-    let records: Vec<Value> = seqs
+    let records: Vec<Value> = told
         .iter()
         .enumerate()
-        .map(|(index, seq)| {
-            if let Some((_, _, reason)) = refused.iter().find(|(at, _, _)| at == seq) {
+        .map(|(index, (seq, refused))| {
+            let conflict = conflicts.get(seq).copied().filter(|_| !read_by_seq.contains(seq));
+            if let Some(reason) = refused.or(conflict) {
                 counts[2] += 1;
                 json!({ "index": index, "verdict": "quarantined", "reason": reason })
             } else if fresh.insert(*seq, 0).is_some_and(|left| left > 0) {
@@ -323,7 +349,7 @@ fn array_answer(seqs: &[i64], outcome: &Outcome) -> Value {
         .collect();
     json!({
         "status": "success",
-        "message": format!("Berhasil menerima {} data", seqs.len()),
+        "message": format!("Berhasil menerima {} data", told.len()),
         "accepted": counts[0],
         "duplicate": counts[1],
         "quarantined": counts[2],

@@ -21,20 +21,19 @@ pub struct Quarantined {
     pub reason: String,
     pub detail: String,
     pub received_at: DateTime<Utc>,
-    pub raw: String,
 }
 
-/// The open quarantine, oldest first; with `id` only that entry, open or not.
+/// Up to `limit` open entries after the entry `after`, oldest first.
 ///
 /// # Errors
 /// The database's.
-pub async fn list(pool: &PgPool, id: Option<i64>, limit: i64) -> Result<Vec<Quarantined>> {
+pub async fn list(pool: &PgPool, after: i64, limit: i64) -> Result<Vec<Quarantined>> {
     let rows = sqlx::query!(
-        "select q.quarantine_id, g.code, q.epoch, q.stream, q.seq, q.through, q.reason, q.detail, q.received_at, q.raw
+        "select q.quarantine_id, g.code, q.epoch, q.stream, q.seq, q.through, q.reason, q.detail, q.received_at
          from quarantine q join gateway g using (gateway_id)
-         where case when $1::bigint is null then q.replayed_at is null else q.quarantine_id = $1 end
+         where q.replayed_at is null and q.quarantine_id > $1
          order by q.quarantine_id limit $2",
-        id,
+        after,
         limit
     )
     .fetch_all(pool)
@@ -51,9 +50,45 @@ pub async fn list(pool: &PgPool, id: Option<i64>, limit: i64) -> Result<Vec<Quar
             reason: row.reason,
             detail: row.detail,
             received_at: row.received_at,
-            raw: row.raw,
         })
         .collect())
+}
+
+/// An entry with all there is of the record, replayed or not.
+#[derive(Debug, Serialize)]
+pub struct Whole {
+    #[serde(flatten)]
+    pub entry: Quarantined,
+    pub replayed_at: Option<DateTime<Utc>>,
+    /// JSON, as it can be read again.
+    pub raw: String,
+}
+
+/// One entry.
+///
+/// # Errors
+/// [`Error::NotFound`], or the database's.
+pub async fn show(pool: &PgPool, id: i64) -> Result<Whole> {
+    let row = sqlx::query!(
+        "select g.code, q.epoch, q.stream, q.seq, q.through, q.reason, q.detail, q.received_at, q.replayed_at, q.raw
+         from quarantine q join gateway g using (gateway_id) where q.quarantine_id = $1",
+        id
+    )
+    .fetch_optional(pool)
+    .await?
+    .ok_or(Error::NotFound("not_found"))?;
+    let entry = Quarantined {
+        id,
+        gateway_id: row.code,
+        epoch: Epoch::from_db(row.epoch).to_string(),
+        stream: row.stream,
+        seq: row.seq,
+        through: row.through,
+        reason: row.reason,
+        detail: row.detail,
+        received_at: row.received_at,
+    };
+    Ok(Whole { entry, replayed_at: row.replayed_at, raw: row.raw })
 }
 
 /// What a replay did.
@@ -66,29 +101,33 @@ pub enum Replayed {
     Refused(String),
 }
 
-/// Reads an entry again and stores it through the same road as a batch.
+/// Reads an entry again and stores it through the same road as a batch: all of it, or nothing.
 ///
 /// # Errors
 /// [`Error::NotFound`] for an unknown id or one that was replayed before, or the database's.
 pub async fn replay(pool: &PgPool, id: i64) -> Result<Replayed> {
+    let mut tx = pool.begin().await?;
     let entry = sqlx::query!(
-        "select gateway_id, epoch, stream, seq, through, raw, received_at from quarantine
-         where quarantine_id = $1 and replayed_at is null",
+        "select q.gateway_id, g.code, q.epoch, q.stream, q.seq, q.through, q.raw, q.received_at
+         from quarantine q join gateway g using (gateway_id)
+         where q.quarantine_id = $1 and q.replayed_at is null for update of q",
         id
     )
-    .fetch_optional(pool)
+    .fetch_optional(&mut *tx)
     .await?
     .ok_or(Error::NotFound("not_found"))?;
     if entry.stream != SCAN_STREAM {
         return Ok(Replayed::Refused(format!("this program does not know the stream {}", entry.stream)));
     }
-    let scans = match read(entry.epoch, entry.seq, entry.through, &entry.raw) {
+    let epoch = Epoch::from_db(entry.epoch);
+    let scans = match read(epoch, &entry.code, (entry.seq, entry.through), &entry.raw) {
         Ok(scans) => scans,
         Err(why) => return Ok(Replayed::Refused(why)),
     };
-    let again = Incoming::again(entry.gateway_id, Epoch::from_db(entry.epoch), scans, entry.received_at);
-    let outcomes = store::store_records(pool, &again).await?;
-    if !outcomes.quarantined.is_empty() {
+    let again = Incoming::again(entry.gateway_id, epoch, scans, entry.received_at);
+    let outcome = store::keep_again(&mut tx, &again).await?;
+    if !outcome.quarantined.is_empty() {
+        tx.rollback().await?;
         return Ok(Replayed::Refused("another record with its identity has other content".into()));
     }
     sqlx::query!(
@@ -96,16 +135,22 @@ pub async fn replay(pool: &PgPool, id: i64) -> Result<Replayed> {
         entry.gateway_id,
         id
     )
-    .execute(pool)
+    .execute(&mut *tx)
     .await?;
+    tx.commit().await?;
     Ok(Replayed::Stored)
 }
 
 /// The records of an entry, if every one can be read now.
-fn read(epoch: i64, seq: i64, through: i64, raw: &str) -> std::result::Result<Vec<Scan>, String> {
+fn read(
+    epoch: Epoch,
+    gateway: &str,
+    (seq, through): (i64, i64),
+    raw: &str,
+) -> std::result::Result<Vec<Scan>, String> {
     let why = |refusal: Refusal| refusal.detail;
-    if epoch == Epoch::LEGACY.to_db() {
-        return super::legacy::read_again(raw).map(|scan| vec![scan]).map_err(why);
+    if epoch == Epoch::LEGACY {
+        return super::legacy::read(raw, gateway).map(|scan| vec![scan]).map_err(why);
     }
     if through == seq
         && let Ok(scan) = read_raw_scan(seq, raw)

@@ -82,7 +82,7 @@ pub async fn add_programme(pool: &PgPool, code: &str, name: &str) -> Result<bool
     Ok(added)
 }
 
-/// Adds a site. Answers false when its code was there already (name, kind and zone are brought up to date).
+/// Adds a site. Answers false when its code was there already (everything else is brought up to date).
 ///
 /// # Errors
 /// [`Error::Fields`] for an unknown programme, or the database's.
@@ -91,7 +91,8 @@ pub async fn add_site(database: impl PgExecutor<'_>, site: &NewSite) -> Result<b
         r#"insert into site (programme_id, code, name, kind, time_zone)
            select programme_id, $2, $3, $4, $5 from programme where code = $1
            on conflict on constraint site_code_key do update
-               set name = excluded.name, kind = excluded.kind, time_zone = excluded.time_zone
+               set programme_id = excluded.programme_id, name = excluded.name, kind = excluded.kind,
+                   time_zone = excluded.time_zone
            returning (xmax = 0) as "added!""#,
         site.programme,
         site.code,

@@ -10,11 +10,11 @@ use crate::clock::Clock;
 use crate::hardware::{Light, Signal};
 use crate::metrics::Metrics;
 use crate::outbox::{Kept, NewScan, Outbox, OutboxError};
-use crate::sync::SyncHandle;
 use lumbung_shared::FieldError;
 use lumbung_shared::scan::{ScanContent, Source};
 use std::sync::Arc;
 use std::time::Instant;
+use tokio::sync::Notify;
 
 /// Why a scan was not kept.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -30,7 +30,8 @@ pub enum Refused {
 pub struct Capture {
     pub outbox: Outbox,
     pub clock: Arc<Clock>,
-    pub sync: Arc<SyncHandle>,
+    /// Rung after every stored scan.
+    pub doorbell: Arc<Notify>,
     pub signal: Arc<dyn Signal>,
     pub metrics: Arc<Metrics>,
 }
@@ -43,7 +44,7 @@ impl Capture {
         match &kept {
             Ok(kept) if kept.fresh => {
                 self.signal.show(Light::Green);
-                self.sync.scan_stored();
+                self.doorbell.notify_one();
                 self.metrics.count_stored(begun.elapsed());
             }
             Ok(_) => self.signal.show(Light::Green),
@@ -70,23 +71,21 @@ impl Capture {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::outbox::{DATABASE, Settings};
-    use crate::sync::SyncHandle;
+    use crate::outbox::{Glance, Settings};
     use lumbung_shared::tag::TagId;
     use std::path::{Path, PathBuf};
     use std::sync::Mutex;
 
     /// A light that looks into the database when it is switched on.
     struct Witness {
-        database: PathBuf,
-        seen: Mutex<Vec<(Light, i64)>>,
+        dir: PathBuf,
+        seen: Mutex<Vec<(Light, u64)>>,
     }
 
     impl Signal for Witness {
         fn show(&self, light: Light) {
-            let conn = rusqlite::Connection::open(&self.database).unwrap();
-            let rows = conn.query_row("select count(*) from scan_event", [], |row| row.get(0)).unwrap();
-            self.seen.lock().unwrap().push((light, rows));
+            let unsent = Glance::at(&self.dir).unwrap().unsent;
+            self.seen.lock().unwrap().push((light, unsent[0].1));
         }
     }
 
@@ -118,11 +117,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let clock = Arc::new(Clock::default());
         let (outbox, ended) = Outbox::open(&settings(dir.path()), clock.now()).unwrap();
-        let witness = Arc::new(Witness { database: dir.path().join(DATABASE), seen: Mutex::default() });
+        let witness = Arc::new(Witness { dir: dir.path().to_owned(), seen: Mutex::default() });
         let capture = Capture {
             outbox: outbox.clone(),
             clock,
-            sync: Arc::new(SyncHandle::default()),
+            doorbell: Arc::default(),
             signal: Arc::clone(&witness) as Arc<dyn Signal>,
             metrics: Arc::default(),
         };

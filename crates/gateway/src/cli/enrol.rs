@@ -60,7 +60,7 @@ pub(super) async fn rotate(context: &Context) -> Result<Outcome, Failure> {
     }
 }
 
-fn client(context: &Context) -> Result<reqwest::Client, Failure> {
+fn client(context: &Context) -> Result<sync::Client, Failure> {
     let config = &context.config;
     http_client(&config.cloud.ca_file, config.sync.request_timeout)
         .map_err(|error| Failure::Usage(error.to_string()))

@@ -4,6 +4,7 @@ mod enrol;
 mod quarantine;
 mod run;
 mod status;
+mod tag;
 
 use crate::config::{Config, ConfigError, LogFormat};
 use crate::words::Lang;
@@ -73,6 +74,11 @@ enum Command {
         #[command(subcommand)]
         action: QuarantineAction,
     },
+    /// Read or write a tag with this gateway's own reader, while the gateway does not run.
+    Tag {
+        #[command(subcommand)]
+        action: TagAction,
+    },
     /// Print the default configuration, every key with its meaning.
     Config,
 }
@@ -90,6 +96,29 @@ enum QuarantineAction {
     Retry {
         #[arg(value_name = "STREAM:SEQ")]
         records: Vec<String>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum TagAction {
+    /// Show the UID of the tag that is held to the reader, and what is written on it.
+    Read {
+        /// Seconds to wait for a tag.
+        #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+        wait: u64,
+    },
+    /// Write a lot or container id to a blank tag.
+    #[command(after_help = "Example:
+  lumbung-gateway tag write KONTAINER-0042")]
+    Write {
+        /// 1 to 128 characters.
+        text: String,
+        /// Also when something is written on the tag already.
+        #[arg(long)]
+        replace: bool,
+        /// Seconds to wait for a tag.
+        #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+        wait: u64,
     },
 }
 
@@ -178,6 +207,7 @@ fn dispatch(arguments: Arguments, lang: Lang) -> Result<Outcome, Failure> {
                 QuarantineAction::List { json } => quarantine::list(&context, json).await,
                 QuarantineAction::Retry { records } => quarantine::retry(&context, &records).await,
             },
+            Command::Tag { action } => tag::tag(&context, action).await,
             Command::Config => Ok(Outcome::Done),
         }
     })

@@ -10,6 +10,8 @@ mod action;
 mod guard;
 mod log_scan;
 mod problem;
+#[cfg(test)]
+mod tests;
 mod views;
 
 use crate::capture::{Action, Capture};
@@ -46,7 +48,8 @@ pub struct Api {
 
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
-const SHUTDOWN_SECONDS: u64 = 10;
+/// What is not answered by then was not acknowledged, and is brought again.
+const SHUTDOWN_SECONDS: u64 = 3;
 const CONNECTIONS_PER_WORKER: usize = 256;
 
 /// The server on an address that is bound already. It stops when its handle says so.

@@ -29,7 +29,10 @@ pub(super) struct Page {
 }
 
 /// `GET /api/scans?limit=50`: unsent first, then newest; at most 500.
-pub(super) async fn scans(request: HttpRequest, page: Query<Page>, api: Data<Api>) -> HttpResponse {
+pub(super) async fn scans(request: HttpRequest, api: Data<Api>) -> HttpResponse {
+    let Ok(page) = Query::<Page>::from_query(request.query_string()) else {
+        return Problem::fields(vec![("limit", FieldProblem::NotNumber)]).answer(&request);
+    };
     let limit = page.limit.unwrap_or(50).min(MOST_SCANS);
     let scans = api.outbox.recent(limit).await;
     answered(&request, scans.map(|scans| json!({ "scans": scans })))

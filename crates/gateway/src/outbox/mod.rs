@@ -284,6 +284,13 @@ impl Outbox {
         let _ = self.commands.send(writer::Command::Close).await;
     }
 
+    /// As if a page had been found corrupt while reading.
+    #[cfg(test)]
+    pub(crate) async fn break_down(&self) {
+        let trouble = Trouble::Corrupt("met by a test".to_owned());
+        self.commands.send(writer::Command::Fail(trouble)).await.unwrap();
+    }
+
     /// A known-bad build deletes records it was told to keep.
     #[cfg(feature = "mutants")]
     pub(crate) async fn lose(&self, ranges: Vec<SeqRange>) -> Result<u64, OutboxError> {

@@ -308,6 +308,56 @@ async fn a_full_store_sheds_sent_scans_first_and_then_refuses_without_losing_any
 }
 
 #[tokio::test]
+async fn a_full_store_notices_by_itself_that_there_is_room_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut settings = settings(dir.path());
+    settings.max_bytes = 200_000;
+    let (outbox, ended) = open(&settings);
+    let mut big = scan("BIG");
+    big.content.note = Some("n".repeat(500));
+    let mut stored = 0;
+    while outbox.store(big.clone()).await.is_ok() {
+        stored += 1;
+    }
+    outbox.maintain().await.unwrap();
+    assert!(outbox.gauges().is_full(), "nothing has changed");
+    outbox.settle(settled(1, stored)).await.unwrap();
+    outbox.gauges.full.store(true, Relaxed);
+    outbox.maintain().await.unwrap();
+    assert!(!outbox.gauges().is_full());
+    close(outbox, ended).await;
+}
+
+#[test]
+fn the_writer_syncs_every_commit() {
+    let dir = tempfile::tempdir().unwrap();
+    let conn = schema::connect(&dir.path().join(DATABASE)).unwrap();
+    let asked =
+        |name: &str| conn.query_row(&format!("pragma {name}"), [], |row| row.get::<_, i64>(0)).unwrap();
+    assert_eq!(asked("synchronous"), 2, "FULL");
+    assert_eq!(asked("foreign_keys"), 1);
+    assert_eq!(asked("wal_autocheckpoint"), 0);
+}
+
+#[tokio::test]
+async fn a_lone_scan_writes_two_pages_and_the_wal_stays_small() {
+    const FRAME: u64 = 4096 + 24;
+    let dir = tempfile::tempdir().unwrap();
+    let (outbox, ended) = open(&settings(dir.path()));
+    outbox.store(scan("FIRST")).await.unwrap();
+    let wal = || std::fs::metadata(dir.path().join("local_gateway.db-wal")).unwrap().len();
+    let before = wal();
+    outbox.store(scan("ALONE")).await.unwrap();
+    assert_eq!((wal() - before) / FRAME, 2, "its table's leaf and the sequence");
+    for _ in 0..1_500 {
+        outbox.store(scan("04A22B1C5D6E80")).await.unwrap();
+    }
+    assert!(wal() < 6 << 20, "{} bytes of WAL", wal());
+    assert!(std::fs::metadata(dir.path().join(DATABASE)).unwrap().len() > 50_000, "nothing was checkpointed");
+    close(outbox, ended).await;
+}
+
+#[tokio::test]
 async fn a_newer_or_foreign_database_is_refused_and_left_alone() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join(DATABASE);
@@ -354,10 +404,8 @@ async fn a_corrupt_page_met_while_running_ends_the_writer() {
     let dir = tempfile::tempdir().unwrap();
     let (outbox, ended) = open(&settings(dir.path()));
     outbox.store(scan("A")).await.unwrap();
-    let trouble = Trouble::Corrupt("met by a test".into());
-    let command = writer::Command::Fail(trouble.clone());
-    outbox.commands.send(command).await.unwrap();
-    assert_eq!(ended.wait().await, Err(trouble));
+    outbox.break_down().await;
+    assert!(matches!(ended.wait().await, Err(Trouble::Corrupt(_))));
     assert_eq!(outbox.store(scan("B")).await, Err(OutboxError::Closed));
     drop(outbox);
     assert!(dir.path().join("check-needed").exists());

@@ -113,6 +113,7 @@ impl Writer {
                 }
                 Command::Maintain(reply) => {
                     self.parts.reserve.keep();
+                    self.look_for_room()?;
                     let _ = reply.send(Ok(()));
                 }
                 Command::Fail(trouble) => return Err(trouble),
@@ -227,7 +228,7 @@ impl Writer {
     ) -> Result<T, Trouble> {
         let result = match transact(&self.parts.conn, &mut work) {
             Err(Trouble::Full(text)) => {
-                tracing::warn!(%text, "the disk is full: making room");
+                tracing::debug!(%text, "no room");
                 self.make_room()?;
                 transact(&self.parts.conn, &mut work)
             }
@@ -245,9 +246,24 @@ impl Writer {
     }
 
     fn make_room(&mut self) -> Result<(), Trouble> {
-        make_room(&self.parts)?;
+        let made = make_room(&self.parts)?;
         self.wal_pages = 0;
+        // Once is news; after that every refused scan would say it again.
+        if made || !self.gauges.is_full() {
+            tracing::warn!(made, "the disk is full; the reserve and the oldest sent records make room");
+        }
         Ok(())
+    }
+
+    /// While the store is full and nobody brings scans, somebody has to notice that it no longer is.
+    fn look_for_room(&mut self) -> Result<(), Trouble> {
+        if !self.gauges.is_full() {
+            return Ok(());
+        }
+        match self.with_room(settle::try_room) {
+            Err(trouble) if trouble.is_fatal() => Err(trouble),
+            _ => Ok(()),
+        }
     }
 
     /// Whether the writer may go on after this.
@@ -264,32 +280,30 @@ impl Writer {
         if self.wal_pages < CHECKPOINT_PAGES {
             return Ok(());
         }
-        let conn = &self.parts.conn;
-        let mut waiting = wal_state(conn, "noop")?;
+        let mut waiting = self.checkpoint("noop")?;
         if waiting >= CHECKPOINT_PAGES {
-            waiting = match wal_state(conn, "passive") {
-                // A checkpoint needs room too; the WAL keeps everything meanwhile.
-                Err(Trouble::Full(text)) => {
-                    tracing::warn!(%text, "no room for a checkpoint");
-                    0
-                }
-                result => result?,
-            };
+            waiting = self.checkpoint("passive")?;
         }
         self.wal_pages = waiting.min(CHECKPOINT_PAGES / 2);
         Ok(())
     }
 
-    /// Leaves one whole file behind for whoever copies or looks at it.
-    fn close(&self) -> Result<(), Trouble> {
-        match wal_state(&self.parts.conn, "truncate") {
+    /// Pages that the WAL still holds for the file, after a checkpoint or a mere look. A checkpoint that
+    /// could not be made (no room, a reader in the way) is made up for later: the WAL keeps everything.
+    fn checkpoint(&self, mode: &str) -> Result<i64, Trouble> {
+        match wal_state(&self.parts.conn, mode) {
             Err(trouble) if trouble.is_fatal() => Err(trouble),
             Err(trouble) => {
-                tracing::warn!(%trouble, "the WAL stays for the next start");
-                Ok(())
+                tracing::warn!(%trouble, mode, "no checkpoint");
+                Ok(0)
             }
-            Ok(_) => Ok(()),
+            Ok(pages) => Ok(pages),
         }
+    }
+
+    /// Leaves one whole file behind for whoever copies or looks at it.
+    fn close(&self) -> Result<(), Trouble> {
+        self.checkpoint("truncate").map(|_| ())
     }
 
     /// After an I/O error nothing may be written through this connection again, not even at its end.
@@ -304,8 +318,9 @@ impl Writer {
     }
 }
 
-/// Frees what may be freed: the reserve, then the oldest sent records, then the WAL.
-pub(super) fn make_room(parts: &Parts) -> Result<(), Trouble> {
+/// Frees what may be freed: the reserve, then the oldest sent records, then the WAL. Says whether there
+/// was anything.
+pub(super) fn make_room(parts: &Parts) -> Result<bool, Trouble> {
     let reserve = parts.reserve.give_up();
     let removed = match transact(&parts.conn, &mut settle::shed_sent) {
         Err(trouble) if trouble.is_fatal() => return Err(trouble),
@@ -317,8 +332,7 @@ pub(super) fn make_room(parts: &Parts) -> Result<(), Trouble> {
         Err(trouble) if trouble.is_fatal() => return Err(trouble),
         _ => {}
     }
-    tracing::warn!(reserve, removed, "made what room there is: sent records only");
-    Ok(())
+    Ok(reserve || removed > 0)
 }
 
 /// Runs or asks for a checkpoint; answers how many pages the WAL still holds for the file.

@@ -22,5 +22,6 @@ mod work;
 pub use client::{ClientError, http_client};
 pub use enrol::{EnrolError, EnrolLink, enrol, rotate};
 pub use local::{LocalError, LocalGateway};
+pub use reqwest::Client;
 pub use state::{LastAnswer, SyncHandle, SyncState, SyncView};
 pub use work::SyncWorker;

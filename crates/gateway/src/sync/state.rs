@@ -1,6 +1,7 @@
 //! What the rest of the program may know of the sync, and how it wakes it.
 
 use serde::Serialize;
+use std::sync::Arc;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
@@ -52,14 +53,14 @@ pub struct SyncView {
 #[derive(Debug, Default)]
 pub struct SyncHandle {
     view: Mutex<SyncView>,
-    scan: Notify,
+    scan: Arc<Notify>,
     hand: Notify,
 }
 
 impl SyncHandle {
-    /// A scan was stored.
-    pub fn scan_stored(&self) {
-        self.scan.notify_one();
+    /// What is rung after a scan was stored.
+    pub fn doorbell(&self) -> Arc<Notify> {
+        Arc::clone(&self.scan)
     }
 
     /// A person says: send now.

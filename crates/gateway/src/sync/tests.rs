@@ -213,7 +213,7 @@ impl Gateway {
 
     async fn scan(&self, tag: &str) {
         self.outbox.store(scan(tag)).await.unwrap();
-        self.handle.scan_stored();
+        self.handle.doorbell().notify_one();
     }
 
     fn unsent(&self) -> u64 {

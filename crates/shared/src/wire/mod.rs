@@ -17,8 +17,8 @@ mod write;
 
 pub use answer::{Answer, Exception, Held, RunAnswer, StreamAnswer, Verdict};
 pub use raw::{read_raw_scan, write_raw_scan};
-pub use read::{read_raw_segment, read_scans};
-pub use refusal::{Refusal, SegmentError, numbers, whole_segment};
+pub use read::{MAX_UNREADABLE_BYTES, read_raw_segment, read_scans, read_scans_within};
+pub use refusal::{Budget, Refusal, SegmentError, numbers, whole_segment};
 pub use write::{Statuses, write_scans};
 
 use crate::time::ClockState;

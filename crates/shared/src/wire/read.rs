@@ -3,27 +3,54 @@
 use super::Segment;
 use super::columns::ScanColumns;
 use super::raw::{RawScan, raw_from_object};
-use super::refusal::{Refusal, SegmentError, numbers, whole_segment};
+use super::refusal::{Budget, Refusal, SegmentError, numbers, whole_segment};
 use crate::scan::{Scan, Source};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 
+/// Most bytes kept of one batch's unreadable records.
+pub const MAX_UNREADABLE_BYTES: usize = 32 << 20;
+
 /// Reads a segment of scans: each record comes out as a scan or as a refusal, in order.
 pub fn read_scans(
     segment: &Segment,
     statuses: &[String],
 ) -> Result<Vec<Result<Scan, Refusal>>, SegmentError> {
+    read_scans_within(segment, statuses, &mut Budget::new(MAX_UNREADABLE_BYTES))
+}
+
+/// Reads a segment of scans of a batch whose segments share one budget for what cannot be read.
+pub fn read_scans_within(
+    segment: &Segment,
+    statuses: &[String],
+    budget: &mut Budget,
+) -> Result<Vec<Result<Scan, Refusal>>, SegmentError> {
     let seqs = numbers(segment)?;
-    let typed = serde_json::from_str::<ScanColumns>(segment.cols.get()).ok().filter(|cols| {
-        let n = seqs.len();
-        cols.t.len() == n && cols.tag.len() == n && cols.status.len() == n
-    });
-    Ok(match typed {
-        Some(cols) => read_columns(cols, &seqs, statuses),
-        None => read_tolerantly(segment, &seqs, statuses),
-    })
+    let typed = serde_json::from_str::<ScanColumns>(segment.cols.get()).ok();
+    match typed.filter(|cols| is_orderly(cols, seqs.len())) {
+        Some(cols) => read_columns(cols, &seqs, statuses, budget),
+        None => read_tolerantly(segment, &seqs, statuses, budget),
+    }
+}
+
+/// Whether every record has its values and every pair its record: then nothing can be lost or moved.
+fn is_orderly(cols: &ScanColumns, n: usize) -> bool {
+    fn rises<T>(pairs: &[(u32, T)], n: usize) -> bool {
+        pairs.is_sorted_by(|a, b| a.0 < b.0) && pairs.last().is_none_or(|(last, _)| (*last as usize) < n)
+    }
+    cols.t.len() == n
+        && cols.tag.len() == n
+        && cols.status.len() == n
+        && rises(&cols.offset, n)
+        && rises(&cols.clock, n)
+        && rises(&cols.source, n)
+        && rises(&cols.at, n)
+        && rises(&cols.note, n)
+        && rises(&cols.officer, n)
+        && rises(&cols.quantity, n)
+        && rises(&cols.client_ref, n)
 }
 
 /// Walks a column of (index, value) pairs beside the records.
@@ -45,7 +72,12 @@ impl<T> Cursor<T> {
     }
 }
 
-fn read_columns(cols: ScanColumns, seqs: &[i64], statuses: &[String]) -> Vec<Result<Scan, Refusal>> {
+fn read_columns(
+    cols: ScanColumns,
+    seqs: &[i64],
+    statuses: &[String],
+    budget: &mut Budget,
+) -> Result<Vec<Result<Scan, Refusal>>, SegmentError> {
     let (mut offset, mut clock, mut source) = (None, None, Source::Reader);
     let (mut offsets, mut clocks, mut sources) =
         (Cursor::new(cols.offset), Cursor::new(cols.clock), Cursor::new(cols.source));
@@ -75,80 +107,129 @@ fn read_columns(cols: ScanColumns, seqs: &[i64], statuses: &[String]) -> Vec<Res
                 quantity: quantities.at(i),
                 client_ref: refs.at(i),
             };
-            raw.into_scan(seq)
+            charged(raw.into_scan(seq), budget)
         })
         .collect()
 }
 
-/// The slow road: the columns as plain values, so that one bad value spoils one record.
-fn read_tolerantly(segment: &Segment, seqs: &[i64], statuses: &[String]) -> Vec<Result<Scan, Refusal>> {
-    let Ok(mut cols) = serde_json::from_str::<Map<String, Value>>(segment.cols.get()) else {
-        return vec![Err(whole_segment(segment, seqs, statuses, "bad_columns", "cols is not an object"))];
+/// Takes what a refusal holds from the budget.
+fn charged(read: Result<Scan, Refusal>, budget: &mut Budget) -> Result<Result<Scan, Refusal>, SegmentError> {
+    if let Err(refusal) = &read {
+        budget.charge(refusal)?;
+    }
+    Ok(read)
+}
+
+/// The slow road: each value by itself, so that one bad value spoils one record.
+fn read_tolerantly(
+    segment: &Segment,
+    seqs: &[i64],
+    statuses: &[String],
+    budget: &mut Budget,
+) -> Result<Vec<Result<Scan, Refusal>>, SegmentError> {
+    let mut columns = match Columns::of(segment, seqs.len()) {
+        Ok(columns) => columns,
+        Err(why) => {
+            let refusal = whole_segment(segment, seqs, statuses, "bad_columns", why);
+            budget.charge(&refusal)?;
+            return Ok(vec![Err(refusal)]);
+        }
     };
-    let mut column = |name: &str| match cols.remove(name) {
-        Some(Value::Array(values)) => values,
-        _ => Vec::new(),
-    };
-    let (times, tags, status) = (column("t"), column("tag"), column("status"));
-    let (mut offset, mut clock, mut source) =
-        (Pairs::of(column("offset")), Pairs::of(column("clock")), Pairs::of(column("source")));
-    let mut sparse: Vec<(&str, Pairs)> = ["at", "note", "officer", "quantity", "client_ref"]
-        .map(|name| (name, Pairs::of(column(name))))
-        .into();
     // A missing time breaks the chain of deltas for every record behind it.
     let mut mono = Some(0i64);
-    seqs.iter()
-        .enumerate()
-        .map(|(i, &seq)| {
-            mono = mono.zip(times.get(i).and_then(Value::as_i64)).map(|(m, t)| m.wrapping_add(t));
-            let status = status.get(i).map_or(Value::Null, |value| {
-                let known = value.as_u64().and_then(|at| statuses.get(usize::try_from(at).ok()?));
-                known.map_or_else(|| json!({ "unknown": value }), |code| Value::from(code.as_str()))
-            });
-            let mut object = Map::new();
-            object.insert("t".into(), mono.map_or(Value::Null, Value::from));
-            object.insert("tag".into(), tags.get(i).cloned().unwrap_or(Value::Null));
-            object.insert("status".into(), status);
-            object.insert("offset".into(), offset.still(i));
-            object.insert("clock".into(), clock.still(i));
-            object.insert("source".into(), source.still(i));
-            for (name, pairs) in &mut sparse {
-                object.insert((*name).to_owned(), pairs.only_at(i));
-            }
-            let raw = Value::Object(object.clone()).to_string();
-            let refusal = |detail| Refusal { seq, through: seq, reason: "bad_field", detail, raw };
-            raw_from_object(object).map_err(refusal)?.into_scan(seq)
-        })
-        .collect()
+    let mut read = Vec::with_capacity(seqs.len());
+    for (i, &seq) in seqs.iter().enumerate() {
+        mono = mono.zip(columns.t.get(i).and_then(Value::as_i64)).map(|(m, t)| m.wrapping_add(t));
+        let status = columns.status.get(i).map_or(Value::Null, |value| {
+            let known = value.as_u64().and_then(|at| statuses.get(usize::try_from(at).ok()?));
+            known.map_or_else(|| json!({ "unknown": value }), |code| Value::from(code.as_str()))
+        });
+        let mut object = Map::new();
+        object.insert("t".into(), mono.map_or(Value::Null, Value::from));
+        object.insert("tag".into(), columns.tag.get_mut(i).map_or(Value::Null, Value::take));
+        object.insert("status".into(), status);
+        for (name, pairs) in &mut columns.from_there_on {
+            object.insert((*name).to_owned(), pairs.still(i));
+        }
+        for (name, pairs) in &mut columns.just_there {
+            object.insert((*name).to_owned(), pairs.only_at(i));
+        }
+        let raw = Value::Object(object.clone()).to_string();
+        let refusal = |detail| Refusal { seq, through: seq, reason: "bad_field", detail, raw };
+        let scan = raw_from_object(object).map_err(refusal).and_then(|raw| raw.into_scan(seq));
+        read.push(charged(scan, budget)?);
+    }
+    Ok(read)
 }
 
-/// Pairs whose values may be anything.
+/// The columns with values that may be anything.
+struct Columns {
+    t: Vec<Value>,
+    tag: Vec<Value>,
+    status: Vec<Value>,
+    from_there_on: [(&'static str, Pairs); 3],
+    just_there: [(&'static str, Pairs); 5],
+}
+
+impl Columns {
+    /// # Errors
+    /// Names the column whose values cannot be told apart: then no record is safe to take.
+    fn of(segment: &Segment, n: usize) -> Result<Self, String> {
+        let cols: BTreeMap<String, &RawValue> =
+            serde_json::from_str(segment.cols.get()).map_err(|_| "cols is not an object".to_owned())?;
+        let values = |name: &str| match cols.get(name) {
+            None => Ok(Vec::new()),
+            Some(column) => serde_json::from_str::<Vec<&RawValue>>(column.get())
+                .map_err(|_| format!("the column {name} is not an array")),
+        };
+        let plain = |name: &str| Ok::<_, String>(values(name)?.into_iter().map(value).collect::<Vec<_>>());
+        let pairs = |name: &'static str| Ok::<_, String>((name, Pairs::of(name, values(name)?, n)?));
+        Ok(Self {
+            t: plain("t")?,
+            tag: plain("tag")?,
+            status: plain("status")?,
+            from_there_on: [pairs("offset")?, pairs("clock")?, pairs("source")?],
+            just_there: [
+                pairs("at")?,
+                pairs("note")?,
+                pairs("officer")?,
+                pairs("quantity")?,
+                pairs("client_ref")?,
+            ],
+        })
+    }
+}
+
+/// A value, or what stands there when it is none: half a surrogate pair, 1e999, a well of brackets.
+fn value(raw: &RawValue) -> Value {
+    serde_json::from_str(raw.get()).unwrap_or_else(|_| json!({ "unreadable": raw.get() }))
+}
+
+/// Pairs of an index and a value that may be anything.
 struct Pairs {
-    by_index: BTreeMap<u64, Value>,
+    by_index: BTreeMap<usize, Value>,
     current: Value,
 }
 
 impl Pairs {
-    fn of(values: Vec<Value>) -> Self {
-        let by_index = values
-            .into_iter()
-            .filter_map(|pair| match pair {
-                Value::Array(mut pair) if pair.len() == 2 => {
-                    let value = pair.pop()?;
-                    Some((pair.pop()?.as_u64()?, value))
-                }
-                _ => None,
-            })
-            .collect();
-        Self { by_index, current: Value::Null }
+    fn of(name: &str, pairs: Vec<&RawValue>, n: usize) -> Result<Self, String> {
+        let mut by_index = BTreeMap::new();
+        for pair in pairs {
+            let (index, of) = serde_json::from_str::<(usize, &RawValue)>(pair.get())
+                .map_err(|_| format!("the column {name} is not made of [index, value]"))?;
+            if index >= n || by_index.insert(index, value(of)).is_some() {
+                return Err(format!("the column {name} names a record that is not there, or one twice"));
+            }
+        }
+        Ok(Self { by_index, current: Value::Null })
     }
 
     fn only_at(&mut self, i: usize) -> Value {
-        self.by_index.remove(&(i as u64)).unwrap_or(Value::Null)
+        self.by_index.remove(&i).unwrap_or(Value::Null)
     }
 
     fn still(&mut self, i: usize) -> Value {
-        if let Some(value) = self.by_index.remove(&(i as u64)) {
+        if let Some(value) = self.by_index.remove(&i) {
             self.current = value;
         }
         self.current.clone()

@@ -1,7 +1,8 @@
 //! What cannot be read, and the numbers of what should be there.
 
 use super::{MAX_BATCH_RECORDS, Segment};
-use serde_json::json;
+use serde::Serialize;
+use serde_json::value::RawValue;
 
 /// A record that could not be read, with all there is of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +23,29 @@ pub struct Refusal {
 pub enum SegmentError {
     #[error("a segment's seq, n and step do not number its records: {0}")]
     Numbering(&'static str),
+    /// The batch holds more unreadable text than is kept at once: send less of it.
+    #[error("the records that cannot be read are too large together; send fewer at once")]
+    TooMuch,
+}
+
+/// How much of what cannot be read is kept of one batch. Values that many records share are kept with each
+/// of them, so without a bound a few bytes could ask for any amount of memory.
+#[derive(Debug)]
+pub struct Budget {
+    bytes: usize,
+}
+
+impl Budget {
+    pub fn new(bytes: usize) -> Self {
+        Self { bytes }
+    }
+
+    /// Takes what a refusal holds.
+    pub fn charge(&mut self, refusal: &Refusal) -> Result<(), SegmentError> {
+        let kept = refusal.raw.len() + refusal.detail.len();
+        self.bytes = self.bytes.checked_sub(kept).ok_or(SegmentError::TooMuch)?;
+        Ok(())
+    }
 }
 
 /// The numbers of a segment's records.
@@ -67,12 +91,20 @@ pub fn whole_segment(
     reason: &'static str,
     detail: impl Into<String>,
 ) -> Refusal {
-    let raw = json!({ "n": segment.n, "step": segment.step, "cols": segment.cols, "statuses": statuses });
+    // The columns stay as they came: a value would lose what JSON can say and a value cannot.
+    #[derive(Serialize)]
+    struct Kept<'a> {
+        n: u64,
+        step: &'a Option<Vec<i64>>,
+        cols: &'a RawValue,
+        statuses: &'a [String],
+    }
+    let kept = Kept { n: segment.n, step: &segment.step, cols: &segment.cols, statuses };
     Refusal {
         seq: segment.seq,
         through: seqs.last().copied().unwrap_or(segment.seq),
         reason,
         detail: detail.into(),
-        raw: raw.to_string(),
+        raw: serde_json::to_string(&kept).unwrap_or_default(),
     }
 }

@@ -134,3 +134,52 @@ fn an_epoch_is_sixteen_hex_digits_and_the_same_bits_in_a_database() {
     assert_eq!(Epoch::from_db(epoch.to_db()), epoch);
     assert!("ffee".parse::<Epoch>().is_err());
 }
+
+fn with_cols(n: u64, cols: &str) -> Segment {
+    serde_json::from_str(&format!(r#"{{"seq":1,"n":{n},"cols":{cols}}}"#)).unwrap()
+}
+
+const TWO: &str = r#""t":[1,1],"tag":["A","B"],"status":[0,0],"offset":[[0,0]],"clock":[[0,"held"]]"#;
+
+#[test]
+fn text_that_json_can_write_and_a_value_cannot_hold_spoils_one_record() {
+    for bad in [r#""\ud800""#, "1e999", &format!("{}1{}", "[".repeat(200), "]".repeat(200))] {
+        let cols = format!("{{{}}}", TWO.replacen(r#""A""#, bad, 1));
+        let read = read_scans(&with_cols(2, &cols), &["s".to_owned()]).unwrap();
+        assert_eq!(read.iter().map(Result::is_ok).collect::<Vec<_>>(), [false, true], "{bad}");
+        let kept = whole_segment(&with_cols(2, &cols), &[1, 2], &[], "unknown_stream", "");
+        assert!(kept.raw.contains(bad), "kept as it came");
+    }
+}
+
+#[test]
+fn columns_that_could_lose_or_move_a_value_are_kept_whole() {
+    for extra in [
+        r#""quantity":{"0":24.5}"#,
+        r#""note":[[0]]"#,
+        r#""note":[[2,"beyond"]]"#,
+        r#""note":[[0,"a"],[0,"b"]]"#,
+    ] {
+        let read = read_scans(&with_cols(2, &format!("{{{TWO},{extra}}}")), &["s".to_owned()]).unwrap();
+        assert_eq!(read.len(), 1, "{extra}");
+        assert_eq!(read[0].as_ref().unwrap_err().reason, "bad_columns");
+    }
+    let swapped = format!(r#"{{{TWO},"note":[[1,"b"],[0,"a"]]}}"#);
+    let read = read_scans(&with_cols(2, &swapped), &["s".to_owned()]).unwrap();
+    let notes: Vec<_> = read.into_iter().map(|r| r.unwrap().content.note.unwrap()).collect();
+    assert_eq!(notes, ["a", "b"]);
+}
+
+#[test]
+fn a_value_that_many_bad_records_share_is_not_kept_with_each_of_them() {
+    let n = 10_000u64;
+    let list = |value: &str| format!("[{}]", vec![value; usize::try_from(n).unwrap()].join(","));
+    let cols = format!(
+        r#"{{"t":{},"tag":{},"status":{},"offset":[[0,0]],"clock":[[0,"held"]]}}"#,
+        list("1"),
+        list("\"A\""),
+        list("0")
+    );
+    let long = "x".repeat(1_000_000);
+    assert_eq!(read_scans(&with_cols(n, &cols), &[long]), Err(SegmentError::TooMuch));
+}

@@ -29,18 +29,17 @@ pub(super) async fn store(pool: &PgPool, group: &[Incoming]) -> sqlx::Result<Vec
     Ok(outcomes)
 }
 
-/// Stores records that come from the quarantine: they say nothing new of their gateway.
-pub(super) async fn store_records(pool: &PgPool, again: &Incoming) -> sqlx::Result<Outcome> {
-    let mut tx = pool.begin().await?;
-    let (mut outcomes, new_scans) = keep_records(&mut tx, std::slice::from_ref(again)).await?;
+/// Keeps records that come from the quarantine, in the caller's transaction; they say nothing new of their
+/// gateway.
+pub(super) async fn keep_again(tx: &mut PgConnection, again: &Incoming) -> sqlx::Result<Outcome> {
+    let (mut outcomes, new_scans) = keep_records(tx, std::slice::from_ref(again)).await?;
     sqlx::query!(
         "update gateway_state set scans = scans + $2 where gateway_id = $1",
         again.gateway_id,
         new_scans.get(&again.gateway_id).copied().unwrap_or(0)
     )
-    .execute(&mut *tx)
+    .execute(tx)
     .await?;
-    tx.commit().await?;
     Ok(outcomes.pop().unwrap_or_default())
 }
 
@@ -129,7 +128,9 @@ fn order<'a>(group: &'a [Incoming], runs: &HashMap<RunKey, KnownRun>) -> (Vec<Ne
         let run = |epoch: Epoch| runs.get(&(incoming.gateway_id, epoch.to_db()));
         let received_ms = incoming.received_at.timestamp_millis();
         let sender = incoming.sender.as_ref();
-        let boot = sender.and_then(|sender| run(sender.epoch)?.boot_id.as_deref());
+        // A boot that could not be named is not the same as another such boot.
+        let boot =
+            sender.and_then(|sender| run(sender.epoch)?.boot_id.as_deref()).filter(|boot| *boot != "unknown");
         let anchor = sender.map(|sender| Anchor { mono_ms: sender.mono_ms, received_ms });
         for record in &incoming.scans {
             // add_runs put every run of the batch there in this transaction.

@@ -50,7 +50,8 @@ pub(super) async fn quarantine(tx: &mut PgConnection, mut refused: Vec<Quarantin
         &refused.iter().map(|r| r.seq).collect::<Vec<_>>(),
         &refused.iter().map(|r| r.through).collect::<Vec<_>>(),
         &refused.iter().map(|r| r.reason).collect::<Vec<_>>() as &[&str],
-        &refused.iter().map(|r| r.detail.as_str()).collect::<Vec<_>>() as &[&str],
+        // A parser's own words may quote a NUL, which PostgreSQL cannot hold.
+        &refused.iter().map(|r| r.detail.replace('\0', "\u{FFFD}")).collect::<Vec<_>>(),
         &refused.iter().map(|r| r.raw.as_str()).collect::<Vec<_>>() as &[&str],
         &refused.iter().map(|r| Sha256::digest(r.raw.as_bytes()).to_vec()).collect::<Vec<_>>(),
         &refused.iter().map(|r| r.received_at).collect::<Vec<_>>(),

@@ -46,8 +46,10 @@ pub(super) async fn add_runs(tx: &mut PgConnection, group: &[Incoming]) -> sqlx:
          on conflict on constraint gateway_run_pk do update
              set previous_epoch = excluded.previous_epoch, boot_id = excluded.boot_id, site_id = excluded.site_id,
                  started_at = excluded.started_at, mono_ms = excluded.mono_ms, clock_state = excluded.clock_state,
-                 version = excluded.version, introduced = true
-             where excluded.introduced and not gateway_run.introduced",
+                 version = excluded.version, introduced = excluded.introduced
+             -- The run of clients that know no runs goes where the gateway goes.
+             where (excluded.introduced and not gateway_run.introduced)
+                 or (gateway_run.epoch = 0 and gateway_run.site_id <> excluded.site_id)",
         &runs.keys().map(|key| key.0).collect::<Vec<_>>(),
         &runs.keys().map(|key| key.1).collect::<Vec<_>>(),
         &starts().map(|s| s?.previous.map(Epoch::to_db)).collect::<Vec<_>>() as &[Option<i64>],
