@@ -82,8 +82,9 @@ impl ReaderLoop {
                         tracing::error!(failures, "the tag reader cannot be repaired from here");
                         return;
                     }
-                    let stopped = tokio::time::timeout(pause(failures), stop.cancelled());
-                    if handle.block_on(stopped).is_ok() {
+                    // The timer belongs to the runtime, so it is made inside it.
+                    let waited = async { tokio::time::timeout(pause(failures), stop.cancelled()).await };
+                    if handle.block_on(waited).is_ok() {
                         return;
                     }
                     let rung = self.reader.repair(failures);

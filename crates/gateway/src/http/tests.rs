@@ -36,6 +36,7 @@ fn stand(field_manual: bool) -> Stand {
         sync,
         metrics,
         reader: Arc::default(),
+        action: Some(Arc::new(Action::in_dir(dir.path(), "makanan_keluar").unwrap())),
         listen: listen.parse().unwrap(),
         field_manual,
     });
@@ -100,6 +101,25 @@ async fn the_field_manual_opens_one_door_and_marks_what_comes_through() {
     assert_eq!(answer!(app, request(Method::GET, "/livez", LAN)).0, 200);
     let (_, listed) = answer!(app, request(Method::GET, "/api/scans", HERE));
     assert_eq!(listed["scans"][0]["source"], "field_manual");
+}
+
+#[actix_web::test]
+async fn the_action_of_taps_is_shown_and_changed_on_the_gateway_itself_only() {
+    let stand = stand(true);
+    let app = app!(stand);
+    let put = |peer, body: &str| {
+        request(Method::PUT, "/api/action", peer)
+            .insert_header(("content-type", "application/json"))
+            .set_payload(body.to_owned())
+    };
+    let show = || request(Method::GET, "/api/action", HERE);
+    assert_eq!(answer!(app, show()), (200, json!({ "status_scan": "makanan_keluar" })));
+    assert_eq!(answer!(app, put(LAN, r#"{"status_scan":"x"}"#)).0, 403);
+    assert_eq!(answer!(app, put(HERE, r#"{"status_scan":"wadah_kembali"}"#)).0, 200);
+    for wrong in [r#"{"status_scan":""}"#, r#"{"status_scan":7}"#, "{}", "["] {
+        assert_eq!(answer!(app, put(HERE, wrong)).0, 400, "{wrong}");
+    }
+    assert_eq!(answer!(app, show()).1["status_scan"], "wadah_kembali");
 }
 
 #[actix_web::test]

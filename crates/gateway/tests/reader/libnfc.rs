@@ -33,6 +33,6 @@ fn libnfc_takes_the_emulator_for_a_pn532_with_an_ntag() {
     let path = dump.path().to_str().unwrap();
     let Some(said) = with_libnfc("nfc-mfultralight", &["r", path], &serial) else { return };
     println!("{said}");
-    assert!(said.contains("135 of 135 pages readed"), "{said}");
+    assert!(said.contains("135 of 135 pages read"), "{said}");
     assert_eq!(std::fs::read(path).unwrap()[..540], serial.world.lock().unwrap().cards[0].memory);
 }

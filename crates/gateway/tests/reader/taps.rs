@@ -6,7 +6,7 @@ use lumbung_gateway::capture::{Action, Capture, ReaderLoop};
 use lumbung_gateway::clock::Clock;
 use lumbung_gateway::hardware::pn532::{Link, Naming, Pn532Reader, Settings as ReaderSettings};
 use lumbung_gateway::hardware::{Light, ReaderHealth, Rung, Seen, Signal, TagReader};
-use lumbung_gateway::metrics::Metrics;
+use lumbung_gateway::metrics::{Metrics, Snapshot};
 use lumbung_gateway::outbox::{DATABASE, Outbox, Settings};
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex};
@@ -234,7 +234,7 @@ async fn a_reader_that_stops_answering_is_down_within_15_seconds_and_reads_again
     });
     played.await.unwrap();
     assert_eq!(stand.health.as_str(), "ok");
-    drop(stand.metrics.clone());
+    assert!(stand.metrics.text(&snapshot()).contains("lumbung_gateway_reader_up{kind=\"pn532\"} 1"));
     stand.end().await;
 }
 
@@ -247,4 +247,19 @@ async fn a_reader_that_cannot_be_repaired_ends_the_loop() {
     let outcome = stand.running.await.unwrap();
     assert_eq!(outcome, Err("the tag reader's thread has ended"));
     assert_eq!(stand.health.as_str(), "down");
+    let metrics = stand.metrics.text(&snapshot());
+    assert!(metrics.contains("lumbung_gateway_reader_resets_total{how=\"reopen\"} 2"), "{metrics}");
+    assert!(metrics.contains("lumbung_gateway_reader_up{kind=\"pn532\"} 0"), "{metrics}");
+}
+
+fn snapshot() -> Snapshot {
+    Snapshot {
+        unsent: Vec::new(),
+        oldest_seconds: 0.0,
+        parked: 0,
+        quarantined: 0,
+        clock: Clock::default().now().state,
+        disk_free: None,
+        disk_full: false,
+    }
 }
