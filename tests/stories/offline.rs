@@ -6,7 +6,8 @@ use lumbung_tests::stand::cloud_holds;
 use lumbung_tests::story::story;
 use lumbung_tests::wait::{eventually, when};
 use serde_json::json;
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 #[test]
 fn a_scan_is_in_the_cloud_and_marked_as_sent() -> Result<()> {
@@ -185,15 +186,22 @@ fn an_answer_that_settles_nothing_is_a_failure_and_no_reason_to_spin() -> Result
         let (cloud, proxy, gateway) = stand.trio().await?;
         let nothing = json!({ "protocol": 1, "server_time": "2026-11-21T02:00:00.000Z",
             "gateway_id": "GW-1", "runs": [] });
-        proxy.rule(move |_| Fate::Answer { status: 200, headers: Vec::new(), body: nothing.to_string() });
+        let times = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::clone(&times);
+        proxy.rule(move |_| {
+            seen.lock().unwrap().push(Instant::now());
+            Fate::Answer { status: 200, headers: Vec::new(), body: nothing.to_string() }
+        });
         gateway.scan("KOSONG-1", "makanan_keluar").await?;
         gateway.until_state("backing_off").await?;
-        let (before, since) = (proxy.syncs(), std::time::Instant::now());
-        eventually("three more rounds were made", || async { Ok(when(proxy.syncs() >= before + 3)) }).await?;
-        // Full jitter up to 200 ms: three rounds take no less than a few of them on average, a spin
-        // would make hundreds in the same time.
-        let rounds = proxy.syncs() - before;
-        assert!(rounds < 60, "{rounds} rounds in {:?}", since.elapsed());
+        let times = eventually("twenty rounds were made", || async {
+            let times = times.lock().unwrap().clone();
+            Ok((times.len() >= 20).then_some(times))
+        })
+        .await?;
+        // Full jitter below 200 ms makes that two seconds; a spin makes it a fifth of one.
+        let taken = times[19] - times[0];
+        assert!(taken > Duration::from_millis(500), "twenty rounds in {taken:?}");
         assert_eq!(gateway.unsent()?, 1);
         proxy.heal();
         gateway.drained().await?;
