@@ -207,7 +207,7 @@ mod tests {
         assert_eq!(parse_targets(&[0]), Some(vec![]));
         let seven = [1, 1, 0x00, 0x44, 0x00, 7, 4, 1, 2, 3, 4, 5, 6];
         let expected = Target { number: 1, sak: 0, uid: vec![4, 1, 2, 3, 4, 5, 6] };
-        assert_eq!(parse_targets(&seven), Some(vec![expected.clone()]));
+        assert_eq!(parse_targets(&seven), Some(vec![expected]));
         // The first of two speaks ISO 14443-4 and adds an ATS of three bytes.
         let two = [2, 1, 0x03, 0x44, 0x20, 4, 9, 9, 9, 9, 3, 0x77, 0x80, 2, 0, 0x44, 0, 10];
         let two = [&two[..], &[7; 10]].concat();
