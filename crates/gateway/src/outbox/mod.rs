@@ -17,6 +17,7 @@
 mod check;
 mod disk;
 mod read;
+mod room;
 mod salvage;
 mod schema;
 mod settle;
