@@ -274,6 +274,11 @@ impl Outbox {
         self.ask(|reply| writer::Command::Release(which, reply)).await
     }
 
+    /// The next batches tell the cloud again how the runs of unsent records began.
+    pub(crate) async fn tell_again(&self) -> Result<(), OutboxError> {
+        self.ask(writer::Command::TellAgain).await
+    }
+
     /// Housekeeping that belongs to the writer: the reserve file and overdue checkpoints.
     pub async fn maintain(&self) -> Result<(), OutboxError> {
         self.ask(writer::Command::Maintain).await

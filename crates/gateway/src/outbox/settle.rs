@@ -91,6 +91,24 @@ pub(super) fn settle(conn: &Connection, settlement: &Settlement) -> rusqlite::Re
     Ok((settled, change))
 }
 
+/// Tells the runs of unsent records anew, this process's own too: another cloud has not heard of them.
+pub(super) fn tell_again(conn: &Connection, run_id: i64) -> rusqlite::Result<()> {
+    conn.execute("update run set synced = 0 where run_id = ?1 and synced = 1", [run_id])?;
+    for stream in Stream::ALL {
+        let sql = format!(
+            "update run set synced = 0 where synced = 1 and run_id in (
+                 select run_id from {table}
+                 where id > (select through from cursor where stream = ?1) and synced_to_main_server = 0
+                 union
+                 select run_id from {table}
+                 where id in (select seq from parked where stream = ?1) and synced_to_main_server = 0)",
+            table = stream.table()
+        );
+        conn.execute(&sql, [stream.name()])?;
+    }
+    Ok(())
+}
+
 /// Moves a stream's cursor over everything behind it that is sent or parked.
 pub(super) fn advance(conn: &Connection, stream: Stream) -> rusqlite::Result<()> {
     let table = stream.table();

@@ -33,6 +33,7 @@ pub(super) enum Command {
     Settle(Settlement, Reply<u64>),
     Park(Vec<ParkedRecord>, Reply<()>),
     Release(Option<(Stream, i64)>, Reply<u64>),
+    TellAgain(Reply<()>),
     Maintain(Reply<()>),
     /// Reading met something that must end the program.
     Fail(Trouble),
@@ -111,6 +112,12 @@ impl Writer {
                 Command::Release(which, reply) => {
                     let which = which.map_or(Release::All, |(stream, seq)| Release::One(stream, seq));
                     self.change(1, reply, |conn| settle::release(conn, which))?;
+                }
+                Command::TellAgain(reply) => {
+                    let run_id = self.run.0;
+                    self.change(1, reply, |conn| {
+                        settle::tell_again(conn, run_id).map(|()| ((), Change::default()))
+                    })?;
                 }
                 Command::Maintain(reply) => {
                     self.parts.reserve.keep();

@@ -114,6 +114,8 @@ impl Answered {
     pub(super) fn judge(&self) -> Result<Answer, Reply> {
         match self.status.as_u16() {
             200..=299 => serde_json::from_slice(&self.body).map_err(|_| Reply::Failed { timed_out: false }),
+            // Something on the way may say that too, and knows nothing of our records.
+            400 | 422 if self.said().is_none() => Err(Reply::Failed { timed_out: false }),
             400 | 422 => Err(Reply::Refused),
             401 => Err(Reply::Unauthorised),
             403 => Err(Reply::Revoked),
@@ -126,22 +128,29 @@ impl Answered {
 
     /// What the cloud says in words, cut to what a log line or a page can show.
     pub(super) fn message(&self) -> String {
-        #[derive(serde::Deserialize)]
-        struct Failure {
-            error: Said,
-        }
-        #[derive(serde::Deserialize)]
-        struct Said {
-            code: String,
-            message: String,
-        }
-        let said = match serde_json::from_slice::<Failure>(&self.body) {
-            Ok(Failure { error }) => format!("{}: {}", error.code, error.message),
-            Err(_) => String::from_utf8_lossy(&self.body).into_owned(),
+        let said = match self.said() {
+            Some(Said { code, message }) => format!("{code}: {message}"),
+            None => String::from_utf8_lossy(&self.body).into_owned(),
         };
         let said: String = said.chars().map(|c| if c.is_control() { ' ' } else { c }).take(300).collect();
         format!("{} {}", self.status.as_u16(), said.trim()).trim_end().to_owned()
     }
+
+    /// The body as our cloud writes an error; `None` when it is somebody else's.
+    fn said(&self) -> Option<Said> {
+        serde_json::from_slice::<Failure>(&self.body).ok().map(|failure| failure.error)
+    }
+}
+
+#[derive(serde::Deserialize)]
+struct Failure {
+    error: Said,
+}
+
+#[derive(serde::Deserialize)]
+struct Said {
+    code: String,
+    message: String,
 }
 
 /// `Retry-After` in seconds, or as a date that is compared with the answer's own: this clock may be wrong.
