@@ -2,6 +2,7 @@
 
 use super::rules::Reply;
 use crate::identity::Key;
+use lumbung_shared::time::ClockState;
 use lumbung_shared::wire::Answer;
 use reqwest::header::{self, HeaderMap};
 use reqwest::{Certificate, Client, Response, StatusCode};
@@ -126,6 +127,11 @@ impl Answered {
         }
     }
 
+    /// 409, from the cloud itself.
+    pub(super) fn is_conflict(&self) -> bool {
+        self.status == StatusCode::CONFLICT && self.said().is_some()
+    }
+
     /// What the cloud says in words, cut to what a log line or a page can show.
     pub(super) fn message(&self) -> String {
         let said = match self.said() {
@@ -167,6 +173,16 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     (until - now).to_std().ok()
 }
 
+/// Why there was no answer, with the clock named where it is the likely cause: certificates have dates, and
+/// this machine may not know today's.
+pub(super) fn why_no_answer(error: String, clock: ClockState) -> String {
+    let dates = error.contains("certificate expired") || error.contains("certificate not valid yet");
+    if dates && clock != ClockState::Synced {
+        return format!("{error} (this gateway's clock is not confirmed; it may be wrong)");
+    }
+    error
+}
+
 /// An error with its causes: reqwest's own text leaves out what went wrong.
 pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
@@ -198,6 +214,14 @@ mod tests {
         assert_eq!(retry_after(&until), Some(Duration::from_secs(120)));
         assert_eq!(retry_after(&headers("Fri, 20 Nov 2026 09:00:00 GMT", date)), None);
         assert_eq!(retry_after(&headers("soon", date)), None);
+    }
+
+    #[test]
+    fn a_clock_that_nobody_confirmed_is_named_when_a_certificate_seems_out_of_date() {
+        let error = || "invalid peer certificate: certificate not valid yet: verification time 0".to_owned();
+        assert!(why_no_answer(error(), ClockState::Held).contains("clock"));
+        assert_eq!(why_no_answer(error(), ClockState::Synced), error());
+        assert_eq!(why_no_answer("refused".to_owned(), ClockState::Unset), "refused");
     }
 
     #[test]

@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 const SYNC_PATH: &str = "/api/sync_gateway_data";
-/// How often a gateway without an identity looks whether it has one now.
+/// How often a gateway without an identity looks for one.
 const LOOK_FOR_IDENTITY: Duration = Duration::from_secs(1);
 /// How often a waiting gateway looks for a new link or another key.
 const LOOK_AROUND: Duration = Duration::from_secs(2);
@@ -173,7 +173,10 @@ impl SyncWorker {
             Ok(answered) => answered,
             Err(error) => {
                 let timed_out = error.timed_out;
-                return Ok(Round { reply: Reply::Failed { timed_out }, ..failed(error.text) });
+                return Ok(Round {
+                    reply: Reply::Failed { timed_out },
+                    ..failed(client::why_no_answer(error.text, now.state))
+                });
             }
         };
         let reply = match answered.judge() {
