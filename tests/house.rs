@@ -1,5 +1,7 @@
 //! Who may know whom. The tables are ARCHITECTURE.md's; changing one is the moment to think.
 
+#![cfg(test)]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 

@@ -131,6 +131,38 @@ fn a_really_full_card_refuses_scans_keeps_the_old_ones_and_works_again_when_some
     })
 }
 
+/// Nobody comes to remove anything: what the cloud has makes room.
+#[test]
+fn a_really_full_card_settles_what_the_cloud_has_and_takes_scans_in_its_room() -> Result<()> {
+    if !nix::unistd::Uid::effective().is_root() {
+        return Ok(());
+    }
+    story(async |stand| {
+        let (cloud, proxy, mut gateway) = offline(stand).await?;
+        gateway.set("storage.reserve_bytes", 300_000);
+        gateway.start().await?;
+        let mut acked = gateway.scan_many("AWAL", 2_500).await?;
+        gateway.stop().await?;
+        gateway.under(on_a_small_card(&gateway, 6 << 20)?);
+        gateway.start().await?;
+        // As much as there is room for; the last of it does not fit.
+        let _ = std::fs::write(own_view(&gateway)?.join("photos"), vec![1; 8 << 20]);
+        let (taken, status) = scan_until_trouble(&gateway, "PENUH", 4_000).await;
+        assert_eq!(status, Some(503), "{} taken, then {status:?}", taken.len());
+        acked.extend(taken);
+        proxy.line(Line::Up);
+        all_acked_arrive(&cloud, &gateway, &acked, &["AWAL", "PENUH"]).await?;
+        let tag = eventually("sent rows made room for new scans", || async {
+            let tag = format!("LEGA-{}", fastrand::u32(..));
+            let body = json!({ "nfc_tag_id": tag, "status_scan": "makanan_keluar" });
+            Ok((gateway.log_scan(&body).await?.status == 201).then_some(tag))
+        })
+        .await?;
+        acked.push(tag);
+        all_acked_arrive(&cloud, &gateway, &acked, &["AWAL", "PENUH", "LEGA"]).await
+    })
+}
+
 #[test]
 fn a_disk_budget_that_is_used_up_refuses_new_scans_and_drains_the_old() -> Result<()> {
     story(async |stand| {

@@ -12,7 +12,7 @@ use crate::hardware::{
     reset_line,
 };
 use crate::http::{self, Api};
-use crate::identity::{IdentityError, IdentityFile};
+use crate::identity::IdentityFile;
 use crate::metrics::Metrics;
 use crate::outbox::{Ended, OpenError, Outbox, OutboxError, Settings};
 use crate::sync::{ClientError, SyncHandle, SyncWorker, http_client};
@@ -35,8 +35,6 @@ pub enum BuildError {
     Store(#[from] OpenError),
     #[error(transparent)]
     Client(#[from] ClientError),
-    #[error(transparent)]
-    Identity(#[from] IdentityError),
     #[error("http.listen: {address} cannot be listened on: {error}")]
     Listen { address: SocketAddr, error: std::io::Error },
     #[error("reader.{kind}.{error}")]
@@ -84,7 +82,7 @@ pub async fn build(config: Config) -> Result<Gateway, BuildError> {
         dir: config.data_dir.clone(),
         max_bytes: config.storage.max_bytes,
         reserve_bytes: config.storage.reserve_bytes,
-        site: identity.read()?.enrolled.map(|enrolment| enrolment.site.code),
+        site: site(&identity),
         boot: boot_id(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
     };
@@ -143,6 +141,17 @@ pub async fn build(config: Config) -> Result<Gateway, BuildError> {
         field_manual: config.lan.field_manual,
     };
     Ok(Gateway { listener, address, workers: config.http.workers, api, worker, reader, outbox, ended })
+}
+
+/// Where the gateway believes it stands. Scans are stored whether that can be read or not.
+fn site(identity: &IdentityFile) -> Option<String> {
+    match identity.read() {
+        Ok(identity) => identity.enrolled.map(|enrolment| enrolment.site.code),
+        Err(error) => {
+            tracing::error!(%error, "the identity cannot be read; scans are stored and wait");
+            None
+        }
+    }
 }
 
 /// A tag reader as it is configured.
@@ -357,6 +366,16 @@ mod tests {
             stop.cancel();
             gateway.run(stop).await.unwrap();
         }
+    }
+
+    #[tokio::test]
+    async fn a_gateway_whose_identity_cannot_be_read_starts_all_the_same() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(IdentityFile::in_dir(dir.path()).path(), "{").unwrap();
+        let gateway = gateway(dir.path()).await;
+        let stop = CancellationToken::new();
+        stop.cancel();
+        gateway.run(stop).await.unwrap();
     }
 
     #[tokio::test]

@@ -266,10 +266,22 @@ impl Config {
 
 /// Whether a text is an HTTP address that requests can be sent to.
 pub(crate) fn is_web_address(text: &str) -> bool {
-    let host = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
-    host.is_some_and(|host| {
-        !host.starts_with(['/', ':', '?', '#']) && !host.is_empty() && !text.contains(char::is_whitespace)
-    })
+    let Some(rest) = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://")) else {
+        return false;
+    };
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    // An address in brackets has colons of its own.
+    let (host, port) = match authority.rfind(']') {
+        Some(end) => authority.split_at(end + 1),
+        None => authority.split_at(authority.find(':').unwrap_or(authority.len())),
+    };
+    let port_is_one =
+        port.is_empty() || port.strip_prefix(':').is_some_and(|port| port.parse::<u16>().is_ok());
+    let host_is_one = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+        Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
+        None => !host.is_empty() && host.chars().all(|c| c.is_alphanumeric() || ['.', '-', '_'].contains(&c)),
+    };
+    host_is_one && port_is_one && !text.contains(char::is_whitespace)
 }
 
 /// The cloud's base address: old instructions give the whole path of the sync endpoint.
@@ -322,6 +334,18 @@ mod tests {
         assert_eq!(with(&[alias]).unwrap().cloud.url, "http://10.0.0.2:8000");
         let both = [alias, ("LUMBUNG_GATEWAY__CLOUD__URL", "https://b.example/")];
         assert_eq!(with(&both).unwrap().cloud.url, "https://b.example");
+    }
+
+    #[test]
+    fn an_address_that_no_request_can_be_sent_to_is_refused() {
+        for good in ["http://c", "https://mbg.example.id", "http://10.0.0.2:8000/a", "http://[::1]:8000"] {
+            assert!(is_web_address(good), "{good}");
+        }
+        for bad in ["ftp://c", "http://", "http://host:notaport", "http://:80", "http://a b", "http://[x]:1"]
+        {
+            assert!(!is_web_address(bad), "{bad}");
+        }
+        assert!(!is_web_address("http://host:70000") && !is_web_address("http://host:"));
     }
 
     #[test]

@@ -108,6 +108,8 @@ pub struct Stamp {
     inode: u64,
     size: u64,
     modified: (i64, i64),
+    /// Also another owner or mode may make it readable.
+    changed: (i64, i64),
 }
 
 impl IdentityFile {
@@ -122,7 +124,12 @@ impl IdentityFile {
     /// Changes whenever the file is written anew; `None` while there is none.
     pub fn stamp(&self) -> Option<Stamp> {
         let meta = fs::metadata(&self.path).ok()?;
-        Some(Stamp { inode: meta.ino(), size: meta.size(), modified: (meta.mtime(), meta.mtime_nsec()) })
+        Some(Stamp {
+            inode: meta.ino(),
+            size: meta.size(),
+            modified: (meta.mtime(), meta.mtime_nsec()),
+            changed: (meta.ctime(), meta.ctime_nsec()),
+        })
     }
 
     /// The identity; an empty one while there is no file.

@@ -2,10 +2,11 @@
 
 use super::settle::{self, Release};
 use super::trouble::{OpenError, Trouble};
-use super::{DATABASE, Gauges, Run, Settings, Stream, disk, salvage, schema, store, writer};
+use super::{DATABASE, Gauges, Run, Settings, Stream, disk, room, salvage, schema, store, writer};
 use crate::clock::Moment;
 use lumbung_shared::time::rfc3339;
 use lumbung_shared::wire::Epoch;
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OptionalExtension, params};
 use std::fs::{self, DirBuilder};
 use std::os::unix::fs::DirBuilderExt;
@@ -38,21 +39,31 @@ pub(super) fn open(settings: &Settings, now: Moment) -> Result<Opened, OpenError
     DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(OpenError::path(dir))?;
     let lock = disk::lock(dir)?;
     let path = dir.join(DATABASE);
-    let (mut conn, salvaged) = sound_database(dir, &path, now)?;
-    schema::migrate(&mut conn)?;
-    schema::limit_size(&conn, settings.max_bytes)?;
-    disk::sync_dir(dir).map_err(OpenError::path(dir))?;
-
     let reserve = disk::Reserve::new(dir, settings.reserve_bytes);
-    let parts = writer::Parts { conn, reserve, _lock: lock };
-    let run = match writer::transact(&parts.conn, &mut |conn| begin_run(conn, settings, now)) {
-        Err(Trouble::Full(_)) => {
-            writer::make_room(&parts)?;
-            writer::transact(&parts.conn, &mut |conn| begin_run(conn, settings, now))?
+    let (conn, salvaged) = match sound_database(dir, &path, now) {
+        Err(error) if error.is_full() && reserve.give_up() => {
+            tracing::warn!(%error, "no room to open the database: giving up the reserve");
+            sound_database(dir, &path, now)?
         }
         result => result?,
     };
-    parts.reserve.keep();
+    schema::limit_size(&conn, settings.max_bytes)?;
+    disk::sync_dir(dir).map_err(OpenError::path(dir))?;
+
+    let parts = writer::Parts { conn, reserve, _lock: lock };
+    let mut begin = |conn: &Connection| begin_run(conn, settings, now);
+    let run = match room::transact(&parts.conn, &mut begin) {
+        Err(Trouble::Full(_)) => {
+            room::make_room(&parts)?;
+            room::transact(&parts.conn, &mut begin)?
+        }
+        result => result?,
+    };
+    if !parts.reserve.restore() {
+        // The WAL may have the reserve's room, and new scans must not get it.
+        room::cut_wal(&parts.conn)?;
+        parts.reserve.restore();
+    }
     let gauges = count(&parts.conn)?;
     tracing::info!(
         run = %run.epoch,
@@ -71,18 +82,19 @@ pub(super) fn ask_for_full_check(dir: &Path) {
     }
 }
 
-/// The database as it is, or salvaged into a new one when it is not sound.
+/// The database as it is, or salvaged into a new one when it is not sound, at this program's version.
 fn sound_database(dir: &Path, path: &Path, now: Moment) -> Result<(Connection, Option<u64>), OpenError> {
     let resumed = salvage::resume(dir)?;
     let wanted = dir.join(FULL_CHECK_WANTED);
-    let (conn, salvaged) = match examine(path, wanted.exists()) {
-        Err(OpenError::Store(Trouble::Corrupt(text))) => {
+    let (mut conn, salvaged) = match examine(path, wanted.exists()) {
+        Err(OpenError::Store(Trouble::Corrupt(text) | Trouble::Unreadable(text))) => {
             tracing::error!(%text, "the database is corrupt: setting it aside and saving what can be read");
             let saved = salvage::set_aside(dir, now)?;
             (examine(path, true)?, Some(saved))
         }
         result => (result?, None),
     };
+    schema::migrate(&mut conn)?;
     // Only a check that passed takes the wish away.
     if wanted.exists() {
         fs::remove_file(&wanted).map_err(OpenError::path(&wanted))?;
@@ -90,7 +102,7 @@ fn sound_database(dir: &Path, path: &Path, now: Moment) -> Result<(Connection, O
     Ok((conn, salvaged.or(resumed)))
 }
 
-/// Opens the file and looks whether it is sound. Changes nothing in it.
+/// Opens the file and looks whether it is sound. A file that is not stays as it was, its WAL beside it.
 fn examine(path: &Path, everything: bool) -> Result<Connection, OpenError> {
     let size = fs::metadata(path).map_or(0, |meta| meta.len());
     let wal = path.with_extension("db-wal");
@@ -98,23 +110,57 @@ fn examine(path: &Path, everything: bool) -> Result<Connection, OpenError> {
         // SQLite would take the WAL of an empty database for rubbish and delete it.
         return Err(Trouble::Corrupt("the database is gone and its WAL is still there".to_owned()).into());
     }
-    let conn = schema::connect(path)?;
+    let conn = schema::open(path)?;
+    // Until it is known to be sound: closing must not move the WAL into a damaged file and delete it.
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    // Before anything that writes: the file may be another program's.
     schema::check_version(&conn, path)?;
-    if everything || size <= FULL_CHECK_BYTES {
-        quick_check(&conn, None)?;
+    schema::set_up(&conn)?;
+    if everything {
+        // Also whether the indexes agree with the tables.
+        verdict(&conn, "integrity_check(1)")?;
+    } else if size <= FULL_CHECK_BYTES {
+        verdict(&conn, "quick_check(1)")?;
     } else {
         for table in ["run", "cursor", "parked", "quarantine"] {
-            quick_check(&conn, Some(table))?;
+            verdict(&conn, &format!("quick_check({table})"))?;
         }
-        read_unsent(&conn)?;
     }
+    if schema::is_ours(&conn)? {
+        if size > FULL_CHECK_BYTES {
+            read_unsent(&conn)?;
+        }
+        check_runs(&conn)?;
+    }
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
     Ok(conn)
 }
 
-fn quick_check(conn: &Connection, table: Option<&str>) -> Result<(), OpenError> {
-    let argument = table.unwrap_or("1");
-    let verdict: String = conn.query_row(&format!("pragma quick_check({argument})"), [], |row| row.get(0))?;
+fn verdict(conn: &Connection, check: &str) -> Result<(), OpenError> {
+    let verdict: String = conn.query_row(&format!("pragma {check}"), [], |row| row.get(0))?;
     if verdict == "ok" { Ok(()) } else { Err(Trouble::Corrupt(verdict).into()) }
+}
+
+/// A record's name begins with its run's epoch: a run without a readable one, and a record to be sent
+/// without a run, are damage that no check of pages sees. Salvage knows where else an epoch stands.
+fn check_runs(conn: &Connection) -> Result<(), OpenError> {
+    let mut runs = conn.prepare("select epoch from run")?;
+    let mut rows = runs.query([])?;
+    while let Some(row) = rows.next()? {
+        store::epoch(row, 0)?;
+    }
+    for stream in Stream::ALL {
+        let sql = format!(
+            "select exists (select 1 from {} where id > (select through from cursor where stream = ?1)
+             and run_id not in (select run_id from run))",
+            stream.table()
+        );
+        let orphans: bool = conn.query_row(&sql, [stream.name()], |row| row.get(0))?;
+        if orphans {
+            return Err(Trouble::Corrupt("records of a run that is not there".to_owned()).into());
+        }
+    }
+    Ok(())
 }
 
 /// Reads every record that is still to be sent: damage elsewhere can wait until it is met.

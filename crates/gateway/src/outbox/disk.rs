@@ -49,18 +49,30 @@ impl Reserve {
     /// Makes the file again if it is gone and there is room to spare. Never an error: a gateway
     /// without a reserve still works.
     pub(super) fn keep(&self) {
-        let present = fs::metadata(&self.path).map_or(0, |meta| meta.len());
-        if self.bytes == 0 || present == self.bytes {
+        if self.is_whole() {
             return;
         }
-        let spare = free_bytes(&self.dir).is_some_and(|free| free > self.bytes.saturating_mul(2));
-        if !spare {
-            return;
+        if free_bytes(&self.dir).is_some_and(|free| free > self.bytes.saturating_mul(2)) {
+            self.restore();
+        }
+    }
+
+    /// Makes the file again wherever it just fits; says whether it is there.
+    pub(super) fn restore(&self) -> bool {
+        if self.is_whole() {
+            return true;
         }
         if let Err(error) = self.allocate() {
-            tracing::warn!(%error, "the reserve file could not be made");
+            tracing::debug!(%error, "the reserve file could not be made");
             self.give_up();
+            return false;
         }
+        true
+    }
+
+    fn is_whole(&self) -> bool {
+        self.bytes == 0
+            || fs::metadata(&self.path).is_ok_and(|meta| meta.is_file() && meta.len() == self.bytes)
     }
 
     fn allocate(&self) -> io::Result<()> {

@@ -17,6 +17,7 @@
 mod check;
 mod disk;
 mod read;
+mod room;
 mod salvage;
 mod schema;
 mod settle;
@@ -271,6 +272,11 @@ impl Outbox {
     /// Puts parked records back in line: one, or all of them. Says how many.
     pub async fn release(&self, which: Option<(Stream, i64)>) -> Result<u64, OutboxError> {
         self.ask(|reply| writer::Command::Release(which, reply)).await
+    }
+
+    /// The next batches tell the cloud again how the runs of unsent records began.
+    pub(crate) async fn tell_again(&self) -> Result<(), OutboxError> {
+        self.ask(writer::Command::TellAgain).await
     }
 
     /// Housekeeping that belongs to the writer: the reserve file and overdue checkpoints.

@@ -1,11 +1,11 @@
 //! Reading: one read-only connection on a thread of its own, so that neither the writer nor the async
 //! threads wait for it.
 
-use super::store::{epoch, state, tag, uuid};
+use super::store::{damaged, epoch, state, tag, uuid};
 use super::trouble::OpenError;
 use super::{Outbox, OutboxError, ParkedRecord, QuarantinedRecord, RecordState, Stream};
 use lumbung_shared::scan::{Scan, ScanContent, Source};
-use lumbung_shared::time::ClockState;
+use lumbung_shared::time::{ClockState, parse_rfc3339, rfc3339};
 use lumbung_shared::wire::{Epoch, RunStart};
 use rusqlite::{Connection, OpenFlags, Row, params};
 use serde::Serialize;
@@ -159,9 +159,11 @@ fn pending(conn: &Connection, limits: Limits) -> rusqlite::Result<Pending> {
     ))?;
     let mut rows = statement.query([limits.records as i64 + 1])?;
     let mut bytes = 0;
+    let mut seen = 0;
     let mut current: Option<(i64, usize)> = None;
     while let Some(row) = rows.next()? {
-        if found.scans == limits.records || bytes >= limits.bytes {
+        seen += 1;
+        if seen > limits.records || bytes >= limits.bytes {
             found.more = true;
             break;
         }
@@ -204,13 +206,14 @@ fn place_of(
     match runs.binary_search_by_key(&run_id, |run| run.id) {
         Ok(at) => Ok(Some(at)),
         Err(at) if runs.len() < most => {
-            let epoch = conn
-                .prepare_cached("select epoch from run where run_id = ?1")?
-                .query_row([run_id], |row| epoch(row, 0))?;
+            let (epoch, heard) = conn
+                .prepare_cached("select epoch, synced from run where run_id = ?1")?
+                .query_row([run_id], |row| Ok((epoch(row, 0)?, row.get::<_, bool>(1)?)))
+                .map_err(|error| match error {
+                    rusqlite::Error::QueryReturnedNoRows => damaged(format!("run {run_id} is not there")),
+                    error => error,
+                })?;
             // The cloud knows it, or it is beyond the unheard ones that fit, and has to wait.
-            let heard: bool = conn
-                .prepare_cached("select synced from run where run_id = ?1")?
-                .query_row([run_id], |row| row.get(0))?;
             if !heard {
                 return Ok(None);
             }
@@ -229,23 +232,32 @@ fn unheard_runs(conn: &Connection, most: usize) -> rusqlite::Result<Vec<PendingR
          from run where synced = 0 order by run_id limit ?1",
     )?;
     let rows = statement.query_map([most as i64 + 1], |row| {
-        let previous: Option<String> = row.get(2)?;
-        Ok(PendingRun {
-            id: row.get(0)?,
-            epoch: epoch(row, 1)?,
-            start: Some(RunStart {
-                previous: previous.and_then(|text| text.parse().ok()),
-                boot: row.get(3)?,
-                site: row.get(4)?,
-                started_at: row.get(5)?,
-                mono_ms: row.get(6)?,
-                clock: ClockState::from_code(row.get(7)?),
-                version: row.get(8)?,
-            }),
-            scans: Vec::new(),
-        })
+        let (id, epoch) = (row.get(0)?, epoch(row, 1)?);
+        Ok(PendingRun { id, epoch, start: Some(run_start(row)), scans: Vec::new() })
     })?;
     rows.collect()
+}
+
+/// Most characters that the cloud takes of a text about a run.
+const START_MAX_CHARS: usize = 64;
+
+/// How a run began, as far as it can be told: a damaged word about a run must not hold its records back.
+fn run_start(row: &Row<'_>) -> RunStart {
+    let text = |column| {
+        let text = row.get_ref(column).ok()?.as_str().ok()?;
+        lumbung_shared::check_text("start", text, START_MAX_CHARS).ok().map(|()| text.to_owned())
+    };
+    let number = |column| row.get::<_, i64>(column).unwrap_or_default();
+    let unknown = || "unknown".to_owned();
+    RunStart {
+        previous: text(2).and_then(|text| text.parse().ok()),
+        boot: text(3).unwrap_or_else(unknown),
+        site: text(4),
+        started_at: text(5).filter(|text| parse_rfc3339(text).is_some()).unwrap_or_else(|| rfc3339(0)),
+        mono_ms: number(6),
+        clock: ClockState::from_code(i16::try_from(number(7)).unwrap_or_default()),
+        version: text(8).unwrap_or_else(unknown),
+    }
 }
 
 fn scan(row: &Row<'_>) -> rusqlite::Result<Scan> {

@@ -107,17 +107,29 @@ pub(super) fn newest_version() -> i64 {
 }
 
 /// The WAL file is cut back to this after growing past it, and otherwise reused as it is.
-const WAL_BYTES_KEPT: i64 = 4 << 20;
+const WAL_BYTES_KEPT: i64 = 8 << 20;
 /// How long to wait for a person who holds the database with a shell.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Opens the file for writing, making it if need be, with everything durability needs.
 pub(super) fn connect(path: &Path) -> rusqlite::Result<Connection> {
+    let conn = open(path)?;
+    set_up(&conn)?;
+    Ok(conn)
+}
+
+/// Opens the file for writing, making it if need be. Nothing is written before the first statement.
+pub(super) fn open(path: &Path) -> rusqlite::Result<Connection> {
     let flags =
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let conn = Connection::open_with_flags(path, flags)?;
     conn.busy_timeout(PATIENCE)?;
     conn.set_prepared_statement_cache_capacity(48);
+    Ok(conn)
+}
+
+/// Asks for everything that durability needs; writes when the file had another journal mode.
+pub(super) fn set_up(conn: &Connection) -> rusqlite::Result<()> {
     let mode: String = conn.query_row("pragma journal_mode = wal", [], |row| row.get(0))?;
     if mode != "wal" {
         let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_READONLY);
@@ -130,8 +142,7 @@ pub(super) fn connect(path: &Path) -> rusqlite::Result<Connection> {
     // The writer checkpoints when nobody waits for it.
     conn.query_row("pragma wal_autocheckpoint = 0", [], |_| Ok(()))?;
     conn.query_row(&format!("pragma journal_size_limit = {WAL_BYTES_KEPT}"), [], |_| Ok(()))?;
-    conn.pragma_update(None, "temp_store", "memory")?;
-    Ok(conn)
+    conn.pragma_update(None, "temp_store", "memory")
 }
 
 /// Caps the file's size; 0: no cap of ours.
@@ -157,6 +168,11 @@ pub(super) fn check_version(conn: &Connection, path: &Path) -> Result<(), OpenEr
         return Err(OpenError::NotOurs { path: path.to_owned() });
     }
     Ok(())
+}
+
+/// Whether our tables are there; a new file has none yet.
+pub(super) fn is_ours(conn: &Connection) -> rusqlite::Result<bool> {
+    conn.query_row("pragma user_version", [], |row| Ok(row.get::<_, i64>(0)? > 0))
 }
 
 /// Brings the tables to this program's version.

@@ -91,6 +91,24 @@ pub(super) fn settle(conn: &Connection, settlement: &Settlement) -> rusqlite::Re
     Ok((settled, change))
 }
 
+/// Tells the runs of unsent records anew, this process's own too: another cloud has not heard of them.
+pub(super) fn tell_again(conn: &Connection, run_id: i64) -> rusqlite::Result<()> {
+    conn.execute("update run set synced = 0 where run_id = ?1 and synced = 1", [run_id])?;
+    for stream in Stream::ALL {
+        let sql = format!(
+            "update run set synced = 0 where synced = 1 and run_id in (
+                 select run_id from {table}
+                 where id > (select through from cursor where stream = ?1) and synced_to_main_server = 0
+                 union
+                 select run_id from {table}
+                 where id in (select seq from parked where stream = ?1) and synced_to_main_server = 0)",
+            table = stream.table()
+        );
+        conn.execute(&sql, [stream.name()])?;
+    }
+    Ok(())
+}
+
 /// Moves a stream's cursor over everything behind it that is sent or parked.
 pub(super) fn advance(conn: &Connection, stream: Stream) -> rusqlite::Result<()> {
     let table = stream.table();
@@ -188,14 +206,14 @@ pub(super) fn release(conn: &Connection, which: Release<'_>) -> rusqlite::Result
     Ok((released, change))
 }
 
-/// Most rows that one round of making room removes.
-const SHED_ROWS: i64 = 2_000;
-
-/// Removes the oldest records that the cloud holds, and never another. Says how many.
-pub(super) fn shed_sent(conn: &Connection) -> rusqlite::Result<u64> {
+/// Removes up to `most` of each stream's oldest records that the cloud holds, and never another, with the
+/// notes on them. Says how many records.
+pub(super) fn shed_sent(conn: &Connection, most: i64) -> rusqlite::Result<(u64, Change)> {
+    let mut change = Change::default();
     let mut removed = 0;
     for stream in Stream::ALL {
-        // Nothing beyond the cursor needs to be looked at: sent rows are behind it.
+        // What is sent beyond the cursor waits until the cursor has passed it: looking for it there could
+        // mean to read everything unsent.
         let sql = format!(
             "delete from {table} where id in (
                  select id from {table}
@@ -203,9 +221,18 @@ pub(super) fn shed_sent(conn: &Connection) -> rusqlite::Result<u64> {
                  order by id limit ?2)",
             table = stream.table()
         );
-        removed += conn.execute(&sql, params![stream.name(), SHED_ROWS])? as u64;
+        let rows = conn.execute(&sql, params![stream.name(), most])?;
+        if rows > 0 {
+            let sql = format!(
+                "delete from quarantine where stream = ?1
+                 and not exists (select 1 from {table} r where r.id = seq)",
+                table = stream.table()
+            );
+            change.quarantined -= conn.execute(&sql, [stream.name()])? as i64;
+        }
+        removed += rows as u64;
     }
-    Ok(removed)
+    Ok((removed, change))
 }
 
 /// Writes as much as a scan needs, and takes it back. Leaves no number used.

@@ -127,10 +127,20 @@ fn unreadable(column: usize, error: impl std::fmt::Display) -> rusqlite::Error {
     rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, text.into())
 }
 
-/// The column as an epoch.
+/// The column as an epoch. It is written once and never changed: one that is none was changed by the
+/// disk, and the start that follows mends it.
 pub(super) fn epoch(row: &Row<'_>, column: usize) -> rusqlite::Result<Epoch> {
-    let text: String = row.get(column)?;
-    text.parse().map_err(|error| unreadable(column, error))
+    let text = row.get_ref(column)?.as_str().unwrap_or_default();
+    match text.parse() {
+        Ok(epoch) if epoch != Epoch::LEGACY => Ok(epoch),
+        _ => Err(damaged(format!("a run has the epoch {text:?}"))),
+    }
+}
+
+/// What SQLite would say if it knew what we know.
+pub(super) fn damaged(text: String) -> rusqlite::Error {
+    let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
+    rusqlite::Error::SqliteFailure(code, Some(text))
 }
 
 /// The column as a tag.

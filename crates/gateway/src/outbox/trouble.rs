@@ -15,6 +15,9 @@ pub enum Trouble {
     /// The file is not a sound database (any more).
     #[error("the database is corrupt: {0}")]
     Corrupt(String),
+    /// The disk does not give a part of the file back any more.
+    #[error("the disk cannot be read everywhere: {0}")]
+    Unreadable(String),
     /// The disk failed; what it holds is unknown until it is read again.
     #[error("the disk failed: {0}")]
     Disk(String),
@@ -36,6 +39,9 @@ impl Trouble {
         let text = format!("{text} (code {})", code.extended_code);
         match code.code {
             _ if code.extended_code == IOERR_SHMSIZE => Self::Full(text),
+            _ if [ffi::SQLITE_IOERR_READ, ffi::SQLITE_IOERR_SHORT_READ].contains(&code.extended_code) => {
+                Self::Unreadable(text)
+            }
             ErrorCode::DiskFull => Self::Full(text),
             ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked => Self::Busy(text),
             ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase => Self::Corrupt(text),
@@ -55,7 +61,7 @@ impl Trouble {
 
     /// Whether the connection must not be used any more.
     pub(crate) fn is_fatal(&self) -> bool {
-        matches!(self, Self::Corrupt(_) | Self::Disk(_))
+        matches!(self, Self::Corrupt(_) | Self::Unreadable(_) | Self::Disk(_))
     }
 }
 
@@ -102,6 +108,15 @@ impl OpenError {
     pub(crate) fn path(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.into();
         |error| Self::Path { path, error }
+    }
+
+    /// Whether room on the disk is all that was missing.
+    pub(crate) fn is_full(&self) -> bool {
+        match self {
+            Self::Store(trouble) => matches!(trouble, Trouble::Full(_)),
+            Self::Path { error, .. } => error.kind() == std::io::ErrorKind::StorageFull,
+            _ => false,
+        }
     }
 }
 

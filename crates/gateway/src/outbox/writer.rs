@@ -2,6 +2,7 @@
 
 #[cfg(feature = "mutants")]
 use super::SeqRange;
+use super::room::{self, Need};
 use super::settle::{Change, Release, Settlement};
 use super::store::{Outcome, Prepared};
 use super::trouble::{OpenError, OutboxError, Trouble};
@@ -32,6 +33,7 @@ pub(super) enum Command {
     Settle(Settlement, Reply<u64>),
     Park(Vec<ParkedRecord>, Reply<()>),
     Release(Option<(Stream, i64)>, Reply<u64>),
+    TellAgain(Reply<()>),
     Maintain(Reply<()>),
     /// Reading met something that must end the program.
     Fail(Trouble),
@@ -111,6 +113,12 @@ impl Writer {
                     let which = which.map_or(Release::All, |(stream, seq)| Release::One(stream, seq));
                     self.change(1, reply, |conn| settle::release(conn, which))?;
                 }
+                Command::TellAgain(reply) => {
+                    let run_id = self.run.0;
+                    self.change(1, reply, |conn| {
+                        settle::tell_again(conn, run_id).map(|()| ((), Change::default()))
+                    })?;
+                }
                 Command::Maintain(reply) => {
                     self.parts.reserve.keep();
                     self.look_for_room()?;
@@ -149,7 +157,7 @@ impl Writer {
         self.wal_pages += PAGES_PER_COMMIT + scans.len() as i64;
         let early_ack = self.early_ack;
         let run = self.run;
-        let result = self.with_room(|conn| {
+        let result = self.with_room(Need::Scans(scans.len()), |conn| {
             let outcomes = scans
                 .iter()
                 .map(|scan| store::keep(conn, run, scan))
@@ -185,7 +193,7 @@ impl Writer {
 
     fn store_alone(&mut self, scan: &Prepared, reply: Option<Reply<Kept>>) -> Result<(), Trouble> {
         let run = self.run;
-        let result = self.with_room(|conn| store::keep(conn, run, scan));
+        let result = self.with_room(Need::Scans(1), |conn| store::keep(conn, run, scan));
         let (answer, trouble) = match result {
             Ok(outcome) => {
                 let fresh = outcome.is_ok_and(|kept| kept.fresh);
@@ -208,7 +216,7 @@ impl Writer {
         mut work: impl FnMut(&Connection) -> rusqlite::Result<(T, Change)>,
     ) -> Result<(), Trouble> {
         self.wal_pages += PAGES_PER_COMMIT + rows;
-        match self.with_room(&mut work) {
+        match self.with_room(Need::Keeping, &mut work) {
             Ok((value, change)) => {
                 change.apply(&self.gauges);
                 let _ = reply.send(Ok(value));
@@ -224,19 +232,28 @@ impl Writer {
     /// Runs a transaction; when there is no room for it, makes some and tries once more.
     fn with_room<T>(
         &mut self,
+        need: Need,
         mut work: impl FnMut(&Connection) -> rusqlite::Result<T>,
     ) -> Result<T, Trouble> {
-        let result = match transact(&self.parts.conn, &mut work) {
-            Err(Trouble::Full(text)) => {
-                tracing::debug!(%text, "no room");
-                self.make_room()?;
-                transact(&self.parts.conn, &mut work)
-            }
-            result => result,
+        // Once full, room for the reserve comes before room for scans.
+        let mut result = match self.gauges.is_full() && !room::may_take(&self.parts, need)? {
+            true => Err(no_room()),
+            false => room::transact(&self.parts.conn, &mut work),
         };
+        if let Err(Trouble::Full(text)) = &result {
+            tracing::debug!(%text, "no room");
+            self.make_room()?;
+            result = match room::may_take(&self.parts, need)? {
+                true => room::transact(&self.parts.conn, &mut work),
+                false => Err(no_room()),
+            };
+            if need == Need::Keeping && !self.parts.reserve.restore() {
+                self.gauges.full.store(true, Relaxed);
+            }
+        }
         match &result {
             Err(Trouble::Full(_)) => self.gauges.full.store(true, Relaxed),
-            Ok(_) if self.gauges.is_full() => {
+            Ok(_) if need != Need::Keeping && self.gauges.is_full() => {
                 self.gauges.full.store(false, Relaxed);
                 tracing::info!("there is room again: scans are taken");
             }
@@ -246,10 +263,12 @@ impl Writer {
     }
 
     fn make_room(&mut self) -> Result<(), Trouble> {
-        let made = make_room(&self.parts)?;
+        let room = room::make_room(&self.parts)?;
+        room.change.apply(&self.gauges);
         self.wal_pages = 0;
         // Once is news; after that every refused scan would say it again.
-        if made || !self.gauges.is_full() {
+        if !self.gauges.is_full() {
+            let made = room.made;
             tracing::warn!(made, "the disk is full; the reserve and the oldest sent records make room");
         }
         Ok(())
@@ -260,7 +279,7 @@ impl Writer {
         if !self.gauges.is_full() {
             return Ok(());
         }
-        match self.with_room(settle::try_room) {
+        match self.with_room(Need::Scans(1), settle::try_room) {
             Err(trouble) if trouble.is_fatal() => Err(trouble),
             _ => Ok(()),
         }
@@ -291,7 +310,7 @@ impl Writer {
     /// Pages that the WAL still holds for the file, after a checkpoint or a mere look. A checkpoint that
     /// could not be made (no room, a reader in the way) is made up for later: the WAL keeps everything.
     fn checkpoint(&self, mode: &str) -> Result<i64, Trouble> {
-        match wal_state(&self.parts.conn, mode) {
+        match room::wal_state(&self.parts.conn, mode) {
             Err(trouble) if trouble.is_fatal() => Err(trouble),
             Err(trouble) => {
                 tracing::warn!(%trouble, mode, "no checkpoint");
@@ -312,59 +331,14 @@ impl Writer {
         if let Err(error) = self.parts.conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true) {
             tracing::error!(%error, "the last connection may still checkpoint");
         }
-        if matches!(trouble, Trouble::Corrupt(_)) {
+        if matches!(trouble, Trouble::Corrupt(_) | Trouble::Unreadable(_)) {
             check::ask_for_full_check(&self.dir);
         }
     }
 }
 
-/// Frees what may be freed: the reserve, then the oldest sent records, then the WAL. Says whether there
-/// was anything.
-pub(super) fn make_room(parts: &Parts) -> Result<bool, Trouble> {
-    let reserve = parts.reserve.give_up();
-    let removed = match transact(&parts.conn, &mut settle::shed_sent) {
-        Err(trouble) if trouble.is_fatal() => return Err(trouble),
-        result => result.unwrap_or(0),
-    };
-    // Pages freed in the WAL are free in the file only after a checkpoint, and only then can the WAL
-    // begin again at its start.
-    match wal_state(&parts.conn, "truncate") {
-        Err(trouble) if trouble.is_fatal() => return Err(trouble),
-        _ => {}
-    }
-    Ok(reserve || removed > 0)
-}
-
-/// Runs or asks for a checkpoint; answers how many pages the WAL still holds for the file.
-fn wal_state(conn: &Connection, mode: &str) -> Result<i64, Trouble> {
-    let pages = conn.prepare_cached(&format!("pragma wal_checkpoint({mode})")).and_then(|mut statement| {
-        statement.query_row([], |row| Ok(row.get::<_, i64>(1)?.saturating_sub(row.get::<_, i64>(2)?)))
-    });
-    pages.map_err(|error| Trouble::of(&error))
-}
-
-/// One immediate transaction: all of `work` or nothing.
-pub(super) fn transact<T>(
-    conn: &Connection,
-    work: &mut impl FnMut(&Connection) -> rusqlite::Result<T>,
-) -> Result<T, Trouble> {
-    let result = run_cached(conn, "begin immediate")
-        .and_then(|()| work(conn))
-        .and_then(|value| run_cached(conn, "commit").map(|()| value));
-    result.map_err(|error| {
-        let trouble = Trouble::of(&error);
-        // SQLite rolls back by itself after some errors.
-        if !conn.is_autocommit()
-            && let Err(error) = conn.execute_batch("rollback")
-        {
-            return Trouble::Disk(format!("{trouble}; and the transaction could not be undone: {error}"));
-        }
-        trouble
-    })
-}
-
-fn run_cached(conn: &Connection, sql: &str) -> rusqlite::Result<()> {
-    conn.prepare_cached(sql)?.execute([]).map(|_| ())
+fn no_room() -> Trouble {
+    Trouble::Full("what is left is for settling what is there".to_owned())
 }
 
 fn refusal(trouble: &Trouble) -> OutboxError {

@@ -2,6 +2,7 @@
 
 use super::rules::Reply;
 use crate::identity::Key;
+use lumbung_shared::time::ClockState;
 use lumbung_shared::wire::Answer;
 use reqwest::header::{self, HeaderMap};
 use reqwest::{Certificate, Client, Response, StatusCode};
@@ -114,6 +115,8 @@ impl Answered {
     pub(super) fn judge(&self) -> Result<Answer, Reply> {
         match self.status.as_u16() {
             200..=299 => serde_json::from_slice(&self.body).map_err(|_| Reply::Failed { timed_out: false }),
+            // Something on the way may say that too, and knows nothing of our records.
+            400 | 422 if self.said().is_none() => Err(Reply::Failed { timed_out: false }),
             400 | 422 => Err(Reply::Refused),
             401 => Err(Reply::Unauthorised),
             403 => Err(Reply::Revoked),
@@ -124,24 +127,36 @@ impl Answered {
         }
     }
 
+    /// 409, from the cloud itself.
+    pub(super) fn is_conflict(&self) -> bool {
+        self.status == StatusCode::CONFLICT && self.said().is_some()
+    }
+
     /// What the cloud says in words, cut to what a log line or a page can show.
     pub(super) fn message(&self) -> String {
-        #[derive(serde::Deserialize)]
-        struct Failure {
-            error: Said,
-        }
-        #[derive(serde::Deserialize)]
-        struct Said {
-            code: String,
-            message: String,
-        }
-        let said = match serde_json::from_slice::<Failure>(&self.body) {
-            Ok(Failure { error }) => format!("{}: {}", error.code, error.message),
-            Err(_) => String::from_utf8_lossy(&self.body).into_owned(),
+        let said = match self.said() {
+            Some(Said { code, message }) => format!("{code}: {message}"),
+            None => String::from_utf8_lossy(&self.body).into_owned(),
         };
         let said: String = said.chars().map(|c| if c.is_control() { ' ' } else { c }).take(300).collect();
         format!("{} {}", self.status.as_u16(), said.trim()).trim_end().to_owned()
     }
+
+    /// The body as our cloud writes an error; `None` when it is somebody else's.
+    fn said(&self) -> Option<Said> {
+        serde_json::from_slice::<Failure>(&self.body).ok().map(|failure| failure.error)
+    }
+}
+
+#[derive(serde::Deserialize)]
+struct Failure {
+    error: Said,
+}
+
+#[derive(serde::Deserialize)]
+struct Said {
+    code: String,
+    message: String,
 }
 
 /// `Retry-After` in seconds, or as a date that is compared with the answer's own: this clock may be wrong.
@@ -156,6 +171,16 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
         .and_then(|date| chrono::DateTime::parse_from_rfc2822(date.to_str().ok()?).ok())
         .unwrap_or_else(|| chrono::Utc::now().fixed_offset());
     (until - now).to_std().ok()
+}
+
+/// Why there was no answer, with the clock named where it is the likely cause: certificates have dates, and
+/// this machine may not know today's.
+pub(super) fn why_no_answer(error: String, clock: ClockState) -> String {
+    let dates = error.contains("certificate expired") || error.contains("certificate not valid yet");
+    if dates && clock != ClockState::Synced {
+        return format!("{error} (this gateway's clock is not confirmed; it may be wrong)");
+    }
+    error
 }
 
 /// An error with its causes: reqwest's own text leaves out what went wrong.
@@ -189,6 +214,14 @@ mod tests {
         assert_eq!(retry_after(&until), Some(Duration::from_secs(120)));
         assert_eq!(retry_after(&headers("Fri, 20 Nov 2026 09:00:00 GMT", date)), None);
         assert_eq!(retry_after(&headers("soon", date)), None);
+    }
+
+    #[test]
+    fn a_clock_that_nobody_confirmed_is_named_when_a_certificate_seems_out_of_date() {
+        let error = || "invalid peer certificate: certificate not valid yet: verification time 0".to_owned();
+        assert!(why_no_answer(error(), ClockState::Held).contains("clock"));
+        assert_eq!(why_no_answer(error(), ClockState::Synced), error());
+        assert_eq!(why_no_answer("refused".to_owned(), ClockState::Unset), "refused");
     }
 
     #[test]

@@ -105,7 +105,16 @@ pub async fn enrol(
     };
     let body = serde_json::to_vec(&request).map_err(|error| EnrolError::Answer(error.to_string()))?;
     let url = format!("{cloud_url}/api/gateways/enrol");
-    let answer = taken(client::post(client, &url, None, None, body).await)?;
+    let answer = client::post(client, &url, None, None, body).await;
+    if answer.as_ref().is_ok_and(Answered::is_conflict) {
+        // The claim belongs to another key: this one will never be good, and waiting for it is over.
+        identity.pending = None;
+        file.write(&identity)?;
+        if let Some(enrolment) = identity.enrolled.filter(|enrolment| enrolment.cloud_url == cloud_url) {
+            return Err(EnrolError::AlreadyEnrolled(enrolment.gateway_id));
+        }
+    }
+    let answer = taken(answer)?;
     let enrolled: Enrolled =
         serde_json::from_slice(&answer.body).map_err(|error| EnrolError::Answer(error.to_string()))?;
     let enrolment = Enrolment {
@@ -174,6 +183,7 @@ fn board_serial() -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::identity::Identity;
 
     #[test]
     fn a_link_is_read_as_the_qr_code_has_it() {
@@ -192,5 +202,57 @@ mod tests {
         ] {
             assert!(EnrolLink::parse(wrong).is_err(), "{wrong}");
         }
+    }
+
+    /// A cloud that gives every enrolment this answer.
+    fn answering(status: u16, body: &'static str) -> String {
+        use actix_web::{App, HttpResponse, HttpServer, http::StatusCode, web};
+        let server = HttpServer::new(move || {
+            let answer =
+                move || async move { HttpResponse::build(StatusCode::from_u16(status).unwrap()).body(body) };
+            App::new().default_service(web::to(answer))
+        });
+        let server = server.workers(1).disable_signals().bind("127.0.0.1:0").unwrap();
+        let address = format!("http://{}", server.addrs()[0]);
+        tokio::spawn(server.run());
+        address
+    }
+
+    async fn enrolled_again(cloud: &str, enrolled: bool) -> (EnrolError, bool) {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let dir = tempfile::tempdir().unwrap();
+        let file = IdentityFile::in_dir(dir.path());
+        let enrolment = Enrolment {
+            gateway_id: "GW-1".into(),
+            site: Site { code: "D".into(), name: "D".into(), time_zone: "Asia/Jakarta".into() },
+            cloud_url: cloud.into(),
+            key: Key::draw().unwrap(),
+            enrolled_at: "2026-11-21T00:00:00Z".into(),
+        };
+        let before = Identity { enrolled: enrolled.then_some(enrolment), pending: None };
+        file.write(&before).unwrap();
+        let client = client::http_client("", std::time::Duration::from_secs(5)).unwrap();
+        let link = EnrolLink::new(cloud, "ABCD-EFGH").unwrap();
+        let error = enrol(&client, &file, Some(link)).await.unwrap_err();
+        let after = file.read().unwrap();
+        assert_eq!(after.enrolled, before.enrolled);
+        (error, after.pending.is_some())
+    }
+
+    #[tokio::test]
+    async fn a_claim_that_was_redeemed_before_changes_nothing_and_leaves_nothing_pending() {
+        let cloud = answering(409, r#"{"error":{"code":"claim_used","message":""}}"#);
+        let (error, pending) = enrolled_again(&cloud, true).await;
+        assert!(matches!(&error, EnrolError::AlreadyEnrolled(name) if name == "GW-1") && !pending, "{error}");
+        let (error, pending) = enrolled_again(&cloud, false).await;
+        assert!(matches!(&error, EnrolError::Refused(_)) && !pending, "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_key_whose_answer_may_be_lost_stays_pending() {
+        let portal = answering(409, "<html>log in first</html>");
+        assert!(enrolled_again(&portal, false).await.1);
+        let down = answering(503, "");
+        assert!(enrolled_again(&down, true).await.1);
     }
 }

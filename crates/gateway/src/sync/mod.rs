@@ -10,6 +10,7 @@
 mod batch;
 mod client;
 mod enrol;
+mod known;
 mod link;
 mod local;
 mod rules;

@@ -3,9 +3,10 @@
 //! What must stay true:
 //! - Whatever the answer, there is a next attempt: every wait ends by itself.
 //! - A fault of a batch is never held against its records. One is parked only when it was refused
-//!   alone and the same envelope without it was accepted right after.
+//!   alone, the same envelope without it was accepted right after, and it was refused alone once more.
 //! - While the key is refused nothing but an empty batch travels, and new scans do not hurry it.
-//! - A failure never makes the next attempt come sooner than `Retry-After`.
+//! - A failure never makes the next attempt come sooner than `Retry-After`; while the key is refused the
+//!   probe's own interval counts instead.
 
 use crate::config;
 use std::time::Duration;
@@ -57,8 +58,20 @@ pub(super) enum Reply {
     Revoked,
     /// 408, 429, 5xx
     Busy { retry_after: Option<Duration> },
+    /// The cloud took it, and the store had no room for its verdicts.
+    NotKept,
     /// No answer, or one that makes no sense.
     Failed { timed_out: bool },
+}
+
+/// How far the question is whether a record that was refused alone is at fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Doubt {
+    /// The envelope without it is asked for.
+    Envelope,
+    /// The envelope is fine; the record alone is asked for once more: the refusal may have been a passing
+    /// one.
+    Again,
 }
 
 /// Why a record is set aside.
@@ -112,7 +125,7 @@ pub(super) struct Rules {
     failures: u32,
     /// So many of the oldest records have the one among them that spoils a batch.
     suspects: Option<usize>,
-    confirming: Option<ParkReason>,
+    confirming: Option<Doubt>,
     lock: Option<Lock>,
 }
 
@@ -139,7 +152,7 @@ impl Rules {
         if self.lock.is_some() {
             return Send::Probe;
         }
-        if self.confirming.is_some() {
+        if self.confirming == Some(Doubt::Envelope) {
             return Send::Envelope;
         }
         let limit = match self.suspects {
@@ -168,13 +181,18 @@ impl Rules {
     pub(super) fn after(&mut self, sent: Sent, reply: Reply, dice: f64) -> Step {
         let confirmed = self.confirming.take();
         match reply {
-            Reply::Settled { more, retry_after } => self.settled(sent, confirmed, more, retry_after),
+            Reply::Settled { more, retry_after } => self.settled(sent, more, retry_after),
             Reply::SettledNothing { retry_after } => self.back_off(retry_after, dice),
-            Reply::TooLarge => self.spoilt(sent, ParkReason::TooLarge, dice),
-            Reply::Refused => self.spoilt(sent, ParkReason::Refused, dice),
+            Reply::TooLarge => self.spoilt(sent, confirmed, ParkReason::TooLarge, dice),
+            Reply::Refused => self.spoilt(sent, confirmed, ParkReason::Refused, dice),
             Reply::Unauthorised => self.locked(Lock::Unauthorised),
             Reply::Revoked => self.locked(Lock::Revoked),
             Reply::Busy { retry_after } => self.failed(confirmed, retry_after, dice),
+            Reply::NotKept => {
+                // Fewer verdicts need less room.
+                self.limit = (self.limit / 2).max(SLOWEST_LIMIT).min(self.limit);
+                self.failed(confirmed, None, dice)
+            }
             Reply::Failed { timed_out } => {
                 if timed_out {
                     self.limit = (self.limit / 2).max(SLOWEST_LIMIT).min(self.limit);
@@ -184,34 +202,29 @@ impl Rules {
         }
     }
 
-    fn settled(
-        &mut self,
-        sent: Sent,
-        confirmed: Option<ParkReason>,
-        more: bool,
-        retry_after: Option<Duration>,
-    ) -> Step {
+    fn settled(&mut self, sent: Sent, more: bool, retry_after: Option<Duration>) -> Step {
         self.failures = 0;
         self.lock = None;
-        let mut park = None;
         match sent {
             Sent::Records { count } => {
-                self.suspects =
-                    self.suspects.and_then(|suspects| suspects.checked_sub(count)).filter(|&left| left > 0);
+                // An answer on no record at all has nothing to say of suspects: they are looked for anew.
+                self.suspects = self
+                    .suspects
+                    .filter(|_| count > 0)
+                    .and_then(|suspects| suspects.checked_sub(count))
+                    .filter(|&left| left > 0);
                 if self.suspects.is_none() && count > 0 {
                     self.grow();
                 }
             }
             Sent::Envelope => {
-                // The envelope is fine, so it was the record.
-                park = confirmed;
-                self.suspects = None;
-                // Where one bad record is there may be many: smaller batches find the next sooner.
-                self.limit = (self.limit / 8).max(1);
+                // The envelope is fine, so it seems to be the record.
+                self.suspects = Some(1);
+                self.confirming = Some(Doubt::Again);
             }
             Sent::Probe => {}
         }
-        let at_once = more || park.is_some() || sent == Sent::Probe || self.suspects.is_some();
+        let at_once = more || sent == Sent::Probe || self.suspects.is_some();
         let wait = match retry_after {
             Some(asked) => {
                 let asked = asked.min(LONGEST_RETRY_AFTER);
@@ -220,7 +233,7 @@ impl Rules {
             None if at_once => Wait::NONE,
             None => Wait { long: self.interval, at_least: GATHER.min(self.interval), by_scan: true },
         };
-        Step { park, wait }
+        Step { park: None, wait }
     }
 
     fn grow(&mut self) {
@@ -233,7 +246,7 @@ impl Rules {
     }
 
     /// The batch as such was refused.
-    fn spoilt(&mut self, sent: Sent, reason: ParkReason, dice: f64) -> Step {
+    fn spoilt(&mut self, sent: Sent, doubt: Option<Doubt>, reason: ParkReason, dice: f64) -> Step {
         let count = match sent {
             Sent::Records { count } => count,
             Sent::Envelope | Sent::Probe => 0,
@@ -242,11 +255,21 @@ impl Rules {
             // Nothing was in it that could be at fault.
             0 => {
                 self.suspects = None;
+                if reason == ParkReason::TooLarge {
+                    // The runs alone were too many.
+                    self.limit = (self.limit / 2).max(1);
+                }
                 return self.back_off(None, dice);
+            }
+            1 if doubt == Some(Doubt::Again) => {
+                self.suspects = None;
+                // Where one bad record is there may be many: smaller batches find the next sooner.
+                self.limit = (self.limit / 8).max(1);
+                return Step { park: Some(reason), wait: Wait::NONE };
             }
             1 => {
                 self.suspects = Some(1);
-                self.confirming = Some(reason);
+                self.confirming = Some(Doubt::Envelope);
             }
             _ if reason == ParkReason::TooLarge => {
                 self.limit = count / 2;
@@ -268,7 +291,7 @@ impl Rules {
         Wait { long: self.probe_interval, at_least: Duration::ZERO, by_scan: false }
     }
 
-    fn failed(&mut self, confirmed: Option<ParkReason>, retry_after: Option<Duration>, dice: f64) -> Step {
+    fn failed(&mut self, confirmed: Option<Doubt>, retry_after: Option<Duration>, dice: f64) -> Step {
         if confirmed.is_some() {
             // The question stays open: the record is sent alone again.
             self.suspects = Some(1);

@@ -30,6 +30,8 @@ struct Seen {
 enum Reply {
     Accept,
     Status(u16),
+    /// Not the cloud's own answer.
+    Stranger(u16),
     Later(u16, u64),
     Text(&'static str),
 }
@@ -132,7 +134,8 @@ async fn answer(request: HttpRequest, body: Bytes, behind: Data<Behind>) -> Http
             retry_after: None,
             alarms: Vec::new(),
         }),
-        Reply::Status(code) => status(code).body("{}"),
+        Reply::Status(code) => status(code).body(r#"{"error":{"code":"refused","message":""}}"#),
+        Reply::Stranger(code) => status(code).body("<html>Bad Request</html>"),
         Reply::Later(code, seconds) => status(code).insert_header(("retry-after", seconds)).body("{}"),
         Reply::Text(text) => HttpResponse::Ok().body(text),
     }
@@ -390,6 +393,54 @@ async fn the_one_record_that_spoils_a_batch_is_parked_and_can_be_sent_later() {
         assert_eq!(gateway.flags().await["RACUN"], RecordState::Sent);
         gateway.stop().await;
     }
+}
+
+#[tokio::test]
+async fn a_refusal_by_something_on_the_way_parks_nothing() {
+    for status in [400, 422] {
+        let cloud = Cloud::start(move |seen| match seen.tags.is_empty() {
+            false => Reply::Stranger(status),
+            true => Reply::Accept,
+        });
+        let gateway = Gateway::start(&cloud.address, &["A"]).await;
+        eventually("it was tried often", || cloud.seen().len() > 4).await;
+        assert_eq!((gateway.outbox.gauges().parked(), gateway.unsent()), (0, 1));
+        cloud.now_answers(|_| Reply::Accept);
+        gateway.drained().await;
+        gateway.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn another_cloud_is_told_how_the_runs_of_unsent_scans_began() {
+    let old = Cloud::start(|_| Reply::Accept);
+    let gateway = Gateway::start(&old.address, &["A"]).await;
+    gateway.drained().await;
+    let new = Cloud::start(|_| Reply::Accept);
+    gateway.identity.write(&identity(&new.address, Key::draw().unwrap())).unwrap();
+    gateway.scan("B").await;
+    eventually("the new cloud has it", || arrived(&new) == ["B"] || arrived(&old).len() > 1).await;
+    gateway.drained().await;
+    gateway.handle.send_now();
+    eventually("the new cloud was told", || new.seen().iter().any(|seen| seen.starts == 1)).await;
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn an_identity_that_cannot_be_read_does_not_make_the_loop_spin() {
+    let cloud = Cloud::start(|_| Reply::Accept);
+    let gateway = Gateway::start(&cloud.address, &["A"]).await;
+    gateway.drained().await;
+    std::fs::write(gateway.identity.path(), "{").unwrap();
+    gateway.scan("B").await;
+    gateway.drained().await;
+    let before = cloud.seen().len();
+    for round in 1..=3 {
+        gateway.handle.send_now();
+        eventually("it asks when told to", || cloud.seen().len() >= before + round).await;
+    }
+    assert!(cloud.seen().len() <= before + 4, "{} requests", cloud.seen().len());
+    gateway.stop().await;
 }
 
 #[tokio::test]

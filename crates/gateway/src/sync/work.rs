@@ -1,12 +1,13 @@
 //! The loop: take the oldest, send, settle, wait.
 
+use super::known::{Change, Cloud, Known};
 use super::rules::{Lock, ParkReason, Reply, Rules, Send, Sent, Wait};
 use super::state::{LastAnswer, SyncHandle, SyncState};
 use super::{batch, client, link, verdicts};
 use crate::clock::Clock;
 use crate::config;
 use crate::hardware::ReaderHealth;
-use crate::identity::{Enrolment, IdentityFile, Stamp};
+use crate::identity::{IdentityFile, Stamp};
 use crate::metrics::Metrics;
 use crate::mutant::Mutant;
 use crate::outbox::{Limits, Outbox, OutboxError, ParkedRecord, Pending, Stream};
@@ -18,7 +19,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 const SYNC_PATH: &str = "/api/sync_gateway_data";
-/// How often a gateway without an identity looks whether it has one now.
+/// How often a gateway without an identity looks for one.
 const LOOK_FOR_IDENTITY: Duration = Duration::from_secs(1);
 /// How often a waiting gateway looks for a new link or another key.
 const LOOK_AROUND: Duration = Duration::from_secs(2);
@@ -38,14 +39,6 @@ pub struct SyncWorker {
     pub cloud_url: String,
 }
 
-/// The cloud as this gateway knows it now.
-#[derive(Debug)]
-struct Cloud {
-    enrolment: Enrolment,
-    url: String,
-    stamp: Option<Stamp>,
-}
-
 /// What one round brought.
 struct Round {
     sent: Sent,
@@ -59,13 +52,17 @@ impl SyncWorker {
     /// Runs until `stop`, or until the store has ended (an error: nothing can be sent without it).
     pub async fn run(self, stop: CancellationToken) -> Result<(), OutboxError> {
         let mut rules = Rules::new(&self.config);
-        let mut cloud: Option<Cloud> = None;
+        let mut known = Known::default();
         let mut alone = None;
         loop {
-            if self.refresh(&mut cloud) {
+            let change = self.refresh(&mut known);
+            if change != Change::None {
                 rules.identity_changed();
             }
-            let Some(known) = &cloud else {
+            if change == Change::Cloud {
+                self.tell_again().await?;
+            }
+            let Some(cloud) = &known.cloud else {
                 self.handle.change(|view| view.state = SyncState::NotEnrolled);
                 tokio::select! {
                     () = stop.cancelled() => return Ok(()),
@@ -81,7 +78,7 @@ impl SyncWorker {
             let round = tokio::select! {
                 // An answer that is not waited for any more is asked for again after the next start.
                 () = stop.cancelled() => return Ok(()),
-                round = self.survived(known, rules.send()) => round?,
+                round = self.survived(cloud, rules.send()) => round?,
             };
             let step = rules.after(round.sent, round.reply, fastrand::f64());
             if let Sent::Records { .. } = round.sent {
@@ -97,36 +94,16 @@ impl SyncWorker {
         }
     }
 
-    /// Reads the identity again if its file has changed. True when there is another key or cloud.
-    fn refresh(&self, cloud: &mut Option<Cloud>) -> bool {
-        let stamp = self.identity.stamp();
-        if cloud.as_ref().is_some_and(|known| known.stamp == stamp) {
-            return false;
-        }
-        let enrolment = match self.identity.read() {
-            Ok(identity) => identity.enrolled,
+    /// The cloud may be another than the one that heard of the runs so far.
+    async fn tell_again(&self) -> Result<(), OutboxError> {
+        match self.outbox.tell_again().await {
+            Err(OutboxError::Closed) => Err(OutboxError::Closed),
             Err(error) => {
-                tracing::error!(%error, "the identity cannot be read");
-                return false;
+                tracing::error!(%error, "a cloud that does not know the runs will not be told of them");
+                Ok(())
             }
-        };
-        let fresh = enrolment.map(|enrolment| {
-            let own = (!self.cloud_url.is_empty()).then(|| self.cloud_url.clone());
-            let url = own.unwrap_or_else(|| enrolment.cloud_url.clone());
-            Cloud { enrolment, url, stamp }
-        });
-        self.handle.change(|view| {
-            view.gateway_id = fresh.as_ref().map(|c| c.enrolment.gateway_id.clone());
-            view.site = fresh.as_ref().map(|c| c.enrolment.site.code.clone());
-            view.cloud = fresh.as_ref().map(|c| c.url.clone());
-        });
-        let changed = match (&*cloud, &fresh) {
-            (Some(old), Some(new)) => old.enrolment.key != new.enrolment.key || old.url != new.url,
-            (None, None) => false,
-            _ => true,
-        };
-        *cloud = fresh;
-        changed
+            Ok(()) => Ok(()),
+        }
     }
 
     /// A round; a store that only refuses is a failure like any other, one that ended is the end.
@@ -196,7 +173,10 @@ impl SyncWorker {
             Ok(answered) => answered,
             Err(error) => {
                 let timed_out = error.timed_out;
-                return Ok(Round { reply: Reply::Failed { timed_out }, ..failed(error.text) });
+                return Ok(Round {
+                    reply: Reply::Failed { timed_out },
+                    ..failed(client::why_no_answer(error.text, now.state))
+                });
             }
         };
         let reply = match answered.judge() {
@@ -208,6 +188,7 @@ impl SyncWorker {
         }
         let message = match reply {
             Reply::Settled { .. } => answered.status.as_u16().to_string(),
+            Reply::NotKept => "the store could not keep the verdicts".to_owned(),
             Reply::SettledNothing { .. } => "the answer has no verdict on what was sent".to_owned(),
             Reply::Failed { .. } if answered.status.is_success() => "the answer cannot be read".to_owned(),
             _ => answered.message(),
@@ -217,7 +198,9 @@ impl SyncWorker {
 
     /// The next records; those that no batch can carry are set aside on the way.
     async fn take(&self, limit: usize) -> Result<Pending, OutboxError> {
-        let limits = Limits { records: limit, bytes: batch::MOST_BYTES, runs: MAX_BATCH_RUNS };
+        // Fewer records, fewer runs: what makes a batch too large may be either.
+        let runs = MAX_BATCH_RUNS.min(limit.saturating_mul(4));
+        let limits = Limits { records: limit, bytes: batch::MOST_BYTES, runs };
         let pending = self.outbox.pending(limits).await?;
         let unreadable: Vec<ParkedRecord> =
             pending.unreadable.iter().map(|(seq, why)| self.parked(*seq, "unreadable", why)).collect();
@@ -256,7 +239,7 @@ impl SyncWorker {
                 // The cloud has them; they go out again and come back as duplicates.
                 Err(error) => {
                     tracing::error!(%error, "the verdicts could not be kept");
-                    return Ok(Reply::Failed { timed_out: false });
+                    return Ok(Reply::NotKept);
                 }
                 Ok(_) => {}
             }
@@ -335,6 +318,7 @@ impl SyncWorker {
             (Reply::TooLarge, _) => (SyncState::BackingOff, "too_large"),
             (Reply::Refused, _) => (SyncState::BackingOff, "refused"),
             (Reply::Busy { .. }, _) => (SyncState::BackingOff, "busy"),
+            (Reply::NotKept, _) => (SyncState::BackingOff, "not_kept"),
             (Reply::Failed { timed_out: true }, _) => (SyncState::BackingOff, "timed_out"),
             _ => (SyncState::BackingOff, "failed"),
         };

@@ -5,6 +5,7 @@ use crate::outbox::trouble::{OpenError, Trouble};
 use rusqlite::{Connection, OpenFlags};
 use std::fs;
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 const PAGE: usize = 4096;
@@ -19,7 +20,9 @@ pub(super) fn open(aside: &Path, work: &Path) -> Result<Option<Connection>, Open
                 return Ok(Some(conn));
             }
             Err(error) => match Trouble::of(&error) {
-                trouble @ (Trouble::Disk(_) | Trouble::Full(_)) => return Err(trouble.into()),
+                trouble @ (Trouble::Disk(_) | Trouble::Unreadable(_) | Trouble::Full(_)) => {
+                    return Err(trouble.into());
+                }
                 trouble => tracing::warn!(graft, with_wal, %trouble, "cannot be read this way"),
             },
         }
@@ -33,15 +36,16 @@ fn prepare(aside: &Path, work: &Path, graft: bool, with_wal: bool) -> Result<(),
     }
     fs::create_dir(work).map_err(OpenError::path(work))?;
     let path = work.join(DATABASE);
-    match fs::copy(aside.join(DATABASE), &path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        result => {
-            result.map_err(OpenError::path(&path))?;
+    match copy_file(&aside.join(DATABASE), &path) {
+        // Its WAL may be all there is. A copy without it must open all the same.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            fs::write(&path, b"").map_err(OpenError::path(&path))?;
         }
+        result => result.map_err(OpenError::path(&path))?,
     }
     let wal = aside.join("local_gateway.db-wal");
     if with_wal && wal.exists() {
-        fs::copy(&wal, work.join("local_gateway.db-wal")).map_err(OpenError::path(&wal))?;
+        copy_file(&wal, &work.join("local_gateway.db-wal")).map_err(OpenError::path(&wal))?;
     }
     if graft {
         let model = work.join("blank.db");
@@ -49,6 +53,37 @@ fn prepare(aside: &Path, work: &Path, graft: bool, with_wal: bool) -> Result<(),
         graft_first_page(&model, &path).map_err(OpenError::path(&path))?;
     }
     Ok(())
+}
+
+fn copy_file(from: &Path, to: &Path) -> io::Result<()> {
+    let from = fs::File::open(from)?;
+    let length = from.metadata()?.len();
+    let lost = copy_readable(|page, at| from.read_exact_at(page, at), length, &mut fs::File::create(to)?)?;
+    if lost > 0 {
+        tracing::error!(lost, "pages cannot be read from the disk any more");
+    }
+    Ok(())
+}
+
+/// Copies page by page, with zeros where a page cannot be read. Says how many those were.
+pub(super) fn copy_readable(
+    read: impl Fn(&mut [u8], u64) -> io::Result<()>,
+    length: u64,
+    to: &mut impl Write,
+) -> io::Result<u64> {
+    let mut lost = 0;
+    let mut page = [0u8; PAGE];
+    for at in (0..length).step_by(PAGE) {
+        let left = usize::try_from(length - at).unwrap_or(PAGE).min(PAGE);
+        let page = &mut page[..left];
+        if let Err(error) = read(page, at) {
+            tracing::debug!(%error, at, "a page cannot be read");
+            page.fill(0);
+            lost += 1;
+        }
+        to.write_all(page)?;
+    }
+    Ok(lost)
 }
 
 /// Puts the first page of a new database with the same tables in the place of the destroyed one. The

@@ -79,14 +79,9 @@ fn finish(dir: &Path, aside: &Path) -> Result<u64, OpenError> {
     let saved = if in_place.exists() {
         count_scans(&in_place)?
     } else {
-        let saved = match save(aside, &fresh) {
-            Err(OpenError::Store(Trouble::Full(text))) => {
-                tracing::warn!(%text, "no room to salvage: giving up the reserve");
-                disk::Reserve::new(dir, 0).give_up();
-                save(aside, &fresh)?
-            }
-            result => result?,
-        };
+        let bytes = fs::metadata(aside.join(DATABASE)).map_or(0, |meta| meta.len());
+        tracing::warn!(bytes, "salvage needs about twice the room of the damaged file");
+        let saved = save(aside, &fresh)?;
         fs::rename(&fresh, &in_place).map_err(OpenError::path(&in_place))?;
         disk::sync_dir(dir).map_err(OpenError::path(dir))?;
         saved
@@ -111,8 +106,12 @@ fn count_scans(path: &Path) -> Result<u64, OpenError> {
 
 /// Makes the new database from a copy of the damaged one.
 fn save(aside: &Path, fresh: &Path) -> Result<u64, OpenError> {
-    remove_database(fresh)?;
     let work = aside.join("work");
+    // What an earlier try left takes room that this one needs.
+    remove_database(fresh)?;
+    if work.exists() {
+        fs::remove_dir_all(&work).map_err(OpenError::path(&work))?;
+    }
     let saved = {
         let mut conn = schema::connect(fresh)?;
         schema::migrate(&mut conn)?;

@@ -5,6 +5,7 @@ use crate::outbox::check::draw_epoch;
 use crate::outbox::settle;
 use crate::outbox::trouble::{OpenError, Trouble};
 use lumbung_shared::time::rfc3339;
+use lumbung_shared::wire::Epoch;
 use rusqlite::types::Value;
 use rusqlite::{Connection, Row, params, params_from_iter};
 use std::collections::HashSet;
@@ -85,7 +86,8 @@ pub(super) fn copy(damaged: &Connection, fresh: &mut Connection) -> Result<u64, 
     let transaction = fresh.transaction()?;
     let mut runs = HashSet::new();
     read_around(damaged, "run", RUN, &mut |row| {
-        if insert(&transaction, "run", RUN, &row)? {
+        // A run whose epoch cannot be read is none: the index may still know it.
+        if epoch_of(&row).is_some() && insert(&transaction, "run", RUN, &row)? {
             runs.extend(integer(&row, 0));
         }
         Ok(())
@@ -129,7 +131,8 @@ pub(super) fn copy(damaged: &Connection, fresh: &mut Connection) -> Result<u64, 
             && let Ok(mut rows) = notes.query([])
         {
             while let Ok(Some(row)) = rows.next() {
-                insert(&transaction, table, columns, &values(row, columns.len())?)?;
+                let Ok(note) = values(row, columns.len()) else { continue };
+                insert(&transaction, table, columns, &note)?;
             }
         }
     }
@@ -149,6 +152,18 @@ fn integer(row: &[Value], at: usize) -> Option<i64> {
         Some(Value::Integer(number)) => Some(*number),
         _ => None,
     }
+}
+
+/// The epoch of a row of `run`, where it is one.
+fn epoch_of(run: &[Value]) -> Option<&str> {
+    match run.get(1) {
+        Some(Value::Text(text)) if is_epoch(text) => Some(text),
+        _ => None,
+    }
+}
+
+fn is_epoch(text: &str) -> bool {
+    text.parse().is_ok_and(|epoch: Epoch| epoch != Epoch::LEGACY)
 }
 
 /// Inserts a row as it was. False when the new tables do not take it: then it was not a row any more.
@@ -267,7 +282,7 @@ fn runs_from_index(
     };
     while let Ok(Some(row)) = rows.next() {
         if let (Ok(run_id), Ok(epoch)) = (row.get::<_, i64>(0), row.get::<_, String>(1))
-            && epoch.len() == 16
+            && is_epoch(&epoch)
             && !runs.contains(&run_id)
         {
             placeholder_run(into, run_id, Some(epoch))?;

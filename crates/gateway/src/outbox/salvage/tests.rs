@@ -178,6 +178,71 @@ async fn an_emptied_database_is_read_from_its_wal() {
 }
 
 #[tokio::test]
+async fn a_database_that_is_gone_is_read_from_its_wal_and_a_damaged_note_is_done_without() {
+    let dir = tempfile::tempdir().unwrap();
+    let (outbox, ended) = open(&settings(dir.path()));
+    outbox.store(scan("A")).await.unwrap();
+    {
+        let conn = Connection::open(dir.path().join(DATABASE)).unwrap();
+        conn.execute_batch(
+            "insert into quarantine values ('scan', 9, cast(x'ff' as text), ''), ('scan', 10, 'ok', '')",
+        )
+        .unwrap();
+    }
+    let copy = tempfile::tempdir().unwrap();
+    let wal = "local_gateway.db-wal";
+    fs::copy(dir.path().join(wal), copy.path().join(wal)).unwrap();
+    close(outbox, ended).await;
+    let (outbox, ended) = open(&settings(copy.path()));
+    assert_eq!((outbox.salvaged(), outbox.gauges().quarantined()), (Some(1), 1));
+    close(outbox, ended).await;
+}
+
+#[tokio::test]
+async fn looking_at_a_damaged_database_leaves_its_files_as_they_were() {
+    let dir = tempfile::tempdir().unwrap();
+    let (outbox, ended) = open(&settings(dir.path()));
+    for i in 0..50 {
+        outbox.store(scan(&format!("T{i}"))).await.unwrap();
+    }
+    let copy = tempfile::tempdir().unwrap();
+    let names = [DATABASE, "local_gateway.db-wal"];
+    for name in names {
+        fs::copy(dir.path().join(name), copy.path().join(name)).unwrap();
+    }
+    close(outbox, ended).await;
+    let conn = Connection::open(copy.path().join(DATABASE)).unwrap();
+    conn.set_db_config(rusqlite::config::DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).unwrap();
+    conn.execute_batch("pragma foreign_keys = off; update run set epoch = 'x'").unwrap();
+    drop(conn);
+    let before = names.map(|name| fs::read(copy.path().join(name)).unwrap());
+    let (outbox, ended) = open(&settings(copy.path()));
+    assert!(outbox.salvaged().is_some());
+    close(outbox, ended).await;
+    let aside = fs::read_dir(copy.path()).unwrap().map(|entry| entry.unwrap().path());
+    let aside = aside.into_iter().find(|path| path.is_dir()).unwrap();
+    let after = names.map(|name| fs::read(aside.join(name)).unwrap());
+    assert!(before == after, "the damaged files were written");
+}
+
+#[test]
+fn a_page_the_disk_does_not_give_back_is_copied_as_zeros() {
+    let file = [[1u8; 4096], [2; 4096], [3; 4096]].concat();
+    let read = |page: &mut [u8], at: u64| {
+        if at == 4096 {
+            return Err(io::Error::other("bad sector"));
+        }
+        page.copy_from_slice(&file[at as usize..at as usize + page.len()]);
+        Ok(())
+    };
+    let mut copied = Vec::new();
+    assert_eq!(copy::copy_readable(read, file.len() as u64 - 96, &mut copied).unwrap(), 1);
+    let mut expected = [[1u8; 4096], [0; 4096], [3; 4096]].concat();
+    expected.truncate(file.len() - 96);
+    assert!(copied == expected);
+}
+
+#[tokio::test]
 async fn a_salvage_that_was_interrupted_is_done_again() {
     let dir = tempfile::tempdir().unwrap();
     let before = filled(dir.path()).await;

@@ -1,5 +1,8 @@
 //! The store as its callers see it; what salvage does is in `salvage/tests.rs`.
 
+mod damage;
+mod full;
+
 use super::*;
 use crate::clock::Clock;
 use lumbung_shared::tag::TagId;
@@ -278,53 +281,6 @@ async fn a_thousand_restarts_still_drain_in_a_few_batches() {
         outbox.settle(settlement).await.unwrap();
     }
     assert_eq!(seqs, [1, 2]);
-    close(outbox, ended).await;
-}
-
-#[tokio::test]
-async fn a_full_store_sheds_sent_scans_first_and_then_refuses_without_losing_any() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut settings = settings(dir.path());
-    settings.max_bytes = 400_000;
-    let (outbox, ended) = open(&settings);
-    let mut big = scan("BIG");
-    big.content.note = Some("n".repeat(500));
-    let mut stored = 0i64;
-    while outbox.store(big.clone()).await.is_ok() {
-        stored += 1;
-        assert!(stored < 10_000, "the limit is not kept");
-    }
-    assert!(outbox.gauges().is_full());
-    assert_eq!(outbox.store(big.clone()).await, Err(OutboxError::Full));
-    assert_eq!(pending_seqs(&outbox).await, (1..=stored).collect::<Vec<_>>());
-
-    // The cloud takes half of them: their room is what the next ones get.
-    assert_eq!(outbox.settle(settled(1, stored / 2)).await.unwrap(), (stored / 2) as u64);
-    let kept = outbox.store(big.clone()).await.unwrap();
-    assert_eq!(kept.seq, stored + 1, "refused scans used up no numbers");
-    assert!(!outbox.gauges().is_full());
-    assert_eq!(pending_seqs(&outbox).await, (stored / 2 + 1..=stored + 1).collect::<Vec<_>>());
-    close(outbox, ended).await;
-}
-
-#[tokio::test]
-async fn a_full_store_notices_by_itself_that_there_is_room_again() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut settings = settings(dir.path());
-    settings.max_bytes = 200_000;
-    let (outbox, ended) = open(&settings);
-    let mut big = scan("BIG");
-    big.content.note = Some("n".repeat(500));
-    let mut stored = 0;
-    while outbox.store(big.clone()).await.is_ok() {
-        stored += 1;
-    }
-    outbox.maintain().await.unwrap();
-    assert!(outbox.gauges().is_full(), "nothing has changed");
-    outbox.settle(settled(1, stored)).await.unwrap();
-    outbox.gauges.full.store(true, Relaxed);
-    outbox.maintain().await.unwrap();
-    assert!(!outbox.gauges().is_full());
     close(outbox, ended).await;
 }
 

@@ -1,0 +1,106 @@
+//! Transactions, and the room on the disk that they need.
+
+use super::settle::{self, Change};
+use super::trouble::Trouble;
+use super::writer::Parts;
+use rusqlite::Connection;
+
+/// What a transaction is for, when there is little room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Need {
+    /// So many new scans. They never get the reserve's room: they would fill it and nothing could be
+    /// settled, and so nothing removed, ever after.
+    Scans(usize),
+    /// Settling, parking, looking after what is there already: what the reserve is for.
+    Keeping,
+}
+
+/// Pages that a scan may touch without the reserve besides those of the scans themselves.
+const SPARE_PAGES: i64 = 16;
+/// Most rows that one round of making room removes, and with how many it is tried again where even the
+/// removing finds no room.
+const SHED_ROWS: [i64; 3] = [2_000, 200, 20];
+
+/// What making room gave.
+#[derive(Debug, Default)]
+pub(super) struct Room {
+    /// Whether there was anything to give up.
+    pub(super) made: bool,
+    pub(super) change: Change,
+}
+
+/// Frees what may be freed: the reserve, then the oldest sent records, then the WAL.
+pub(super) fn make_room(parts: &Parts) -> Result<Room, Trouble> {
+    let mut room = Room { made: parts.reserve.give_up(), ..Room::default() };
+    for most in SHED_ROWS {
+        match transact(&parts.conn, &mut |conn| settle::shed_sent(conn, most)) {
+            Ok((removed, change)) => {
+                room.made |= removed > 0;
+                room.change = change;
+                break;
+            }
+            Err(trouble) if trouble.is_fatal() => return Err(trouble),
+            Err(_) => {}
+        }
+        cut_wal(&parts.conn)?;
+    }
+    // Pages freed in the WAL are free in the file only after a checkpoint, and only then can the WAL
+    // begin again at its start.
+    cut_wal(&parts.conn)?;
+    Ok(room)
+}
+
+/// Whether what a transaction needs may be written now.
+pub(super) fn may_take(parts: &Parts, need: Need) -> Result<bool, Trouble> {
+    let Need::Scans(count) = need else { return Ok(true) };
+    if parts.reserve.restore() {
+        return Ok(true);
+    }
+    // Where the file itself has room, scans do not make it larger. They pass through the WAL, and what the
+    // WAL takes of the reserve's room is there again after a checkpoint.
+    let free: i64 = parts
+        .conn
+        .query_row("pragma freelist_count", [], |row| row.get(0))
+        .map_err(|error| Trouble::of(&error))?;
+    Ok(free >= SPARE_PAGES.saturating_add(count as i64))
+}
+
+/// Moves the WAL into the file and cuts it to nothing, if that is possible now.
+pub(super) fn cut_wal(conn: &Connection) -> Result<(), Trouble> {
+    match wal_state(conn, "truncate") {
+        Err(trouble) if trouble.is_fatal() => Err(trouble),
+        _ => Ok(()),
+    }
+}
+
+/// Runs or asks for a checkpoint; answers how many pages the WAL still holds for the file.
+pub(super) fn wal_state(conn: &Connection, mode: &str) -> Result<i64, Trouble> {
+    let pages = conn.prepare_cached(&format!("pragma wal_checkpoint({mode})")).and_then(|mut statement| {
+        statement.query_row([], |row| Ok(row.get::<_, i64>(1)?.saturating_sub(row.get::<_, i64>(2)?)))
+    });
+    pages.map_err(|error| Trouble::of(&error))
+}
+
+/// One immediate transaction: all of `work` or nothing.
+pub(super) fn transact<T>(
+    conn: &Connection,
+    work: &mut impl FnMut(&Connection) -> rusqlite::Result<T>,
+) -> Result<T, Trouble> {
+    let result = run_cached(conn, "begin immediate")
+        .and_then(|()| work(conn))
+        .and_then(|value| run_cached(conn, "commit").map(|()| value));
+    result.map_err(|error| {
+        let trouble = Trouble::of(&error);
+        // SQLite rolls back by itself after some errors.
+        if !conn.is_autocommit()
+            && let Err(error) = conn.execute_batch("rollback")
+        {
+            return Trouble::Disk(format!("{trouble}; and the transaction could not be undone: {error}"));
+        }
+        trouble
+    })
+}
+
+fn run_cached(conn: &Connection, sql: &str) -> rusqlite::Result<()> {
+    conn.prepare_cached(sql)?.execute([]).map(|_| ())
+}
