@@ -3,6 +3,7 @@
 use super::{Context, Failure, Outcome, print};
 use crate::identity::IdentityFile;
 use crate::sync::{self, EnrolError, EnrolLink, http_client};
+use crate::words::Lang;
 use anyhow::anyhow;
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
@@ -17,7 +18,7 @@ pub(super) async fn enrol(
         (None, Some((cloud, claim))) => Some(EnrolLink::new(&cloud, &claim)),
         (None, None) => None,
     };
-    let link = link.transpose().map_err(|error| Failure::Usage(error.to_string()))?;
+    let link = link.transpose().map_err(|error| Failure::Usage(words(&error, context.lang)))?;
     let file = identity_file(context)?;
     let client = client(context)?;
     match sync::enrol(&client, &file, link).await {
@@ -37,9 +38,9 @@ pub(super) async fn enrol(
             Ok(Outcome::Done)
         }
         Err(error @ (EnrolError::AlreadyEnrolled(_) | EnrolError::NoClaim)) => {
-            Ok(Outcome::NothingToDo(error.to_string()))
+            Ok(Outcome::NothingToDo(words(&error, context.lang)))
         }
-        Err(error) => Err(anyhow!(error).into()),
+        Err(error) => Err(anyhow!(words(&error, context.lang)).into()),
     }
 }
 
@@ -55,8 +56,31 @@ pub(super) async fn rotate(context: &Context) -> Result<Outcome, Failure> {
             ))?;
             Ok(Outcome::Done)
         }
-        Err(error @ EnrolError::NotEnrolled) => Ok(Outcome::NothingToDo(error.to_string())),
-        Err(error) => Err(anyhow!(error).into()),
+        Err(error @ EnrolError::NotEnrolled) => Ok(Outcome::NothingToDo(words(&error, context.lang))),
+        Err(error) => Err(anyhow!(words(&error, context.lang)).into()),
+    }
+}
+
+/// The error in the reader's language; what the cloud or the system said stays as it was said.
+fn words(error: &EnrolError, lang: Lang) -> String {
+    if lang == Lang::En {
+        return error.to_string();
+    }
+    match error {
+        EnrolError::Link(why) => format!("tautan pendaftaran tidak dapat dipakai: {why}"),
+        EnrolError::AlreadyEnrolled(name) => {
+            format!("gateway ini sudah terdaftar sebagai {name}; tidak ada yang berubah")
+        }
+        EnrolError::NoClaim => {
+            "tidak ada yang dikerjakan: belum ada klaim; berikan tautan dari operator".to_owned()
+        }
+        EnrolError::NotEnrolled => "gateway ini belum terdaftar".to_owned(),
+        EnrolError::Unreachable(why) => {
+            format!("cloud tidak dapat dihubungi: {why}. Jalankan perintah yang sama lagi untuk melanjutkan")
+        }
+        EnrolError::Refused(why) => format!("cloud menolak: {why}"),
+        EnrolError::Answer(why) => format!("jawaban cloud tidak dapat dibaca: {why}"),
+        EnrolError::Identity(why) => format!("berkas identitas: {why}"),
     }
 }
 
@@ -74,4 +98,23 @@ fn identity_file(context: &Context) -> Result<IdentityFile, Failure> {
         .create(dir)
         .map_err(|error| anyhow!("{}: {error}", dir.display()))?;
     Ok(IdentityFile::in_dir(dir))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn why_an_enrolment_failed_is_said_in_both_languages() {
+        for error in [
+            EnrolError::AlreadyEnrolled("GW-1".into()),
+            EnrolError::NoClaim,
+            EnrolError::NotEnrolled,
+            EnrolError::Unreachable("x".into()),
+            EnrolError::Refused("x".into()),
+            EnrolError::Answer("x".into()),
+        ] {
+            assert_ne!(words(&error, Lang::Id), words(&error, Lang::En));
+        }
+    }
 }

@@ -2,8 +2,8 @@
 
 use crate::outbox::Stream;
 use crate::outbox::check::draw_epoch;
-use crate::outbox::settle;
 use crate::outbox::trouble::{OpenError, Trouble};
+use crate::outbox::{settle, store};
 use lumbung_shared::time::rfc3339;
 use lumbung_shared::wire::Epoch;
 use rusqlite::types::Value;
@@ -144,7 +144,12 @@ pub(super) fn copy(damaged: &Connection, fresh: &mut Connection) -> Result<u64, 
 }
 
 fn values(row: &Row<'_>, columns: usize) -> rusqlite::Result<Vec<Value>> {
-    (0..columns).map(|column| row.get(column)).collect()
+    let values: Vec<Value> = (0..columns).map(|column| row.get(column)).collect::<rusqlite::Result<_>>()?;
+    // No text of ours has a NUL in it: these are the zeros of a page that was lost in part.
+    if values.iter().any(|value| matches!(value, Value::Text(text) if text.contains('\0'))) {
+        return Err(store::damaged("a row was lost in part".to_owned()));
+    }
+    Ok(values)
 }
 
 fn integer(row: &[Value], at: usize) -> Option<i64> {
