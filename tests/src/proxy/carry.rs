@@ -10,14 +10,20 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-/// Listens while the line is not refused; nobody listens while it is.
-pub(super) async fn listen(shared: Arc<Shared>) {
+/// Listens while the line is not refused; nobody listens while it is. The first listener is handed in:
+/// whoever started the proxy may send to it at once.
+pub(super) async fn listen(shared: Arc<Shared>, first: TcpListener) {
     let mut line = shared.line.subscribe();
+    let mut first = Some(first);
     loop {
         if line.wait_for(|line| *line != Line::Refused).await.is_err() {
             return;
         }
-        let Ok(listener) = TcpListener::bind((Ipv4Addr::LOCALHOST, shared.port)).await else {
+        let listener = match first.take() {
+            Some(listener) => Ok(listener),
+            None => TcpListener::bind((Ipv4Addr::LOCALHOST, shared.port)).await,
+        };
+        let Ok(listener) = listener else {
             // The port is freed by the kernel a moment after the last listener went.
             tokio::time::sleep(Duration::from_millis(5)).await;
             continue;

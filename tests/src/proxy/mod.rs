@@ -165,6 +165,9 @@ impl Proxy {
     /// Starts a proxy in front of `upstream` ("127.0.0.1:8000").
     pub fn start(upstream: &str) -> Result<Self> {
         let port = crate::programs::free_port()?;
+        let listener = std::net::TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, port))?;
+        listener.set_nonblocking(true)?;
+        let listener = tokio::net::TcpListener::from_std(listener)?;
         let (line, _) = watch::channel(Line::Up);
         let shared = Arc::new(Shared {
             port,
@@ -179,7 +182,7 @@ impl Proxy {
             bytes_down: AtomicU64::new(0),
             statuses: Mutex::new(Vec::new()),
         });
-        tokio::spawn(carry::listen(Arc::clone(&shared)));
+        tokio::spawn(carry::listen(Arc::clone(&shared), listener));
         Ok(Self { shared })
     }
 
