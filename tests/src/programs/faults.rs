@@ -95,6 +95,16 @@ pub fn slow_card(gateway: &Gateway) -> Result<Vec<OsString>> {
     failing(gateway, &["write,pwrite64:delay_enter=4000"])
 }
 
+/// Whether a program can be given a card of its own here: root can, but not inside a plain chroot, whose
+/// root cannot be made private.
+pub fn can_have_a_card_of_its_own() -> Result<bool> {
+    if !nix::unistd::Uid::effective().is_root() {
+        return Ok(false);
+    }
+    let alone = ["-m", "--propagation", "private", "true"];
+    Ok(std::process::Command::new(tool("unshare")?).args(alone).output()?.status.success())
+}
+
 /// Puts the gateway's next start on a card of its own of so many bytes, seen by nobody else. Needs root.
 /// What lies in its directory so far comes along.
 pub fn on_a_small_card(gateway: &Gateway, bytes: u64) -> Result<Vec<OsString>> {
