@@ -78,16 +78,20 @@ fn a_full_disk_refuses_scans_plainly_and_takes_them_again_when_there_is_room() -
             refused.text
         );
         assert_ne!(gateway.get("/readyz").await?.status, 200, "a gateway that takes nothing is not ready");
-        let tag = eventually("there is room again", || async {
-            let tag = format!("LEGA-{}", fastrand::u32(..));
-            let body = json!({ "nfc_tag_id": tag, "status_scan": "makanan_keluar" });
-            Ok((gateway.log_scan(&body).await?.status == 201).then_some(tag))
-        })
-        .await?;
-        acked.push(tag);
+        acked.push(taken_again("there is room again", &gateway).await?);
         proxy.line(Line::Up);
         all_acked_arrive(&cloud, &gateway, &acked, &["AWAL", "PENUH", "LEGA"]).await
     })
+}
+
+/// The tag of the first scan that is taken again.
+async fn taken_again(what: &str, gateway: &Gateway) -> Result<String> {
+    eventually(what, || async {
+        let tag = format!("LEGA-{}", fastrand::u32(..));
+        let body = json!({ "nfc_tag_id": tag, "status_scan": "makanan_keluar" });
+        Ok((gateway.log_scan(&body).await?.status == 201).then_some(tag))
+    })
+    .await
 }
 
 /// The card itself, not a pretended error: only root can make one, and where none can be made the story
@@ -120,13 +124,7 @@ fn a_really_full_card_refuses_scans_keeps_the_old_ones_and_works_again_when_some
         })
         .await?;
         std::fs::remove_file(&filler)?;
-        let tag = eventually("there is room again", || async {
-            let tag = format!("LEGA-{}", fastrand::u32(..));
-            let body = json!({ "nfc_tag_id": tag, "status_scan": "makanan_keluar" });
-            Ok((gateway.log_scan(&body).await?.status == 201).then_some(tag))
-        })
-        .await?;
-        acked.push(tag);
+        acked.push(taken_again("there is room again", &gateway).await?);
         all_acked_arrive(&cloud, &gateway, &acked, &["AWAL", "PENUH", "LEGA"]).await
     })
 }
@@ -152,13 +150,7 @@ fn a_really_full_card_settles_what_the_cloud_has_and_takes_scans_in_its_room() -
         acked.extend(taken);
         proxy.line(Line::Up);
         all_acked_arrive(&cloud, &gateway, &acked, &["AWAL", "PENUH"]).await?;
-        let tag = eventually("sent rows made room for new scans", || async {
-            let tag = format!("LEGA-{}", fastrand::u32(..));
-            let body = json!({ "nfc_tag_id": tag, "status_scan": "makanan_keluar" });
-            Ok((gateway.log_scan(&body).await?.status == 201).then_some(tag))
-        })
-        .await?;
-        acked.push(tag);
+        acked.push(taken_again("sent rows made room for new scans", &gateway).await?);
         all_acked_arrive(&cloud, &gateway, &acked, &["AWAL", "PENUH", "LEGA"]).await
     })
 }

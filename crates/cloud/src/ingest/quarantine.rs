@@ -23,25 +23,25 @@ pub struct Quarantined {
     pub received_at: DateTime<Utc>,
 }
 
-/// Up to `limit` open entries after the entry `after`, oldest first.
-///
-/// # Errors
-/// The database's.
-pub async fn list(pool: &PgPool, after: i64, limit: i64) -> Result<Vec<Quarantined>> {
-    let rows = sqlx::query!(
-        "select q.quarantine_id, g.code, q.epoch, q.stream, q.seq, q.through, q.reason, q.detail, q.received_at
-         from quarantine q join gateway g using (gateway_id)
-         where q.replayed_at is null and q.quarantine_id > $1
-         order by q.quarantine_id limit $2",
-        after,
-        limit
-    )
-    .fetch_all(pool)
-    .await?;
-    Ok(rows
-        .into_iter()
-        .map(|row| Quarantined {
-            id: row.quarantine_id,
+/// An entry's columns as both queries below select them.
+struct Row {
+    id: i64,
+    code: String,
+    epoch: i64,
+    stream: String,
+    seq: i64,
+    through: i64,
+    reason: String,
+    detail: String,
+    received_at: DateTime<Utc>,
+    replayed_at: Option<DateTime<Utc>>,
+    raw: Option<String>,
+}
+
+impl From<Row> for Quarantined {
+    fn from(row: Row) -> Self {
+        Self {
+            id: row.id,
             gateway_id: row.code,
             epoch: Epoch::from_db(row.epoch).to_string(),
             stream: row.stream,
@@ -50,8 +50,29 @@ pub async fn list(pool: &PgPool, after: i64, limit: i64) -> Result<Vec<Quarantin
             reason: row.reason,
             detail: row.detail,
             received_at: row.received_at,
-        })
-        .collect())
+        }
+    }
+}
+
+/// Up to `limit` open entries after the entry `after`, oldest first.
+///
+/// # Errors
+/// The database's.
+pub async fn list(pool: &PgPool, after: i64, limit: i64) -> Result<Vec<Quarantined>> {
+    // Without the raw records: a thousand of them may be gigabytes.
+    let rows = sqlx::query_as!(
+        Row,
+        r#"select q.quarantine_id as id, g.code, q.epoch, q.stream, q.seq, q.through, q.reason, q.detail,
+               q.received_at, q.replayed_at, null as "raw: String"
+           from quarantine q join gateway g using (gateway_id)
+           where q.replayed_at is null and q.quarantine_id > $1
+           order by q.quarantine_id limit $2"#,
+        after,
+        limit
+    )
+    .fetch_all(pool)
+    .await?;
+    Ok(rows.into_iter().map(Quarantined::from).collect())
 }
 
 /// An entry with all there is of the record, replayed or not.
@@ -69,26 +90,18 @@ pub struct Whole {
 /// # Errors
 /// [`Error::NotFound`], or the database's.
 pub async fn show(pool: &PgPool, id: i64) -> Result<Whole> {
-    let row = sqlx::query!(
-        "select g.code, q.epoch, q.stream, q.seq, q.through, q.reason, q.detail, q.received_at, q.replayed_at, q.raw
-         from quarantine q join gateway g using (gateway_id) where q.quarantine_id = $1",
+    let mut row = sqlx::query_as!(
+        Row,
+        r#"select q.quarantine_id as id, g.code, q.epoch, q.stream, q.seq, q.through, q.reason, q.detail,
+               q.received_at, q.replayed_at, q.raw as "raw?"
+           from quarantine q join gateway g using (gateway_id) where q.quarantine_id = $1"#,
         id
     )
     .fetch_optional(pool)
     .await?
     .ok_or(Error::NotFound("not_found"))?;
-    let entry = Quarantined {
-        id,
-        gateway_id: row.code,
-        epoch: Epoch::from_db(row.epoch).to_string(),
-        stream: row.stream,
-        seq: row.seq,
-        through: row.through,
-        reason: row.reason,
-        detail: row.detail,
-        received_at: row.received_at,
-    };
-    Ok(Whole { entry, replayed_at: row.replayed_at, raw: row.raw })
+    let (replayed_at, raw) = (row.replayed_at, row.raw.take().unwrap_or_default());
+    Ok(Whole { entry: row.into(), replayed_at, raw })
 }
 
 /// What a replay did.

@@ -3,19 +3,25 @@
 use super::*;
 use crate::outbox::disk::Reserve;
 
+/// Stores scans with a long note until one is refused; gives that scan and how many were taken.
+async fn fill(outbox: &Outbox) -> (NewScan, i64) {
+    let mut big = scan("BIG");
+    big.content.note = Some("n".repeat(500));
+    let mut stored = 0;
+    while outbox.store(big.clone()).await.is_ok() {
+        stored += 1;
+        assert!(stored < 10_000, "the limit is not kept");
+    }
+    (big, stored)
+}
+
 #[tokio::test]
 async fn a_full_store_sheds_sent_scans_first_and_then_refuses_without_losing_any() {
     let dir = tempfile::tempdir().unwrap();
     let mut settings = settings(dir.path());
     settings.max_bytes = 400_000;
     let (outbox, ended) = open(&settings);
-    let mut big = scan("BIG");
-    big.content.note = Some("n".repeat(500));
-    let mut stored = 0i64;
-    while outbox.store(big.clone()).await.is_ok() {
-        stored += 1;
-        assert!(stored < 10_000, "the limit is not kept");
-    }
+    let (big, stored) = fill(&outbox).await;
     assert!(outbox.gauges().is_full());
     assert_eq!(outbox.store(big.clone()).await, Err(OutboxError::Full));
     assert_eq!(pending_seqs(&outbox).await, (1..=stored).collect::<Vec<_>>());
@@ -35,12 +41,7 @@ async fn a_full_store_notices_by_itself_that_there_is_room_again() {
     let mut settings = settings(dir.path());
     settings.max_bytes = 200_000;
     let (outbox, ended) = open(&settings);
-    let mut big = scan("BIG");
-    big.content.note = Some("n".repeat(500));
-    let mut stored = 0;
-    while outbox.store(big.clone()).await.is_ok() {
-        stored += 1;
-    }
+    let (_, stored) = fill(&outbox).await;
     outbox.maintain().await.unwrap();
     assert!(outbox.gauges().is_full(), "nothing has changed");
     outbox.settle(settled(1, stored)).await.unwrap();
@@ -56,12 +57,7 @@ async fn shedding_takes_the_notes_on_what_it_removes_along() {
     let mut settings = settings(dir.path());
     settings.max_bytes = 200_000;
     let (outbox, ended) = open(&settings);
-    let mut big = scan("BIG");
-    big.content.note = Some("n".repeat(500));
-    let mut stored = 0;
-    while outbox.store(big.clone()).await.is_ok() {
-        stored += 1;
-    }
+    let (big, stored) = fill(&outbox).await;
     let mut settlement = settled(1, stored);
     settlement.quarantined = vec![(Stream::Scan, 1, "bad_field".into())];
     outbox.settle(settlement).await.unwrap();
