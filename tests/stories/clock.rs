@@ -2,11 +2,15 @@
 
 use anyhow::Result;
 use chrono::{DateTime, TimeDelta, Utc};
+use lumbung_shared::scan::Scan;
+use lumbung_shared::time::ClockState;
+use lumbung_shared::wire::{Batch, RunStart, Statuses, write_scans};
 use lumbung_tests::programs::faults::TurnedClock;
 use lumbung_tests::programs::{Cloud, Gateway};
 use lumbung_tests::proxy::{Fate, Gate, Line, Proxy};
 use lumbung_tests::stand::{Stand, cloud_holds};
 use lumbung_tests::story::story;
+use lumbung_tests::wire::{now_ms, scan, start, whole};
 use serde_json::Value;
 
 /// A gateway whose clock is turned before its first start, offline.
@@ -135,5 +139,110 @@ fn a_clock_in_1970_does_not_keep_a_gateway_from_enrolling_and_syncing() -> Resul
         gateway.scan("PERTAMA-1", "makanan_keluar").await?;
         gateway.drained().await?;
         cloud_holds(&cloud.database().await?, &["PERTAMA-1".to_owned()]).await
+    })
+}
+
+const HOUR: i64 = 3_600_000;
+const DAY: i64 = 24 * HOUR;
+
+/// A scan at a moment of its boot, by a clock that stands `behind_ms` behind and knows it or not.
+fn at_boot(seq: i64, mono_ms: i64, behind_ms: i64, clock: ClockState) -> Result<Scan> {
+    let wall_ms = now_ms() - behind_ms;
+    Ok(Scan { mono_ms, wall_ms, clock, ..scan(seq, &format!("BOOT-{seq}"), "makanan_keluar")? })
+}
+
+/// What run 3 sends in a boot of its own: scans that an earlier run in `boot` made.
+fn left_over(boot: &str, epoch: u64, scans: Vec<Scan>) -> Result<Batch> {
+    let mut statuses = Statuses::default();
+    let segments = write_scans(scans, &mut statuses)?.into_iter().collect();
+    let mut batch = whole(3, None, Vec::new(), statuses.into_codes());
+    let mut section = whole(epoch, None, segments, Vec::new()).runs.remove(0);
+    section.start = Some(RunStart { boot: boot.to_owned(), ..start(None) });
+    batch.runs.push(section);
+    batch.runs.sort_by_key(|section| section.epoch);
+    Ok(batch)
+}
+
+/// Scans per local day and in all, as the summary's rollup has them.
+async fn days(cloud: &Cloud) -> Result<Vec<(chrono::NaiveDate, i64)>> {
+    let database = cloud.database().await?;
+    Ok(sqlx::query_as("select local_day, sum(scans)::bigint from scan_day group by 1 order by 1")
+        .fetch_all(&database)
+        .await?)
+}
+
+#[test]
+fn a_boot_that_never_sent_is_corrected_when_an_anchor_of_it_comes_at_last() -> Result<()> {
+    story(async |stand| {
+        let cloud = stand.cloud().await?;
+        let gateway = cloud.hand_made("GW-1").await?;
+        // Three days ago a boot scanned twice with a clock in 1970; another boot sends what it left.
+        let in_1970 = now_ms() - 10_000;
+        let scans = vec![
+            at_boot(1, 10_000, in_1970, ClockState::Unset)?,
+            at_boot(2, 20_000, in_1970, ClockState::Unset)?,
+        ];
+        let first = left_over("boot-one", 1, scans)?;
+        gateway.send(&first).await?;
+        let before = scans_of(&cloud).await?;
+        for scan in &before {
+            assert_eq!((&scan["time_basis"], &scan["uncertainty_ms"]), (&"uncertain".into(), &Value::Null));
+        }
+        let today = days(&cloud).await?;
+        assert_eq!(today.iter().map(|day| day.1).collect::<Vec<_>>(), [2]);
+        // A later run of that first boot knew the time: its scan came an hour after the others.
+        let synced = at_boot(3, HOUR, 3 * DAY, ClockState::Synced)?;
+        let known_ms = synced.wall_ms;
+        gateway.send(&left_over("boot-one", 2, vec![synced])?).await?;
+        let after = scans_of(&cloud).await?;
+        for (scan, mono_ms) in after.iter().zip([10_000, 20_000]) {
+            let event = time(scan, "event_time").timestamp_millis();
+            assert_eq!(event, known_ms - HOUR + mono_ms, "{scan}");
+            assert_eq!(scan["time_basis"], "anchored");
+            let uncertainty = scan["uncertainty_ms"].as_i64().unwrap_or_default();
+            assert!((1_000..2_000).contains(&uncertainty), "{scan}");
+        }
+        assert_eq!(
+            (&after[2]["time_basis"], &after[2]["uncertainty_ms"]),
+            (&"gateway".into(), &1_000.into())
+        );
+        for field in ["seq", "nfc_tag_id", "timestamp", "received_at"] {
+            for (old, new) in before.iter().zip(&after) {
+                assert_eq!(old[field], new[field], "{field} never changes");
+            }
+        }
+        let moved = days(&cloud).await?;
+        assert!(moved.iter().all(|(day, _)| *day < today[0].0), "{moved:?}: nothing happened today");
+        assert_eq!(moved.iter().map(|day| day.1).sum::<i64>(), 3);
+        // The first batch again: duplicates, and what is known of their times stays.
+        gateway.send(&first).await?;
+        assert_eq!(scans_of(&cloud).await?, after);
+        assert_eq!(days(&cloud).await?, moved);
+        Ok(())
+    })
+}
+
+#[test]
+fn boots_that_only_share_a_name_do_not_share_their_time() -> Result<()> {
+    story(async |stand| {
+        let cloud = stand.cloud().await?;
+        let first = cloud.hand_made("GW-1").await?;
+        let second = cloud.hand_made("GW-2").await?;
+        let unset = || at_boot(1, 10_000, now_ms(), ClockState::Unset);
+        let synced = || at_boot(2, HOUR, 3 * DAY, ClockState::Synced);
+        // Two gateways made from one image, and two boots of one gateway that could not name themselves.
+        first.send(&left_over("the-same", 1, vec![unset()?])?).await?;
+        second.send(&left_over("the-same", 1, vec![synced()?])?).await?;
+        first.send(&left_over("unknown", 5, vec![Scan { seq: 7, ..unset()? }])?).await?;
+        first.send(&left_over("unknown", 6, vec![Scan { seq: 8, ..synced()? }])?).await?;
+        let scans = scans_of(&cloud).await?;
+        let basis = |gateway: &str, seq: i64| {
+            let of = scans.iter().find(|scan| scan["gateway_id"] == gateway && scan["seq"] == seq);
+            of.map(|scan| scan["time_basis"].clone())
+        };
+        assert_eq!(basis("GW-1", 1), Some("uncertain".into()));
+        assert_eq!(basis("GW-1", 7), Some("uncertain".into()));
+        assert_eq!((basis("GW-2", 2), basis("GW-1", 8)), (Some("gateway".into()), Some("gateway".into())));
+        Ok(())
     })
 }

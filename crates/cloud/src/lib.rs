@@ -12,6 +12,7 @@ mod health;
 mod identity;
 mod ingest;
 mod metrics;
+mod moment;
 mod openapi;
 mod places;
 mod state;

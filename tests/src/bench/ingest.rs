@@ -118,7 +118,7 @@ fn rows_as_text(gateway: usize, connections: usize, round: i64, number: i64) -> 
         let tag = tag(gateway, seq);
         let _ = writeln!(
             text,
-            "{gateway}\t{epoch}\t{seq}\t1\t{tag}\t{status}\t{at}\t{at}\t0\t{at}\t2026-11-21\t{seq}\t2\t0\t\\N\t\\N\t\\N\t\\N"
+            "{gateway}\t{epoch}\t{seq}\t1\t{tag}\t{status}\t{at}\t{at}\t0\t{at}\t2026-11-21\t{seq}\t2\t0\t\\N\t\\N\t\\N\t\\N\t1000"
         );
     }
     text

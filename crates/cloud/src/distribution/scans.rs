@@ -1,8 +1,9 @@
 //! `GET /api/scans` and `GET /api/tags/{id}`: what happened, newest first.
 
-use super::record::{Name, TimeBasis};
+use super::record::Name;
 use crate::error::{Error, Result};
 use crate::identity::Reader;
+use crate::moment::TimeBasis;
 use crate::state::State;
 use actix_web::{HttpResponse, get, web};
 use base64::Engine;
@@ -47,6 +48,9 @@ pub(crate) struct ScanView {
     clock_state: ClockWord,
     /// `gateway`, `anchored`, `phone` or `uncertain`.
     time_basis: &'static str,
+    /// How far `event_time` may be from the truth, milliseconds; null where nothing tells.
+    #[schema(example = 1000)]
+    uncertainty_ms: Option<i32>,
     /// `reader`, `phone`, `field_manual` or `legacy`.
     source: SourceWord,
     site: String,
@@ -89,6 +93,7 @@ struct Row {
     received_at: DateTime<Utc>,
     clock_state: i16,
     time_basis: i16,
+    uncertainty_ms: Option<i32>,
     source: i16,
     site: String,
     note: Option<String>,
@@ -113,6 +118,7 @@ impl From<Row> for ScanView {
             received_at: time(row.received_at),
             clock_state: ClockWord(ClockState::from_code(row.clock_state)),
             time_basis: TimeBasis::word(row.time_basis),
+            uncertainty_ms: row.uncertainty_ms,
             source: SourceWord(Source::from_code(row.source)),
             site: row.site,
             note: row.note,
@@ -272,8 +278,8 @@ pub(crate) async fn page(pool: &PgPool, filter: &Filter) -> Result<Page> {
     let mut rows = sqlx::query_as!(
         Row,
         r#"select g.code as gateway, e.gateway_id, e.epoch, e.seq, e.nfc_tag_id, e.status_scan, e."timestamp",
-               e.event_time, e.received_at, e.clock_state, e.time_basis, e.source, s.code as site, e.note,
-               e.officer, e.quantity, e.client_ref
+               e.event_time, e.received_at, e.clock_state, e.time_basis, e.uncertainty_ms, e.source, s.code as site,
+               e.note, e.officer, e.quantity, e.client_ref
            from scan_event e join gateway g using (gateway_id) join site s on s.site_id = e.site_id
            where ($2::text is null or g.code = $2)
                and ($3::int is null or (e.site_id = $3 and e.gateway_id = any(array(
@@ -335,8 +341,8 @@ pub(super) async fn in_ranges(
     let rows = sqlx::query_as!(
         Row,
         r#"select g.code as gateway, e.gateway_id, e.epoch, e.seq, e.nfc_tag_id, e.status_scan, e."timestamp",
-               e.event_time, e.received_at, e.clock_state, e.time_basis, e.source, s.code as site, e.note,
-               e.officer, e.quantity, e.client_ref
+               e.event_time, e.received_at, e.clock_state, e.time_basis, e.uncertainty_ms, e.source, s.code as site,
+               e.note, e.officer, e.quantity, e.client_ref
            from unnest($1::int[], $2::bigint[], $3::bigint[], $4::bigint[]) as k (gateway_id, epoch, first, last)
            join scan_event e on e.gateway_id = k.gateway_id and e.epoch = k.epoch and e.seq between k.first and k.last
            join gateway g on g.gateway_id = e.gateway_id join site s on s.site_id = e.site_id

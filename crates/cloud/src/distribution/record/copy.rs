@@ -13,9 +13,9 @@ use sqlx::PgConnection;
 pub(super) const WORTH_IT: usize = 400;
 
 const STATEMENT: &str = r#"copy scan_event (gateway_id, epoch, seq, site_id, nfc_tag_id, status_scan, "timestamp",
-    event_time, received_at, local_day, mono_ms, time_basis, clock_state, source, note, officer, quantity, client_ref)
-    from stdin with (format binary)"#;
-const COLUMNS: i16 = 18;
+    event_time, received_at, local_day, mono_ms, time_basis, clock_state, source, note, officer, quantity, client_ref,
+    uncertainty_ms) from stdin with (format binary)"#;
+const COLUMNS: i16 = 19;
 
 /// Stores all of the scans, or none of them and answers false because one was there already.
 pub(super) async fn try_copy(tx: &mut PgConnection, scans: &[&NewScan<'_>]) -> sqlx::Result<bool> {
@@ -54,17 +54,18 @@ fn encode(scans: &[&NewScan<'_>]) -> Vec<u8> {
         rows.field(content.tag.as_str().as_bytes());
         rows.field(content.status.as_bytes());
         rows.moment(from_ms(new.scan.timestamp_ms()));
-        rows.moment(new.event_time);
+        rows.moment(new.when.at);
         rows.moment(new.received_at);
         rows.day(new.local_day);
         rows.field(&new.scan.mono_ms.to_be_bytes());
-        rows.field(&new.time_basis.code().to_be_bytes());
+        rows.field(&new.when.basis.code().to_be_bytes());
         rows.field(&new.scan.clock.code().to_be_bytes());
         rows.field(&new.scan.source.code().to_be_bytes());
         rows.optional(content.note.as_ref().map(String::as_bytes));
         rows.optional(content.officer.as_ref().map(String::as_bytes));
         rows.optional(content.quantity.map(f64::to_be_bytes).as_ref().map(<[u8; 8]>::as_slice));
         rows.optional(content.client_ref.as_ref().map(|key| key.as_bytes().as_slice()));
+        rows.optional(new.when.uncertainty_ms.map(i32::to_be_bytes).as_ref().map(<[u8; 4]>::as_slice));
     }
     rows.bytes.extend_from_slice(&(-1i16).to_be_bytes());
     rows.bytes

@@ -1,11 +1,13 @@
 //! Keeping scans: once each, in the transaction of whoever brings them.
 
 mod copy;
+mod correct;
 mod insert;
 mod new;
 mod refs;
 
-pub(crate) use new::{Name, NewScan, TimeBasis};
+pub(crate) use correct::correct;
+pub(crate) use new::{Name, NewScan};
 
 use chrono::{DateTime, NaiveDate, Utc};
 use lumbung_shared::scan::{Scan, ScanContent};
@@ -141,11 +143,19 @@ async fn count_days<'a>(
     tx: &mut PgConnection,
     new: impl Iterator<Item = &'a NewScan<'a>>,
 ) -> sqlx::Result<()> {
-    let mut counts: BTreeMap<(i32, i32, NaiveDate, &str), i64> = BTreeMap::new();
+    let mut counts: BTreeMap<Day<'_>, i64> = BTreeMap::new();
     for scan in new {
         let status = scan.scan.content.status.as_str();
         *counts.entry((scan.gateway_id, scan.site_id, scan.local_day, status)).or_default() += 1;
     }
+    add_to_days(tx, counts).await
+}
+
+/// Gateway, site, day and status.
+type Day<'a> = (i32, i32, NaiveDate, &'a str);
+
+async fn add_to_days(tx: &mut PgConnection, mut counts: BTreeMap<Day<'_>, i64>) -> sqlx::Result<()> {
+    counts.retain(|_, scans| *scans != 0);
     if counts.is_empty() {
         return Ok(());
     }
@@ -164,7 +174,22 @@ async fn count_days<'a>(
         &statuses as &[&str],
         &scans
     )
-    .execute(tx)
+    .execute(&mut *tx)
     .await?;
+    if scans.iter().any(|scans| *scans < 0) {
+        // A day that lost its last scan has none.
+        sqlx::query!(
+            "delete from scan_day d using unnest($1::int[], $2::int[], $3::date[], $4::text[])
+                 as k (gateway_id, site_id, local_day, status_scan)
+             where (d.gateway_id, d.site_id, d.local_day, d.status_scan)
+                 = (k.gateway_id, k.site_id, k.local_day, k.status_scan) and d.scans = 0",
+            &gateways,
+            &sites,
+            &days,
+            &statuses as &[&str],
+        )
+        .execute(tx)
+        .await?;
+    }
     Ok(())
 }

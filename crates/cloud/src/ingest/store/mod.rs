@@ -1,16 +1,18 @@
 //! The transaction that stores a group of batches: small tables first, then the scans, then what is
 //! derived from them, and word of it to whoever listens.
 
+mod anchors;
 mod heard;
 mod quarantine;
 mod runs;
 
-use super::clock::{Anchor, event_time};
+use super::clock::when;
 use super::parse::{Incoming, Outcome};
 use crate::distribution::live;
 use crate::distribution::record::{self, Kept, NewScan};
+use anchors::{Anchors, told_by_scan};
 use heard::{hear, hold, raise};
-use lumbung_shared::wire::{Epoch, SCAN_STREAM};
+use lumbung_shared::wire::SCAN_STREAM;
 use quarantine::{Quarantined, conflict, quarantine};
 use runs::{KnownRun, RunKey, add_runs, find_forks, known_runs};
 use sqlx::PgConnection;
@@ -51,7 +53,9 @@ async fn keep_records(
     let mut outcomes: Vec<Outcome> = group.iter().map(|_| Outcome::default()).collect();
     add_runs(tx, group).await?;
     let runs = known_runs(tx, group).await?;
-    let (scans, origin) = order(group, &runs);
+    let anchors = Anchors::of(group, &runs);
+    anchors.improve(tx).await?;
+    let (scans, origin) = order(group, &runs, &anchors);
     let kept = record::keep(tx, &scans).await?;
     let mut refused = Vec::new();
     let mut new_scans: HashMap<i32, i64> = HashMap::new();
@@ -102,7 +106,7 @@ pub(super) async fn find_poison(pool: &PgPool, incoming: &Incoming) -> sqlx::Res
     let group = std::slice::from_ref(incoming);
     add_runs(&mut tx, group).await?;
     let runs = known_runs(&mut tx, group).await?;
-    let (scans, _) = order(group, &runs);
+    let (scans, _) = order(group, &runs, &Anchors::of(group, &runs));
     let mut poison = HashMap::new();
     for scan in scans {
         let name = scan.name();
@@ -122,29 +126,30 @@ pub(super) async fn find_poison(pool: &PgPool, incoming: &Incoming) -> sqlx::Res
 }
 
 /// All scans of the group in the order of their names, each with the batch it came in.
-fn order<'a>(group: &'a [Incoming], runs: &HashMap<RunKey, KnownRun>) -> (Vec<NewScan<'a>>, Vec<usize>) {
+fn order<'a>(
+    group: &'a [Incoming],
+    runs: &HashMap<RunKey, KnownRun>,
+    anchors: &Anchors<'_>,
+) -> (Vec<NewScan<'a>>, Vec<usize>) {
     let mut scans = Vec::new();
     for (from, incoming) in group.iter().enumerate() {
-        let run = |epoch: Epoch| runs.get(&(incoming.gateway_id, epoch.to_db()));
-        let received_ms = incoming.received_at.timestamp_millis();
-        let sender = incoming.sender.as_ref();
-        // A boot that could not be named is not the same as another such boot.
-        let boot =
-            sender.and_then(|sender| run(sender.epoch)?.boot_id.as_deref()).filter(|boot| *boot != "unknown");
-        let anchor = sender.map(|sender| Anchor { mono_ms: sender.mono_ms, received_ms });
+        // What ties a run to the time of day is looked for once.
+        let mut ties = HashMap::new();
         for record in &incoming.scans {
             // add_runs put every run of the batch there in this transaction.
-            let Some(known) = run(record.epoch) else { continue };
-            let same_boot = boot.is_some() && known.boot_id.as_deref() == boot;
-            let (at, basis) = event_time(&record.scan, anchor.filter(|_| same_boot), received_ms);
+            let key = (incoming.gateway_id, record.epoch.to_db());
+            let Some(known) = runs.get(&key) else { continue };
+            let tie = *ties
+                .entry(record.epoch)
+                .or_insert_with(|| [anchors.best(key), anchors.own(incoming, record.epoch)]);
+            let when = when(told_by_scan(&record.scan, incoming.received_at), tie.into_iter().flatten());
             let new = NewScan {
                 gateway_id: incoming.gateway_id,
                 epoch: record.epoch,
                 scan: &record.scan,
                 site_id: known.site_id,
-                event_time: at,
-                time_basis: basis,
-                local_day: at.with_timezone(&known.zone).date_naive(),
+                when,
+                local_day: when.at.with_timezone(&known.zone).date_naive(),
                 received_at: incoming.received_at,
             };
             scans.push((new, from));

@@ -1,5 +1,6 @@
 //! The runs behind a group of batches, and the forks between them.
 
+use crate::ingest::clock::{Anchor, Witness};
 use crate::ingest::parse::Incoming;
 use crate::places;
 use chrono::{DateTime, Utc};
@@ -16,9 +17,12 @@ pub(super) struct KnownRun {
     pub(super) boot_id: Option<String>,
     pub(super) site_id: i32,
     pub(super) zone: Tz,
+    /// What is known so far of its boot's time.
+    pub(super) anchor: Option<Anchor>,
 }
 
-/// Every run is known before its records are.
+/// Every run is known before its records are. The gateway is locked until the transaction ends: batches of
+/// one gateway are stored one after the other, whichever replica they came to.
 pub(super) async fn add_runs(tx: &mut PgConnection, group: &[Incoming]) -> sqlx::Result<()> {
     // By key, so that two transactions take their locks in the same order; what tells more wins.
     let mut runs = BTreeMap::new();
@@ -43,6 +47,7 @@ pub(super) async fn add_runs(tx: &mut PgConnection, group: &[Incoming]) -> sqlx:
          join gateway g on g.gateway_id = n.gateway_id
          left join site s on s.code = n.site
          order by n.gateway_id, n.epoch
+         for no key update of g
          on conflict on constraint gateway_run_pk do update
              set previous_epoch = excluded.previous_epoch, boot_id = excluded.boot_id, site_id = excluded.site_id,
                  started_at = excluded.started_at, mono_ms = excluded.mono_ms, clock_state = excluded.clock_state,
@@ -81,10 +86,12 @@ pub(super) async fn known_runs(
         }
     }
     let rows = sqlx::query!(
-        "select r.gateway_id, r.epoch, r.boot_id, r.site_id, s.time_zone
-         from unnest($1::int[], $2::bigint[]) as k (gateway_id, epoch)
-         join gateway_run r on (r.gateway_id, r.epoch) = (k.gateway_id, k.epoch)
-         join site s on s.site_id = r.site_id",
+        r#"select r.gateway_id, r.epoch, r.boot_id, r.site_id, s.time_zone, a.offset_ms as "offset_ms?",
+               a.uncertainty_ms as "uncertainty_ms?", a.mono_ms as "mono_ms?", a.source as "source?"
+           from unnest($1::int[], $2::bigint[]) as k (gateway_id, epoch)
+           join gateway_run r on (r.gateway_id, r.epoch) = (k.gateway_id, k.epoch)
+           join site s on s.site_id = r.site_id
+           left join boot_anchor a on (a.gateway_id, a.boot_id) = (r.gateway_id, r.boot_id)"#,
         &gateways,
         &epochs
     )
@@ -93,8 +100,20 @@ pub(super) async fn known_runs(
     Ok(rows
         .into_iter()
         .map(|row| {
-            let run =
-                KnownRun { boot_id: row.boot_id, site_id: row.site_id, zone: places::zone(&row.time_zone) };
+            let anchor = || {
+                Some(Anchor {
+                    offset_ms: row.offset_ms?,
+                    uncertainty_ms: row.uncertainty_ms?,
+                    mono_ms: row.mono_ms?,
+                    witness: Witness::of_word(row.source.as_deref()?),
+                })
+            };
+            let run = KnownRun {
+                anchor: anchor(),
+                boot_id: row.boot_id,
+                site_id: row.site_id,
+                zone: places::zone(&row.time_zone),
+            };
             ((row.gateway_id, row.epoch), run)
         })
         .collect())
