@@ -1,7 +1,9 @@
-//! The language the gateway and the cloud speak: what a scan is, what a batch looks like on the wire,
-//! what the cloud answers, and how a gateway enrols. Nothing here does any input or output.
+//! The language the gateway and the cloud speak: what a scan, a reading and an event are, what a batch looks
+//! like on the wire, what the cloud answers, and how a gateway enrols. Nothing here does any input or output.
 
 pub mod enrol;
+pub mod event;
+pub mod reading;
 pub mod scan;
 pub mod tag;
 pub mod time;

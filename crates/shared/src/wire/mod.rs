@@ -6,20 +6,28 @@
 //!   newer gateway sends.
 //! - One bad record spoils itself only. A column is first read as what it should be; when that fails the
 //!   segment is read record by record, and each bad one comes out as a [`Refusal`] that holds it whole.
-//! - [`Refusal::raw`] can be read again later by [`read_raw_scan`], after the program has learnt better.
+//! - [`Refusal::raw`] can be read again later by [`read_raw_scan`] and its like, after the program has learnt better.
 
 mod answer;
 mod columns;
-mod raw;
-mod read;
+mod events;
+mod readings;
 mod refusal;
-mod write;
+mod scans;
+mod tolerant;
 
 pub use answer::{Answer, Exception, Held, RunAnswer, StreamAnswer, Verdict};
-pub use raw::{read_raw_scan, write_raw_scan};
-pub use read::{MAX_UNREADABLE_BYTES, read_raw_segment, read_scans, read_scans_within};
+pub use events::{
+    read_events, read_events_within, read_raw_event, read_raw_events, write_events, write_raw_event,
+};
+pub use readings::{
+    read_raw_reading, read_raw_readings, read_readings, read_readings_within, write_raw_reading,
+    write_readings,
+};
 pub use refusal::{Budget, Refusal, SegmentError, numbers, whole_segment};
-pub use write::{Statuses, write_scans};
+pub use scans::{
+    Statuses, read_raw_scan, read_raw_segment, read_scans, read_scans_within, write_raw_scan, write_scans,
+};
 
 use crate::time::ClockState;
 use serde::{Deserialize, Serialize};
@@ -31,6 +39,12 @@ use std::fmt;
 pub const PROTOCOL: u16 = 1;
 /// The stream of tag scans.
 pub const SCAN_STREAM: &str = "scan";
+/// The stream of what sensors and meters told.
+pub const READING_STREAM: &str = "reading";
+/// The stream of what happened to the gateway itself.
+pub const EVENT_STREAM: &str = "event";
+/// Most bytes kept of one batch's unreadable records.
+pub const MAX_UNREADABLE_BYTES: usize = 32 << 20;
 /// Most records in one batch; more is answered 413.
 pub const MAX_BATCH_RECORDS: u64 = 10_000;
 /// Most run sections in one batch; more is answered 413.

@@ -1,7 +1,7 @@
-//! What cannot be read, and the numbers of what should be there.
+//! What cannot be read, how that is kept, and the numbers of what should be there.
 
 use super::{MAX_BATCH_RECORDS, Segment};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 /// A record that could not be read, with all there is of it.
@@ -81,6 +81,30 @@ pub fn numbers(segment: &Segment) -> Result<Vec<i64>, SegmentError> {
         }
     }
     Ok(seqs)
+}
+
+/// A refusal of one record with its fields.
+pub(super) fn refuse(seq: i64, raw: &impl Serialize, detail: impl Into<String>) -> Refusal {
+    Refusal {
+        seq,
+        through: seq,
+        reason: "bad_field",
+        detail: detail.into(),
+        raw: serde_json::to_string(raw).unwrap_or_default(),
+    }
+}
+
+/// The segment, and the statuses it points into, that [`whole_segment`] kept.
+pub(super) fn kept_segment(seq: i64, raw: &str) -> Result<(Segment, Vec<String>), String> {
+    #[derive(Deserialize)]
+    struct Kept {
+        n: u64,
+        step: Option<Vec<i64>>,
+        cols: Box<RawValue>,
+        statuses: Vec<String>,
+    }
+    let kept: Kept = serde_json::from_str(raw).map_err(|error| error.to_string())?;
+    Ok((Segment { seq, n: kept.n, step: kept.step, cols: kept.cols }, kept.statuses))
 }
 
 /// A refusal that stands for a whole segment: an unknown stream, or columns that are none.

@@ -1,4 +1,6 @@
 use super::*;
+use crate::event::Event;
+use crate::reading::{Quality, Reading, ReadingContent, SeriesName, Unit};
 use crate::scan::{Scan, ScanContent, Source};
 use crate::tag::TagId;
 use uuid::Uuid;
@@ -182,4 +184,107 @@ fn a_value_that_many_bad_records_share_is_not_kept_with_each_of_them() {
     );
     let long = "x".repeat(1_000_000);
     assert_eq!(read_scans(&with_cols(n, &cols), &[long]), Err(SegmentError::TooMuch));
+}
+
+fn reading(seq: i64, series: &str, value: f64) -> Reading {
+    Reading {
+        seq,
+        mono_ms: 1_000 * seq,
+        wall_ms: 1_700_000_000_000 + 1_000 * seq,
+        clock: ClockState::Synced,
+        content: ReadingContent {
+            series: SeriesName::parse(series).unwrap(),
+            unit: Unit::parse("Cel").unwrap(),
+            value,
+            quality: Quality::Good,
+            at_ms: None,
+        },
+    }
+}
+
+#[test]
+fn readings_come_out_of_the_wire_as_they_went_in() {
+    let names = ["kulkas-1/temperature", "kulkas-2/temperature"];
+    let mut readings: Vec<Reading> =
+        [1i64, 2, 3, 7].iter().map(|&seq| reading(seq, names[seq as usize % 2], seq as f64 / 4.0)).collect();
+    readings[1].content.quality = Quality::Implausible;
+    readings[2].content.at_ms = Some(12);
+    readings[2].content.unit = Unit::parse("%RH").unwrap();
+    readings[3].content.value = -0.1e-7;
+    readings[3].clock = ClockState::Unset;
+    let segment = write_readings(readings.clone()).unwrap().unwrap();
+    let segment: Segment = serde_json::from_str(&serde_json::to_string(&segment).unwrap()).unwrap();
+    let read: Vec<Reading> = read_readings(&segment).unwrap().into_iter().map(Result::unwrap).collect();
+    assert_eq!(read, readings);
+    assert_eq!(read_raw_reading(7, &write_raw_reading(&readings[3])).unwrap(), readings[3]);
+    assert_eq!(write_readings(Vec::new()).unwrap().map(|segment| segment.n), None);
+}
+
+#[test]
+fn one_bad_reading_spoils_only_itself_and_can_be_read_again() {
+    let readings = (1..=20).map(|seq| reading(seq, "meter-1/power", 2.5)).collect();
+    let segment = write_readings(readings).unwrap().unwrap();
+    for (good, bad, named) in [
+        (r#""s":[0,0,"#, r#""s":[0,9,"#, "series"),
+        (r#""v":[2.5,2.5,"#, r#""v":[2.5,"tinggi","#, "value"),
+        (r#""v":[2.5,2.5,"#, r#""v":[2.5,1e999,"#, "value"),
+        (r#""s":[0,0,"#, r#""s":[0,null,"#, "series"),
+    ] {
+        let cols = segment.cols.get().replacen(good, bad, 1);
+        let spoilt = with_cols(20, &cols);
+        let read = read_readings(&spoilt).unwrap();
+        assert_eq!(read.iter().filter(|r| r.is_ok()).count(), 19, "{bad}");
+        let refusal = read[1].as_ref().unwrap_err();
+        assert_eq!((refusal.seq, refusal.reason), (2, "bad_field"));
+        assert!(refusal.detail.starts_with(named), "{}", refusal.detail);
+        assert!(read_raw_reading(2, &refusal.raw).is_err(), "{bad}");
+    }
+    let spoilt = segment.cols.get().replacen("2.5,2.5", "2.5,\"tinggi\"", 1);
+    let read = read_readings(&with_cols(20, &spoilt)).unwrap();
+    let mended = read[1].as_ref().unwrap_err().raw.replace("\"tinggi\"", "2.5");
+    assert_eq!(read_raw_reading(2, &mended).unwrap(), reading(2, "meter-1/power", 2.5));
+}
+
+#[test]
+fn a_bad_series_spoils_its_own_readings_and_a_segment_that_is_kept_whole_reads_by_itself() {
+    let readings = [reading(1, "a", 1.0), reading(2, "b", 2.0), reading(3, "a", 3.0)];
+    let segment = write_readings(readings.into()).unwrap().unwrap();
+    let cols = segment.cols.get().replacen(r#"["a","Cel"]"#, r#"["a b","Cel"]"#, 1);
+    let read = read_readings(&with_cols(3, &cols)).unwrap();
+    assert_eq!(read.iter().map(Result::is_ok).collect::<Vec<_>>(), [false, true, false]);
+    let cols = segment.cols.get().replacen(r#"["a","Cel"]"#, "7", 1);
+    let read = read_readings(&with_cols(3, &cols)).unwrap();
+    assert_eq!(read.iter().map(Result::is_ok).collect::<Vec<_>>(), [false, true, false]);
+    assert!(read[0].as_ref().unwrap_err().raw.contains(r#""entry":7"#), "all there is of it is kept");
+    let kept = whole_segment(&segment, &[1, 2, 3], &[], "unknown_stream", "");
+    assert_eq!(read_raw_readings(1, &kept.raw).unwrap().into_iter().filter(Result::is_ok).count(), 3);
+    let cols = segment.cols.get().replacen(r#""series":[["#, r#""series":3,"tables":[["#, 1);
+    assert_eq!(read_readings(&with_cols(3, &cols)).unwrap()[0].as_ref().unwrap_err().reason, "bad_columns");
+}
+
+#[test]
+fn events_come_out_of_the_wire_as_they_went_in_and_a_bad_one_spoils_only_itself() {
+    let event = |seq: i64, kind: &str| Event {
+        seq,
+        mono_ms: 5 * seq,
+        wall_ms: 9 * seq,
+        clock: ClockState::Held,
+        kind: kind.to_owned(),
+        body: format!(r#"{{"reason":null,"sensor":"kulkas-{seq}"}}"#),
+    };
+    let events = vec![event(1, "sensor_down"), event(2, "sensor_up"), event(5, "kept_though_unknown")];
+    let segment = write_events(events.clone()).unwrap().unwrap();
+    let read: Vec<Event> = read_events(&segment).unwrap().into_iter().map(Result::unwrap).collect();
+    assert_eq!(read, events);
+    assert_eq!(read_raw_event(5, &write_raw_event(&events[2])).unwrap(), events[2]);
+    let kept = whole_segment(&segment, &[1, 2, 5], &[], "unknown_stream", "");
+    assert_eq!(read_raw_events(1, &kept.raw).unwrap().into_iter().filter(Result::is_ok).count(), 3);
+    for bad in ["3", r#""Sensor Up""#] {
+        let cols = segment.cols.get().replacen(r#""sensor_up""#, bad, 1);
+        let read = read_events(&with_cols(3, &cols)).unwrap();
+        assert_eq!(read.iter().map(Result::is_ok).collect::<Vec<_>>(), [true, false, true], "{bad}");
+    }
+    let list = segment.cols.get().replacen(r#"{"reason":null,"sensor":"kulkas-2"}"#, "[2]", 1);
+    let read = read_events(&with_cols(3, &list)).unwrap();
+    assert!(read[1].as_ref().unwrap_err().detail.starts_with("body"), "{read:?}");
 }
