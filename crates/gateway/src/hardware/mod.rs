@@ -2,8 +2,10 @@
 //! simulator here.
 
 mod gpio;
+mod i2c;
 mod lights;
 pub mod pn532;
+pub mod sensors;
 mod simulated;
 
 pub use gpio::{PinError, output, reset_line};

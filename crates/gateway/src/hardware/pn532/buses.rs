@@ -8,13 +8,12 @@
 //! - SPI: a transfer in place must send what is in the buffer; rppal's own device sends nothing.
 
 use super::link::{LinkError, Wire};
-use embedded_hal::i2c::{self, ErrorKind, I2c, NoAcknowledgeSource, Operation};
+use embedded_hal::i2c::{self, ErrorKind, I2c, NoAcknowledgeSource};
 use embedded_hal::spi::{self, SpiDevice};
 use pn532::Interface;
 use pn532::i2c::{I2C_ADDRESS, PN532_I2C_READY};
 use pn532::spi::SPIInterface;
 use rppal::spi::{Bus, Mode, Segment, SlaveSelect, Spi};
-use std::io;
 use std::task::Poll;
 use std::thread::sleep;
 use std::time::Duration;
@@ -29,9 +28,6 @@ const WRITES: usize = 3;
 const ROOM: usize = 160;
 /// Well below the chip's 5 MHz, for wires of a hand's length.
 const SPI_HERTZ: u32 = 1_000_000;
-const I2C_TIMEOUT_MS: u32 = 200;
-const ENXIO: i32 = 6;
-const EREMOTEIO: i32 = 121;
 
 /// A PN532 on any I2C bus.
 #[derive(Debug)]
@@ -97,54 +93,6 @@ impl<B: I2c + Send> Wire for I2cLink<B> {
     fn settle(&mut self) -> Result<(), LinkError> {
         // The chip holds its answers until they are read; aborting the command drops them.
         sleep(WAKE);
-        Ok(())
-    }
-}
-
-/// A Pi's I2C bus, with errors that tell "nobody there" from the rest.
-#[derive(Debug)]
-pub struct PiI2c(rppal::i2c::I2c);
-
-#[derive(Debug)]
-pub struct PiI2cError(rppal::i2c::Error);
-
-impl PiI2c {
-    pub fn open(bus: u8) -> Result<Self, LinkError> {
-        let bus = rppal::i2c::I2c::with_bus(bus).map_err(|error| LinkError(error.to_string()))?;
-        bus.set_timeout(I2C_TIMEOUT_MS).map_err(|error| LinkError(error.to_string()))?;
-        Ok(Self(bus))
-    }
-}
-
-impl i2c::Error for PiI2cError {
-    fn kind(&self) -> ErrorKind {
-        match &self.0 {
-            rppal::i2c::Error::Io(error) => kind_of(error),
-            _ => ErrorKind::Other,
-        }
-    }
-}
-
-fn kind_of(error: &io::Error) -> ErrorKind {
-    match error.raw_os_error() {
-        Some(ENXIO | EREMOTEIO) => ErrorKind::NoAcknowledge(NoAcknowledgeSource::Unknown),
-        _ => ErrorKind::Other,
-    }
-}
-
-impl i2c::ErrorType for PiI2c {
-    type Error = PiI2cError;
-}
-
-impl I2c for PiI2c {
-    fn transaction(&mut self, address: u8, operations: &mut [Operation<'_>]) -> Result<(), PiI2cError> {
-        self.0.set_slave_address(u16::from(address)).map_err(PiI2cError)?;
-        for operation in operations {
-            match operation {
-                Operation::Read(buffer) => self.0.read(buffer).map_err(PiI2cError)?,
-                Operation::Write(buffer) => self.0.write(buffer).map_err(PiI2cError)?,
-            };
-        }
         Ok(())
     }
 }
@@ -279,13 +227,5 @@ mod tests {
             spi::Operation::Read(&mut read),
         ];
         assert_eq!(sent_in_place(&operations), [vec![], vec![1, 2], vec![]]);
-    }
-
-    #[test]
-    fn an_address_nobody_acknowledges_is_a_chip_that_is_busy() {
-        for errno in [ENXIO, EREMOTEIO] {
-            assert!(is_busy(kind_of(&io::Error::from_raw_os_error(errno))));
-        }
-        assert!(!is_busy(kind_of(&io::Error::from_raw_os_error(5))));
     }
 }

@@ -1,7 +1,8 @@
 //! The wire between the board and the PN532: which one, opened by whom, and what it must be able to do.
 
-use super::buses::{I2cLink, PiI2c, PiSpi, SpiLink};
+use super::buses::{I2cLink, PiSpi, SpiLink};
 use super::hsu::Hsu;
+use crate::hardware::i2c::PiI2c;
 use nix::fcntl::{Flock, FlockArg};
 use pn532::Interface;
 use std::fmt;
@@ -112,7 +113,10 @@ impl Link {
         let lock = lock(device)?;
         let wire: Box<dyn Wire> = match address {
             LinkAddress::Hsu(device) => Box::new(Hsu::open(device).map_err(unusable)?),
-            LinkAddress::I2c { bus, .. } => Box::new(I2cLink::new(PiI2c::open(*bus).map_err(unusable)?)),
+            LinkAddress::I2c { bus, .. } => {
+                let bus = PiI2c::open(*bus).map_err(|error| unusable(LinkError(error.to_string())))?;
+                Box::new(I2cLink::new(bus))
+            }
             LinkAddress::Spi { bus, select, .. } => {
                 Box::new(SpiLink::new(PiSpi::open(*bus, *select).map_err(unusable)?))
             }
