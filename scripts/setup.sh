@@ -22,6 +22,8 @@ if [ "$purpose" = test ]; then
   for program in strace faketime sqlite3; do
     command -v "$program" >/dev/null || packages+=("$program")
   done
+  # Judges our units; it need not be what starts this machine.
+  command -v systemd-analyze >/dev/null || packages+=(systemd)
 fi
 # The server's package brings the client along.
 if [ "$purpose" != run ] && ! command -v psql >/dev/null && postgres_bin >/dev/null; then

@@ -13,6 +13,7 @@ const CLOUD: Table = &[
     ("error", &[]),
     ("metrics", &[]),
     ("moment", &[]),
+    ("watchdog", &[]),
     ("database", &["config"]),
     ("state", &["config", "metrics"]),
     ("places", &["error"]),
@@ -36,6 +37,7 @@ const CLOUD: Table = &[
             "metrics",
             "openapi",
             "state",
+            "watchdog",
         ],
     ),
     ("cli", &["app", "config", "database", "error", "identity", "ingest", "places"]),
@@ -52,9 +54,16 @@ const GATEWAY: Table = &[
     ("words", &[]),
     ("outbox", &["clock", "mutant"]),
     ("sync", &["clock", "config", "hardware", "identity", "metrics", "mutant", "outbox"]),
+    ("watchdog", &["hardware", "outbox", "words"]),
     ("capture", &["clock", "durable", "hardware", "metrics", "outbox", "sync"]),
     ("http", &["capture", "clock", "hardware", "metrics", "outbox", "sync", "words"]),
-    ("app", &["capture", "clock", "config", "hardware", "http", "identity", "metrics", "outbox", "sync"]),
+    (
+        "app",
+        &[
+            "capture", "clock", "config", "hardware", "http", "identity", "metrics", "outbox", "sync",
+            "watchdog",
+        ],
+    ),
     ("cli", &["app", "config", "hardware", "identity", "outbox", "sync", "words"]),
 ];
 

@@ -18,3 +18,4 @@ mod refusals;
 mod reviewed;
 mod runs;
 mod store;
+mod systemd;

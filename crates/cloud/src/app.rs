@@ -8,6 +8,7 @@ use crate::identity::Attempts;
 use crate::ingest::{Ingest, Writers};
 use crate::metrics::Metrics;
 use crate::state::State;
+use crate::watchdog;
 use crate::{dashboard, distribution, health, identity, ingest, openapi};
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServerHandle, ServiceRequest, ServiceResponse};
@@ -141,6 +142,7 @@ impl Cloud {
         let writers_stop = CancellationToken::new();
         let mut serving = tokio::spawn(server);
         let mut writing = tokio::spawn(writers.run(writers_stop.clone()));
+        tokio::spawn(watchdog::run(database.connect_options(), ending.clone()));
         let people = state.people.clone();
         let mut listening = tokio::spawn(async move { live.run(listen, people).await });
         let fault = tokio::select! {
@@ -151,6 +153,7 @@ impl Cloud {
             ended = supervise(&database, &ending) => Some(format!("PostgreSQL could not be kept alive: {ended:#}")),
         };
         tracing::info!("stopping");
+        watchdog::stopping();
         ending.cancel();
         handle.stop(true).await;
         writers_stop.cancel();

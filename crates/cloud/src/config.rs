@@ -1,5 +1,6 @@
 //! Configuration: the embedded default, then a file, then the environment.
 
+use anyhow::Context;
 use serde::Deserialize;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -104,6 +105,9 @@ impl Config {
         if let Some(file) = file {
             layers = layers.add_source(File::from(file).format(FileFormat::Toml));
         }
+        if let Some(dir) = std::env::var_os("CREDENTIALS_DIRECTORY") {
+            layers = layers.add_source(credentials(Path::new(&dir))?);
+        }
         layers = layers
             .add_source(
                 Environment::with_prefix("LUMBUNG_CLOUD")
@@ -142,6 +146,18 @@ impl Config {
     }
 }
 
+/// What systemd was given to keep: a file for each key, named like it (`LoadCredential=database.url:/path`).
+fn credentials(dir: &Path) -> anyhow::Result<config::Config> {
+    let mut keys = config::Config::builder();
+    for entry in std::fs::read_dir(dir).context("CREDENTIALS_DIRECTORY")? {
+        let path = entry?.path();
+        let value = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+        let key = path.file_name().unwrap_or_default().to_string_lossy();
+        keys = keys.set_default(key, value.trim_end())?;
+    }
+    Ok(keys.build()?)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -151,6 +167,14 @@ mod tests {
         let config = Config::load(None).unwrap();
         assert_eq!(config.public_url(), "http://127.0.0.1:8000");
         assert!(!config.development.open_loopback);
+    }
+
+    #[test]
+    fn a_credential_sets_the_key_it_is_named_after() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("database.url"), "postgresql://u:s@db.example/lumbung\n").unwrap();
+        let keys = credentials(dir.path()).unwrap();
+        assert_eq!(keys.get_string("database.url").unwrap(), "postgresql://u:s@db.example/lumbung");
     }
 
     #[test]

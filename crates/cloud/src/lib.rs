@@ -16,3 +16,4 @@ mod moment;
 mod openapi;
 mod places;
 mod state;
+mod watchdog;

@@ -16,6 +16,7 @@ use crate::identity::IdentityFile;
 use crate::metrics::Metrics;
 use crate::outbox::{Ended, OpenError, Outbox, OutboxError, Settings};
 use crate::sync::{ClientError, SyncHandle, SyncWorker, http_client};
+use crate::watchdog::{self, Watchdog};
 use lumbung_shared::tag::TagId;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -63,6 +64,7 @@ pub struct Gateway {
     api: Api,
     worker: SyncWorker,
     reader: Option<ReaderLoop>,
+    watchdog: Watchdog,
     outbox: Outbox,
     ended: Ended,
 }
@@ -118,6 +120,7 @@ pub async fn build(config: Config) -> Result<Gateway, BuildError> {
         }
         None => (None, None),
     };
+    let watchdog = Watchdog::over(outbox.clone(), reader.is_some().then(|| Arc::clone(&health)));
     let worker = SyncWorker {
         outbox: outbox.clone(),
         clock: Arc::clone(&clock),
@@ -140,7 +143,17 @@ pub async fn build(config: Config) -> Result<Gateway, BuildError> {
         listen: address,
         field_manual: config.lan.field_manual,
     };
-    Ok(Gateway { listener, address, workers: config.http.workers, api, worker, reader, outbox, ended })
+    Ok(Gateway {
+        listener,
+        address,
+        workers: config.http.workers,
+        api,
+        worker,
+        reader,
+        watchdog,
+        outbox,
+        ended,
+    })
 }
 
 /// Where the gateway believes it stands. Scans are stored whether that can be read or not.
@@ -213,13 +226,14 @@ impl Gateway {
 
     /// Runs until `stop`. An error when a part ended by itself; everything is stopped by then.
     pub async fn run(self, stop: CancellationToken) -> Result<(), Broken> {
-        let Self { listener, address, workers, api, worker, reader, outbox, ended } = self;
+        let Self { listener, address, workers, api, worker, reader, watchdog, outbox, ended } = self;
         let mut server = Part::start("the local API", |stop| serve(api, listener, workers, stop));
         let mut taps = Part::start("the tag reader", |stop| listen(reader, stop));
         let mut sync = Part::start("the sync", |stop| send(worker, stop));
         let keeper = outbox.clone();
         let mut keeper = Part::start("the housekeeping", |stop| keep(keeper, stop));
         let mut store = Part::start("the store", |_| closed(ended));
+        let mut watchdog = Part::start("the watchdog", |stop| watchdog.run(stop));
         tracing::info!(%address, "Gateway siap menerima scan");
 
         let broken = tokio::select! {
@@ -229,12 +243,14 @@ impl Gateway {
             broken = sync.ended() => Some(broken),
             broken = keeper.ended() => Some(broken),
             broken = store.ended() => Some(broken),
+            broken = watchdog.ended() => Some(broken),
         };
         match &broken {
             Some(broken) => tracing::error!(%broken, "stopping everything"),
             None => tracing::info!("stopping"),
         }
-        for part in [&mut server, &mut taps, &mut sync, &mut keeper] {
+        watchdog::stopping();
+        for part in [&mut watchdog, &mut server, &mut taps, &mut sync, &mut keeper] {
             part.stop().await;
         }
         outbox.close().await;

@@ -11,7 +11,7 @@ use lumbung_shared::time::ClockState;
 use nix::time::{ClockId, clock_gettime};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::Relaxed};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Smaller differences between two readings are jitter and slow slewing, not a step.
 const STEP_MS: i64 = 20;
@@ -104,7 +104,7 @@ fn built_ms() -> i64 {
 fn boot_ms() -> i64 {
     // Linux always has CLOCK_BOOTTIME; zero would only cost the correction of times, never a scan.
     clock_gettime(ClockId::CLOCK_BOOTTIME)
-        .map_or(0, |t| t.tv_sec().saturating_mul(1_000).saturating_add(t.tv_nsec() / 1_000_000))
+        .map_or(0, |t| i64::try_from(Duration::from(t).as_millis()).unwrap_or(i64::MAX))
 }
 
 fn system_ms() -> i64 {

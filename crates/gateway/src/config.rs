@@ -179,6 +179,9 @@ impl Config {
         if let Some(file) = file {
             layers = layers.add_source(File::from(file).format(FileFormat::Toml));
         }
+        if let Some(dir) = environment.get("CREDENTIALS_DIRECTORY") {
+            layers = layers.add_source(credentials(Path::new(dir))?);
+        }
         if let Some(url) = environment.get(CLOUD_URL_ALIAS) {
             let alias = config::Config::builder().set_default("cloud.url", url.as_str())?;
             layers = layers.add_source(alias.build()?);
@@ -264,6 +267,19 @@ impl Config {
     }
 }
 
+/// What systemd was given to keep: a file for each key, named like it (`LoadCredential=cloud.url:/path`).
+fn credentials(dir: &Path) -> Result<config::Config, ConfigError> {
+    let unreadable =
+        |error: std::io::Error| ConfigError::unusable("CREDENTIALS_DIRECTORY", error.to_string());
+    let mut keys = config::Config::builder();
+    for entry in std::fs::read_dir(dir).map_err(unreadable)? {
+        let entry = entry.map_err(unreadable)?;
+        let value = std::fs::read_to_string(entry.path()).map_err(unreadable)?;
+        keys = keys.set_default(entry.file_name().to_string_lossy(), value.trim_end())?;
+    }
+    Ok(keys.build()?)
+}
+
 /// Whether a text is an HTTP address that requests can be sent to.
 pub(crate) fn is_web_address(text: &str) -> bool {
     let Some(rest) = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://")) else {
@@ -334,6 +350,16 @@ mod tests {
         assert_eq!(with(&[alias]).unwrap().cloud.url, "http://10.0.0.2:8000");
         let both = [alias, ("LUMBUNG_GATEWAY__CLOUD__URL", "https://b.example/")];
         assert_eq!(with(&both).unwrap().cloud.url, "https://b.example");
+    }
+
+    #[test]
+    fn a_credential_sets_the_key_it_is_named_after_and_a_misspelt_one_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let keeper = [("CREDENTIALS_DIRECTORY", dir.path().to_str().unwrap())];
+        std::fs::write(dir.path().join("cloud.url"), "https://mbg.example.id\n").unwrap();
+        assert_eq!(with(&keeper).unwrap().cloud.url, "https://mbg.example.id");
+        std::fs::write(dir.path().join("cloud.uri"), "x").unwrap();
+        assert!(with(&keeper).unwrap_err().to_string().contains("uri"));
     }
 
     #[test]

@@ -17,4 +17,5 @@ pub mod metrics;
 mod mutant;
 pub mod outbox;
 pub mod sync;
+mod watchdog;
 pub mod words;

@@ -200,6 +200,13 @@ impl FieldProblem {
     }
 }
 
+/// How the gateway is, for `systemctl status`.
+pub fn service_status(lang: Lang, unsent: u64, reader: &str) -> String {
+    let (unsent_is, reader_is) =
+        (lang.pick("Belum terkirim", "Unsent"), lang.pick("pembaca tag", "tag reader"));
+    format!("{unsent_is}: {unsent}; {reader_is}: {reader}")
+}
+
 /// The limits that both programs hold are worded in English where they are checked.
 fn limit(english: &str, lang: Lang) -> String {
     if lang == Lang::En {

@@ -65,6 +65,7 @@ impl ReaderLoop {
     fn listen(mut self, taps: &mpsc::Sender<Tap>, handle: &Handle, stop: &CancellationToken) {
         let mut failures = 0;
         while !stop.is_cancelled() {
+            self.health.turn();
             match self.reader.next(PATIENCE) {
                 Ok(seen) => {
                     self.works(failures);

@@ -13,7 +13,7 @@ pub use lights::{Lights, Pins};
 pub use simulated::{LoggedSignal, SimulatedReader};
 
 use lumbung_shared::tag::TagId;
-use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 /// Waits for tags. Blocks, so it runs on a thread of its own.
@@ -85,27 +85,39 @@ pub enum Light {
 
 /// How the reader is, for status and health.
 #[derive(Debug, Default)]
-pub struct ReaderHealth(AtomicU8);
+pub struct ReaderHealth {
+    state: AtomicU8,
+    turns: AtomicU64,
+}
 
 impl ReaderHealth {
     const NONE: u8 = 0;
     const OK: u8 = 1;
-
     const DOWN: u8 = 2;
 
     /// Returns whether it was down before.
     pub fn ok(&self) -> bool {
-        self.0.swap(Self::OK, Relaxed) == Self::DOWN
+        self.state.swap(Self::OK, Relaxed) == Self::DOWN
     }
 
     /// Returns whether it is so newly.
     pub fn down(&self) -> bool {
-        self.0.swap(Self::DOWN, Relaxed) != Self::DOWN
+        self.state.swap(Self::DOWN, Relaxed) != Self::DOWN
+    }
+
+    /// The reader's thread has come round once more, whether the reader works or not.
+    pub fn turn(&self) {
+        self.turns.fetch_add(1, Relaxed);
+    }
+
+    /// How often the reader's thread has come round.
+    pub fn turns(&self) -> u64 {
+        self.turns.load(Relaxed)
     }
 
     /// `ok`, `down`, or `none` for a gateway without a reader.
     pub fn as_str(&self) -> &'static str {
-        match self.0.load(Relaxed) {
+        match self.state.load(Relaxed) {
             Self::NONE => "none",
             Self::OK => "ok",
             _ => "down",

@@ -77,7 +77,8 @@ impl Reserve {
 
     fn allocate(&self) -> io::Result<()> {
         let file = OpenOptions::new().create(true).truncate(true).write(true).open(&self.path)?;
-        let bytes = i64::try_from(self.bytes).unwrap_or(i64::MAX);
+        // Half as wide on a 32-bit Pi.
+        let bytes = self.bytes.try_into().map_err(|_| io::ErrorKind::FileTooLarge)?;
         posix_fallocate(&file, 0, bytes)?;
         file.sync_all()
     }

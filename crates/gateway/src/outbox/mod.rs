@@ -284,6 +284,12 @@ impl Outbox {
         self.ask(writer::Command::Maintain).await
     }
 
+    /// Returns when both threads have answered; touches no disk.
+    pub(crate) async fn sign_of_life(&self) -> Result<(), OutboxError> {
+        self.ask(writer::Command::Ping).await?;
+        self.read(|_| Ok(())).await
+    }
+
     /// Ends the writer after everything before it in the queue.
     pub async fn close(&self) {
         // Nobody to receive it: it has ended already.

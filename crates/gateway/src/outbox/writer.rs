@@ -35,6 +35,7 @@ pub(super) enum Command {
     Release(Option<(Stream, i64)>, Reply<u64>),
     TellAgain(Reply<()>),
     Maintain(Reply<()>),
+    Ping(Reply<()>),
     /// Reading met something that must end the program.
     Fail(Trouble),
     Close,
@@ -122,6 +123,9 @@ impl Writer {
                 Command::Maintain(reply) => {
                     self.parts.reserve.keep();
                     self.look_for_room()?;
+                    let _ = reply.send(Ok(()));
+                }
+                Command::Ping(reply) => {
                     let _ = reply.send(Ok(()));
                 }
                 Command::Fail(trouble) => return Err(trouble),
