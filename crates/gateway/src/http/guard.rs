@@ -1,6 +1,7 @@
 //! What every request passes: it gets a name, its Host is ours, and its sender may be here.
 
 use super::Api;
+use super::access::{self, Access};
 use super::problem::{Problem, RequestId};
 use crate::words::Code;
 use actix_web::body::{EitherBody, MessageBody};
@@ -53,8 +54,11 @@ fn refuse(request: &HttpRequest, api: &Api) -> Option<Code> {
     }
     // Without a peer there is no saying where it comes from.
     let local = request.peer_addr().is_some_and(|peer| is_loopback(peer.ip()));
-    let open = matches!(request.path(), "/api/log_scan" | "/livez") && api.field_manual;
-    (!local && !open).then_some(Code::LoopbackOnly)
+    let allowed = match access::of(request.method(), request.match_pattern().as_deref()) {
+        Access::Anyone | Access::FieldManual => local || api.field_manual,
+        Access::Loopback => local,
+    };
+    (!allowed).then_some(Code::LoopbackOnly)
 }
 
 /// A name that a stranger's page could point at us is none of ours: addresses and `localhost` are.

@@ -6,6 +6,7 @@
 //! - A page in somebody's browser cannot reach this API through a name it made up (Host is checked).
 //! - Every limit is stated: body, header time, connections, workers.
 
+mod access;
 mod action;
 mod guard;
 mod log_scan;
@@ -77,19 +78,18 @@ pub fn serve(api: Api, listener: TcpListener, workers: usize) -> std::io::Result
 }
 
 fn routes(config: &mut ServiceConfig) {
-    let get = |path: &str| web::resource(path.to_owned()).default_service(web::to(method_not_allowed));
-    config
-        .service(get("/api/log_scan").route(web::post().to(log_scan::log_scan)))
-        .service(get("/api/scans").route(web::get().to(views::scans)))
-        .service(get("/api/status").route(web::get().to(views::status)))
-        .service(get("/api/health").route(web::get().to(views::health)))
-        .service(get("/api/action").route(web::get().to(action::show)).route(web::put().to(action::choose)))
-        .service(get("/api/quarantine").route(web::get().to(views::quarantine)))
-        .service(get("/api/quarantine/retry").route(web::post().to(views::retry)))
-        .service(get("/api/sync").route(web::post().to(views::send_now)))
-        .service(get("/livez").route(web::get().to(views::alive)))
-        .service(get("/readyz").route(web::get().to(views::ready)))
-        .service(get("/metrics").route(web::get().to(views::metrics)));
+    let mut rows = access::ROWS;
+    // Rows of one path stand together.
+    while let Some(first) = rows.first() {
+        let many = rows.iter().take_while(|row| row.path == first.path).count();
+        let (same, others) = rows.split_at(many);
+        let mut resource = web::resource(first.path).default_service(web::to(method_not_allowed));
+        for row in same {
+            resource = resource.route((row.route)());
+        }
+        config.service(resource);
+        rows = others;
+    }
 }
 
 async fn not_found(request: HttpRequest) -> HttpResponse {
