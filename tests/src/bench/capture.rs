@@ -3,7 +3,7 @@
 use super::Line;
 use super::clients::{Client, storm};
 use super::line::{Goal, median, percentile};
-use crate::programs::{Program, free_port};
+use crate::programs::{Program, faults, free_port};
 use crate::stand::Stand;
 use crate::wait::eventually;
 use actix_web::{App, HttpResponse, HttpServer, web};
@@ -48,6 +48,38 @@ pub(super) async fn ack(stand: &Stand) -> Result<Vec<Line>> {
         Line::new("tap_to_ack_p99", "ms", slow_tap, Some(slow_flush), Goal::ValueAtMost(350.0)),
     ])
 }
+
+const SLOW_TAPS: usize = 4_000;
+
+/// Tap → durable answer on a card whose flushes take 1.3 ms more than this disk's and that now and then
+/// stands still for 411 ms, as a cheap SD card was measured to do.
+pub(super) async fn ack_on_a_slow_card(stand: &Stand) -> Result<Vec<Line>> {
+    let mut gateway = stand.bare_gateway("GW-SLOW")?;
+    let wrapper = faults::failing(&gateway, &SLOW_CARD)?;
+    gateway.under(wrapper);
+    gateway.start().await?;
+    let mut client = Client::connect(&gateway.address()).await?;
+    let mut taps = Vec::with_capacity(SLOW_TAPS);
+    for n in 0..SLOW_TAPS {
+        let began = Instant::now();
+        client.tap(&format!("04AABBCCDD{n:04X}")).await?;
+        taps.push(milliseconds(began));
+    }
+    let line = |name: &str, value, most| Line::new(name, "ms", value, None, Goal::ValueAtMost(most));
+    let mut lines = vec![
+        line("tap_to_ack_slow_card_p50", median(&mut taps), 15.0),
+        line("tap_to_ack_slow_card_p99", percentile(&mut taps, 0.99), 60.0),
+        line("tap_to_ack_slow_card_p99.9", percentile(&mut taps, 0.999), 500.0),
+    ];
+    let standstills = taps.iter().filter(|ms| **ms >= 400.0).count();
+    anyhow::ensure!(standstills > SLOW_TAPS / 1_000, "the card never stood still");
+    lines.push(Line::new("taps_that_met_a_standstill", "", standstills as f64, None, Goal::None));
+    Ok(lines)
+}
+
+/// Each flush of the log 1.3 ms longer; a write in about 700 taps stands still.
+const SLOW_CARD: [&str; 2] =
+    ["fdatasync,fsync:delay_exit=1300", "pwrite64,write:delay_enter=411000:when=700+1400"];
 
 fn flush(probe: &mut File) -> Result<f64> {
     let began = Instant::now();

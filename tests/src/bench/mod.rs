@@ -22,10 +22,14 @@ use std::io::Write;
 pub enum Measure {
     /// Tap to durable answer, beside fdatasync of the same disk.
     Ack,
+    /// The same on a card that takes 1.3 ms a flush and now and then stands still for 411 ms.
+    SlowCard,
     /// Durable scans a second with 32 posting.
     Rate,
     /// Draining 100,000 scans, and the memory it takes.
     Drain,
+    /// Starting on 1,000,000 unsent scans, and the memory they take.
+    Million,
     /// Bytes a scan on the line.
     Payload,
     /// Bytes a scan on the card.
@@ -35,7 +39,16 @@ pub enum Measure {
 }
 
 impl Measure {
-    pub const ALL: [Self; 6] = [Self::Ack, Self::Rate, Self::Payload, Self::Card, Self::Drain, Self::Ingest];
+    pub const ALL: [Self; 8] = [
+        Self::Ack,
+        Self::SlowCard,
+        Self::Rate,
+        Self::Payload,
+        Self::Card,
+        Self::Drain,
+        Self::Million,
+        Self::Ingest,
+    ];
 }
 
 /// Takes the measures and prints each as it is known; whether all goals were met.
@@ -46,8 +59,10 @@ pub async fn run(measures: &[Measure], out: &mut (dyn Write + Send)) -> Result<b
         let stand = Stand::new()?;
         let lines = match measure {
             Measure::Ack => capture::ack(&stand).await?,
+            Measure::SlowCard => capture::ack_on_a_slow_card(&stand).await?,
             Measure::Rate => capture::rate(&stand).await?,
             Measure::Drain => outbox::drain(&stand).await?,
+            Measure::Million => outbox::million(&stand).await?,
             Measure::Payload => outbox::payload(&stand).await?,
             Measure::Card => card::bytes_written(&stand).await?,
             Measure::Ingest => ingest::rows(&stand).await?,

@@ -3,6 +3,7 @@
 use super::Line;
 use super::line::Goal;
 use crate::backlog::days_of_scans;
+use crate::programs::Gateway;
 use crate::proxy::{Line as Network, Proxy};
 use crate::stand::Stand;
 use crate::wait::{eventually_within, when};
@@ -66,6 +67,36 @@ pub(super) async fn drain(stand: &Stand) -> Result<Vec<Line>> {
         Line::new("gateway_rss_100k_offline", "MB", lying, None, Goal::ValueAtMost(25.0)),
         Line::new("gateway_rss_100k_drain_peak", "MB", peak, None, Goal::ValueAtMost(25.0)),
     ])
+}
+
+const MILLION: usize = 1_000_000;
+
+/// From the start of the program to its first durable answer, beside the same with an empty store, and its
+/// memory with a million scans that no cloud has taken yet.
+pub(super) async fn million(stand: &Stand) -> Result<Vec<Line>> {
+    let mut gateway = stand.bare_gateway("GW-MILLION")?;
+    let empty = first_ack(&mut gateway).await?;
+    gateway.stop().await?;
+    days_of_scans(&gateway.database(), MILLION, 7)?;
+    let (mut starts, mut memory) = (Vec::new(), 0.0);
+    for _ in 0..3 {
+        starts.push(first_ack(&mut gateway).await?);
+        gateway.status().await?;
+        memory = megabytes(gateway.pid().context("the gateway is not running")?, "VmHWM:")?;
+        gateway.stop().await?;
+    }
+    let start = super::line::median(&mut starts);
+    Ok(vec![
+        Line::new("start_to_first_ack_1m_unsent", "s", start, Some(empty), Goal::ValueAtMost(5.0)),
+        Line::new("gateway_rss_1m_unsent_peak", "MB", memory, None, Goal::ValueAtMost(25.0)),
+    ])
+}
+
+async fn first_ack(gateway: &mut Gateway) -> Result<f64> {
+    let began = Instant::now();
+    gateway.start().await?;
+    gateway.scan("04AABBCCDDEE00", "makanan_keluar").await?;
+    Ok(began.elapsed().as_secs_f64())
 }
 
 /// One batch of 500 as the gateway sends it, beside the documents' JSON of the same scans.
