@@ -235,6 +235,16 @@ const MESSAGES: &[(&str, &str, &str)] = &[
         "Gateway ini sudah dicabut. Hubungi operator.",
         "This gateway has been revoked. Ask the operator.",
     ),
+    (
+        "signing_key_unknown",
+        "Tidak ada gateway cloud ini yang menandatangani berkas itu. Hubungkan gateway sekali ke cloud, lalu ekspor lagi.",
+        "No gateway of this cloud signed that file. Let the gateway reach the cloud once, then export again.",
+    ),
+    (
+        "signing_key_revoked",
+        "Kunci tanda tangan berkas itu sudah dicabut bersama gateway-nya. Hubungi operator.",
+        "The key that signed that file was revoked with its gateway. Ask the operator.",
+    ),
     ("foreign_gateway_id", "Kunci ini milik gateway lain.", "This key belongs to another gateway."),
     ("not_found", "Tidak ditemukan.", "Not found."),
     (

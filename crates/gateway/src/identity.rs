@@ -117,6 +117,10 @@ impl IdentityFile {
         Self { dir: dir.to_owned(), path: dir.join(FILE) }
     }
 
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     pub fn path(&self) -> &Path {
         &self.path
     }

@@ -3,6 +3,7 @@
 //! The gateway draws its own key and sends it with the operator's claim, so a lost answer costs
 //! nothing: the same claim with the same key is the same enrolment.
 
+use crate::signing::{PublicKey, Purpose, Signature, Signer};
 use serde::{Deserialize, Serialize};
 
 /// What every gateway key starts with, so that a leaked one is recognised for what it is.
@@ -28,6 +29,27 @@ pub struct EnrolRequest {
     /// The board's serial number where there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hardware: Option<String>,
+    /// With what it will sign bundles that people carry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signing: Option<SigningKey>,
+}
+
+/// A gateway's public signing key, and the proof that it holds the other half.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SigningKey {
+    pub public_key: PublicKey,
+    /// Over the bearer key that goes with the same request.
+    pub proof: Signature,
+}
+
+impl SigningKey {
+    pub fn new(signer: &Signer, bearer: &str) -> Self {
+        Self { public_key: signer.public_key(), proof: signer.sign(Purpose::Possession, bearer.as_bytes()) }
+    }
+
+    pub fn is_proven(&self, bearer: &str) -> bool {
+        self.public_key.verifies(Purpose::Possession, bearer.as_bytes(), &self.proof)
+    }
 }
 
 /// What the cloud says of an enrolled gateway.
@@ -38,6 +60,9 @@ pub struct Enrolled {
     pub site: EnrolledSite,
     /// RFC 3339.
     pub server_time: String,
+    /// With what the cloud signs receipts for carried bundles; the gateway keeps to the first it was given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub receipt_key: Option<PublicKey>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -5,6 +5,7 @@ pub mod enrol;
 pub mod event;
 pub mod reading;
 pub mod scan;
+pub mod signing;
 pub mod tag;
 pub mod time;
 pub mod wire;

@@ -151,6 +151,7 @@ impl Simulated {
             claim: claim.to_owned(),
             key: self.kept.key.clone(),
             hardware: Some("simulated".to_owned()),
+            signing: None,
         };
         let reply = post(http, format!("{cloud}/api/gateways/enrol"), None, &request).await?;
         reply.expect(200).with_context(|| format!("enrolling {}", self.code))?;

@@ -1,9 +1,10 @@
 //! An operator's leave for one box to become a gateway: single use, short-lived.
 
-use super::secret;
+use super::{secret, signing};
 use crate::error::{Error, OnConstraint, Result};
 use crate::places::check_code;
 use chrono::{DateTime, Utc};
+use lumbung_shared::enrol::EnrolRequest;
 use sqlx::PgPool;
 
 /// A claim as the operator hands it on. It is not kept anywhere else.
@@ -75,12 +76,15 @@ pub async fn claim(pool: &PgPool, gateway: &str, site: &str, valid: std::time::D
 ///
 /// # Errors
 /// `claim_unknown`, `claim_used`, `key_in_use`, or the database's.
-pub(super) async fn redeem(pool: &PgPool, typed: &str, key: &str, hardware: Option<&str>) -> Result<i32> {
-    let (claim_hash, key_hash) = (secret::hash(&secret::normalise_claim(typed)), secret::hash(key));
+pub(super) async fn redeem(pool: &PgPool, request: &EnrolRequest) -> Result<i32> {
+    let (claim_hash, key_hash) =
+        (secret::hash(&secret::normalise_claim(&request.claim)), secret::hash(&request.key));
+    let signing_key = request.signing.as_ref().map(|signing| signing.public_key);
     let mut tx = pool.begin().await?;
     // The gateway first, as `claim` does: two of them must wait for each other, not lock each other out.
     let claim = sqlx::query!(
-        r#"select g.gateway_id, c.redeemed_key_hash, c.expires_at > now() as "fresh!"
+        r#"select g.gateway_id, g.revoked_at is not null as "shut_out!", c.redeemed_key_hash,
+               c.expires_at > now() as "fresh!"
            from gateway g join gateway_claim c using (gateway_id) where c.claim_hash = $1 for update of g"#,
         claim_hash
     )
@@ -108,6 +112,12 @@ pub(super) async fn redeem(pool: &PgPool, typed: &str, key: &str, hardware: Opti
     )
     .execute(&mut *tx)
     .await?;
+    if claim.shut_out {
+        signing::revoke_all(&mut tx, claim.gateway_id, signing_key).await?;
+    }
+    if let Some(key) = signing_key {
+        signing::register(&mut tx, claim.gateway_id, key).await?;
+    }
     // Whoever held a key of the revoked gateway must not come back with it.
     sqlx::query!(
         "update gateway_key k set retired_at = now() from gateway g
@@ -122,7 +132,7 @@ pub(super) async fn redeem(pool: &PgPool, typed: &str, key: &str, hardware: Opti
         "update gateway set revoked_at = null, revoke_reason = null, hardware = coalesce($2, hardware)
          where gateway_id = $1",
         claim.gateway_id,
-        hardware
+        request.hardware.as_deref()
     )
     .execute(&mut *tx)
     .await?;

@@ -2,12 +2,12 @@
 
 use super::attempts::Attempts;
 use super::gateways::Gateway;
-use super::{claims, gateways};
+use super::{claims, gateways, signing};
 use crate::error::{Error, Result};
 use crate::state::State;
 use actix_web::{HttpRequest, HttpResponse, post, web};
 use chrono::Utc;
-use lumbung_shared::enrol::{EnrolRequest, Enrolled, EnrolledSite, RotateRequest, is_key};
+use lumbung_shared::enrol::{EnrolRequest, Enrolled, EnrolledSite, RotateRequest, SigningKey, is_key};
 use lumbung_shared::time::rfc3339;
 use serde::Serialize;
 use std::net::IpAddr;
@@ -15,11 +15,11 @@ use std::time::Instant;
 use utoipa::ToSchema;
 
 pub(super) fn routes(routes: &mut web::ServiceConfig) {
-    routes.service(enrol).service(rotate);
+    routes.service(enrol).service(rotate).service(signing_key);
 }
 
 #[derive(utoipa::OpenApi)]
-#[openapi(paths(enrol, rotate))]
+#[openapi(paths(enrol, rotate, signing_key))]
 pub(crate) struct Docs;
 
 /// Redeem an operator's claim. Anyone who holds one may call.
@@ -45,7 +45,10 @@ async fn enrol(
     if let Some(hardware) = &body.hardware {
         lumbung_shared::check_text("hardware", hardware, 128).map_err(|wrong| Error::Fields(vec![wrong]))?;
     }
-    let gateway_id = claims::redeem(&state.people, &body.claim, &body.key, body.hardware.as_deref()).await?;
+    if let Some(signing) = &body.signing {
+        check_proof(signing, &body.key)?;
+    }
+    let gateway_id = claims::redeem(&state.people, &body).await?;
     let enrolled = enrolled(&state, gateway_id).await?;
     tracing::info!(gateway = enrolled.gateway_id, site = enrolled.site.code, "gateway enrolled");
     Ok(HttpResponse::Ok().json(enrolled))
@@ -67,6 +70,34 @@ async fn rotate(
     gateways::add_key(&state.gateways, &gateway, &body.new_key).await?;
     tracing::info!(gateway = gateway.code, "gateway brought a new key");
     Ok(HttpResponse::Ok().json(enrolled(&state, gateway.id).await?))
+}
+
+/// Register the key with which a gateway signs bundles that people carry. The gateway calls with its
+/// present key; the same signing key again is no change, a newer one retires those before it.
+#[utoipa::path(tag = "gateways", path = "/api/gateways/signing_key", request_body = SigningBody,
+    security(("gateway_key" = [])),
+    responses((status = 200, body = EnrolledBody), (status = 400, body = crate::error::ErrorBody),
+        (status = 401, body = crate::error::ErrorBody), (status = 403, body = crate::error::ErrorBody),
+        (status = 409, description = "it is another gateway's", body = crate::error::ErrorBody)))]
+#[post("/api/gateways/signing_key")]
+async fn signing_key(
+    request: HttpRequest,
+    gateway: Gateway,
+    state: web::Data<State>,
+    body: web::Json<SigningKey>,
+) -> Result<HttpResponse> {
+    check_proof(&body, gateways::bearer(&request).unwrap_or_default())?;
+    let mut conn = state.gateways.acquire().await?;
+    signing::register(&mut conn, gateway.id, body.public_key).await?;
+    drop(conn);
+    signing::retire_older(&state.gateways, gateway.id).await?;
+    tracing::info!(gateway = gateway.code, "gateway brought a signing key");
+    Ok(HttpResponse::Ok().json(enrolled(&state, gateway.id).await?))
+}
+
+fn check_proof(signing: &SigningKey, bearer: &str) -> Result<()> {
+    let wrong = || Error::field("proof", "must be the key's own signature over the bearer key");
+    signing.is_proven(bearer).then_some(()).ok_or_else(wrong)
 }
 
 /// Who asks: the peer, or behind a proxy on this machine whom that names last.
@@ -97,6 +128,7 @@ async fn enrolled(state: &State, gateway_id: i32) -> Result<Enrolled> {
         gateway_id: row.gateway,
         site: EnrolledSite { code: row.code, name: row.name, time_zone: row.time_zone },
         server_time: rfc3339(Utc::now().timestamp_millis()),
+        receipt_key: Some(signing::receipt_signer(&state.people).await?.public_key()),
     })
 }
 
@@ -110,6 +142,16 @@ struct EnrolBody {
     /// `lbg_` and 32 random bytes in base64url without padding.
     key: String,
     hardware: Option<String>,
+    signing: Option<SigningBody>,
+}
+
+/// An Ed25519 public key and the proof that its owner sent it.
+#[derive(Serialize, ToSchema)]
+struct SigningBody {
+    /// 32 bytes in base64url without padding.
+    public_key: String,
+    /// The key's signature over `lumbung possession 1`, a newline and the bearer key; 64 bytes in base64url.
+    proof: String,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -124,6 +166,8 @@ struct EnrolledBody {
     gateway_id: String,
     site: EnrolledSiteBody,
     server_time: String,
+    /// The Ed25519 public key of the cloud's receipts, 32 bytes in base64url.
+    receipt_key: Option<String>,
 }
 
 #[derive(Serialize, ToSchema)]

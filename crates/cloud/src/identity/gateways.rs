@@ -1,6 +1,6 @@
 //! Gateways and their keys.
 
-use super::secret;
+use super::{secret, signing};
 use crate::error::{Error, OnConstraint, Result};
 use crate::state::State;
 use actix_web::dev::Payload;
@@ -75,6 +75,8 @@ async fn authenticate(pool: &PgPool, key: &str) -> Result<Gateway> {
         )
         .execute(pool)
         .await?;
+        // The box that brought it may have another card, and with that another signing key.
+        signing::retire_older(pool, row.gateway_id).await?;
     }
     Ok(Gateway { id: row.gateway_id, code: row.code })
 }

@@ -6,6 +6,7 @@ pub mod claims;
 pub mod enrol;
 pub mod gateways;
 mod secret;
+pub mod signing;
 
 pub use access::Reader;
 pub use attempts::Attempts;

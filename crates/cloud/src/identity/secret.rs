@@ -12,6 +12,13 @@ pub(super) fn draw_key(prefix: &str) -> anyhow::Result<String> {
     Ok(format!("{prefix}{}", URL_SAFE_NO_PAD.encode(bytes)))
 }
 
+/// What a signing key is made from.
+pub(super) fn draw_seed() -> anyhow::Result<[u8; 32]> {
+    let mut seed = [0u8; 32];
+    fill(&mut seed)?;
+    Ok(seed)
+}
+
 /// 128 random bits as 26 characters that can be read aloud: Crockford's base 32, in dashed groups.
 pub(super) fn draw_claim() -> anyhow::Result<String> {
     const DIGITS: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";

@@ -81,6 +81,7 @@ fn words(error: &EnrolError, lang: Lang) -> String {
         EnrolError::Refused(why) => format!("cloud menolak: {why}"),
         EnrolError::Answer(why) => format!("jawaban cloud tidak dapat dibaca: {why}"),
         EnrolError::Identity(why) => format!("berkas identitas: {why}"),
+        EnrolError::Signing(why) => format!("kunci tanda tangan: {why}"),
     }
 }
 

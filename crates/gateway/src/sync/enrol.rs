@@ -6,7 +6,9 @@
 use super::client::{self, Answered};
 use crate::config::{is_web_address, trimmed_cloud_url};
 use crate::identity::{Enrolment, IdentityError, IdentityFile, Key, Pending, Site};
-use lumbung_shared::enrol::{EnrolRequest, Enrolled, RotateRequest};
+use crate::signing::{Registered, SigningError, SigningFile};
+use lumbung_shared::enrol::{EnrolRequest, Enrolled, RotateRequest, SigningKey};
+use lumbung_shared::signing::{PublicKey, Signer};
 use std::fmt;
 
 /// What an operator hands to a gateway: `lumbung://enrol?cloud=<url>&claim=<code>`.
@@ -69,6 +71,8 @@ pub enum EnrolError {
     Answer(String),
     #[error(transparent)]
     Identity(#[from] IdentityError),
+    #[error(transparent)]
+    Signing(#[from] SigningError),
 }
 
 /// Redeems a claim: the given one, or the one a lost answer left pending.
@@ -98,10 +102,13 @@ pub async fn enrol(
         Some(Pending::Enrol { cloud_url: cloud_url.clone(), claim: claim.clone(), key: key.clone() });
     file.write(&identity)?;
 
+    let signing = SigningFile::in_dir(file.dir());
+    let (signer, _) = signing.read_or_make()?;
     let request = EnrolRequest {
         claim: claim.reveal().to_owned(),
         key: key.reveal().to_owned(),
         hardware: board_serial(),
+        signing: Some(SigningKey::new(&signer, key.reveal())),
     };
     let body = serde_json::to_vec(&request).map_err(|error| EnrolError::Answer(error.to_string()))?;
     let url = format!("{cloud_url}/api/gateways/enrol");
@@ -117,6 +124,7 @@ pub async fn enrol(
     let answer = taken(answer)?;
     let enrolled: Enrolled =
         serde_json::from_slice(&answer.body).map_err(|error| EnrolError::Answer(error.to_string()))?;
+    keep(&signing, &signer, &enrolled.gateway_id, enrolled.receipt_key)?;
     let enrolment = Enrolment {
         gateway_id: enrolled.gateway_id,
         site: Site { code: enrolled.site.code, name: enrolled.site.name, time_zone: enrolled.site.time_zone },
@@ -140,6 +148,10 @@ pub async fn rotate(
     let Some(mut enrolment) = identity.enrolled.take() else {
         return Err(EnrolError::NotEnrolled);
     };
+    let base = if cloud_url.is_empty() { enrolment.cloud_url.clone() } else { cloud_url.to_owned() };
+    if let Err(error) = register(client, &base, file, &enrolment).await {
+        tracing::warn!(%error, "the signing key is not registered yet; the sync will do it");
+    }
     let new_key = match identity.pending.take() {
         Some(Pending::Rotate { key }) => key,
         _ => Key::draw()?,
@@ -150,7 +162,6 @@ pub async fn rotate(
 
     let request = RotateRequest { new_key: new_key.reveal().to_owned() };
     let body = serde_json::to_vec(&request).map_err(|error| EnrolError::Answer(error.to_string()))?;
-    let base = if cloud_url.is_empty() { &enrolment.cloud_url } else { cloud_url };
     let url = format!("{base}/api/gateways/rotate");
     taken(client::post(client, &url, Some(&enrolment.key), None, body).await)?;
     enrolment.key = new_key;
@@ -158,6 +169,41 @@ pub async fn rotate(
     identity.enrolled = Some(enrolment.clone());
     file.write(&identity)?;
     Ok(enrolment)
+}
+
+/// Tells the cloud with what this gateway signs, unless that cloud knows. True: it knows now. An older cloud
+/// has no ear for it.
+pub(super) async fn register(
+    client: &reqwest::Client,
+    base: &str,
+    file: &IdentityFile,
+    enrolment: &Enrolment,
+) -> Result<bool, EnrolError> {
+    let signing = SigningFile::in_dir(file.dir());
+    let (signer, registered) = signing.read_or_make()?;
+    if registered.is_some_and(|known| known.gateway_id == enrolment.gateway_id) {
+        return Ok(true);
+    }
+    let request = SigningKey::new(&signer, enrolment.key.reveal());
+    let body = serde_json::to_vec(&request).map_err(|error| EnrolError::Answer(error.to_string()))?;
+    let url = format!("{base}/api/gateways/signing_key");
+    let answer = taken(client::post(client, &url, Some(&enrolment.key), None, body).await)?;
+    let enrolled: Enrolled =
+        serde_json::from_slice(&answer.body).map_err(|error| EnrolError::Answer(error.to_string()))?;
+    keep(&signing, &signer, &enrolment.gateway_id, enrolled.receipt_key)?;
+    Ok(enrolled.receipt_key.is_some())
+}
+
+/// An older cloud tells no key and has not registered ours.
+fn keep(
+    signing: &SigningFile,
+    signer: &Signer,
+    gateway_id: &str,
+    receipt_key: Option<PublicKey>,
+) -> Result<(), SigningError> {
+    let Some(receipt_key) = receipt_key else { return Ok(()) };
+    let (gateway_id, public_key) = (gateway_id.to_owned(), signer.public_key());
+    signing.keep(Registered { gateway_id, public_key, receipt_key })
 }
 
 fn taken(answer: Result<Answered, client::NoAnswer>) -> Result<Answered, EnrolError> {

@@ -3,7 +3,7 @@
 use super::known::{Change, Cloud, Known};
 use super::rules::{Lock, ParkReason, Reply, Rules, Send, Sent, Wait};
 use super::state::{LastAnswer, SyncHandle, SyncState};
-use super::{batch, client, link, verdicts};
+use super::{batch, client, enrol, link, verdicts};
 use crate::clock::Clock;
 use crate::config;
 use crate::hardware::ReaderHealth;
@@ -23,6 +23,8 @@ const SYNC_PATH: &str = "/api/sync_gateway_data";
 const LOOK_FOR_IDENTITY: Duration = Duration::from_secs(1);
 /// How often a waiting gateway looks for a new link or another key.
 const LOOK_AROUND: Duration = Duration::from_secs(2);
+/// How long a cloud that did not take the signing key is left alone about it.
+const REGISTER_AGAIN: Duration = Duration::from_secs(3_600);
 
 /// What the sync needs from the rest of the program.
 #[derive(Debug)]
@@ -54,10 +56,12 @@ impl SyncWorker {
         let mut rules = Rules::new(&self.config);
         let mut known = Known::default();
         let mut alone = None;
+        let mut register_at = None;
         loop {
             let change = self.refresh(&mut known);
             if change != Change::None {
                 rules.identity_changed();
+                register_at = Some(Instant::now());
             }
             if change == Change::Cloud {
                 self.tell_again().await?;
@@ -88,8 +92,26 @@ impl SyncWorker {
                 self.park(seq, reason).await?;
             }
             self.show(&rules, round.reply, &round.message, step.wait);
+            if matches!(round.reply, Reply::Settled { .. })
+                && register_at.is_some_and(|due| due <= Instant::now())
+            {
+                register_at = self.register(cloud).await;
+            }
             if self.wait(step.wait, known.stamp, &stop).await {
                 return Ok(());
+            }
+        }
+    }
+
+    /// Tells the cloud with what this gateway signs bundles, while the line is good. Answers when to try
+    /// again, if ever.
+    async fn register(&self, cloud: &Cloud) -> Option<Instant> {
+        match enrol::register(&self.client, &cloud.url, &self.identity, &cloud.enrolment).await {
+            Ok(true) => None,
+            Ok(false) => Some(Instant::now() + REGISTER_AGAIN),
+            Err(error) => {
+                tracing::warn!(%error, "the cloud has not taken the signing key");
+                Some(Instant::now() + REGISTER_AGAIN)
             }
         }
     }

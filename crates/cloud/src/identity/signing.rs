@@ -1,0 +1,87 @@
+//! Whose signature counts: the gateways' keys for bundles that people carry, and the cloud's own for receipts.
+//!
+//! What must stay true:
+//! - A public key belongs to one gateway, which showed that it holds the other half.
+//! - A key is retired when a newer one has come into use; it is revoked when its gateway is let in again
+//!   after it was shut out. A retired key still speaks for what its card holds, a revoked one for nothing.
+//! - The cloud's key is made once and is the same for every replica.
+
+use super::secret;
+use crate::error::{Error, Result};
+use anyhow::Context;
+use lumbung_shared::signing::{PublicKey, Signer};
+use sqlx::{PgConnection, PgPool};
+
+/// What the cloud signs receipts with; made when it is first asked for.
+///
+/// # Errors
+/// The database's, or the system's for want of random bytes.
+pub async fn receipt_signer(pool: &PgPool) -> Result<Signer> {
+    let mut seed = stored_seed(pool).await?;
+    if seed.is_none() {
+        let drawn = secret::draw_seed()?;
+        // Two replicas may be at it: the first one's stays.
+        sqlx::query!("insert into receipt_key (seed) values ($1) on conflict do nothing", &drawn[..])
+            .execute(pool)
+            .await?;
+        seed = stored_seed(pool).await?;
+    }
+    let seed = seed.context("the receipt key was not kept")?;
+    Ok(Signer::from_seed(&seed).context("the receipt key")?)
+}
+
+async fn stored_seed(pool: &PgPool) -> sqlx::Result<Option<Vec<u8>>> {
+    sqlx::query_scalar!("select seed from receipt_key").fetch_optional(pool).await
+}
+
+/// Makes a public key the gateway's newest. The older ones are retired by [`retire_older`].
+///
+/// # Errors
+/// `key_in_use` when it is another gateway's, or the database's.
+pub(super) async fn register(conn: &mut PgConnection, gateway_id: i32, key: PublicKey) -> Result<()> {
+    sqlx::query_scalar!(
+        "insert into gateway_signing_key (public_key, gateway_id) values ($1, $2)
+         on conflict on constraint gateway_signing_key_pk do update
+             set registered_at = now(), retired_at = null, revoked_at = null
+             where gateway_signing_key.gateway_id = excluded.gateway_id
+         returning gateway_id",
+        &key.as_bytes()[..],
+        gateway_id
+    )
+    .fetch_optional(conn)
+    .await?
+    .map(|_| ())
+    .ok_or(Error::Conflict("key_in_use"))
+}
+
+/// Retires all but the gateway's newest signing key.
+pub(super) async fn retire_older(pool: &PgPool, gateway_id: i32) -> sqlx::Result<()> {
+    sqlx::query!(
+        "update gateway_signing_key s set retired_at = now()
+         from gateway_signing_key newer
+         where s.gateway_id = $1 and s.retired_at is null
+             and newer.gateway_id = $1 and newer.registered_at > s.registered_at",
+        gateway_id
+    )
+    .execute(pool)
+    .await?;
+    Ok(())
+}
+
+/// Whoever holds a key of a gateway that was shut out must not come back with it; `but` is the one that an
+/// operator has just let in.
+pub(super) async fn revoke_all(
+    conn: &mut PgConnection,
+    gateway_id: i32,
+    but: Option<PublicKey>,
+) -> sqlx::Result<()> {
+    sqlx::query!(
+        "update gateway_signing_key set revoked_at = coalesce(revoked_at, now())
+         where gateway_id = $1 and public_key is distinct from $2",
+        gateway_id,
+        but.as_ref().map(|key| &key.as_bytes()[..])
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
