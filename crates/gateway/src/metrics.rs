@@ -36,6 +36,8 @@ pub struct Metrics {
     registry: Registry,
     stored: Counter,
     refused: Family<OutcomeLabel, Counter>,
+    readings: Counter,
+    readings_refused: Family<OutcomeLabel, Counter>,
     store_seconds: Histogram,
     pushes: Family<OutcomeLabel, Counter>,
     unsent: Family<StreamLabel, Gauge>,
@@ -72,6 +74,8 @@ impl Default for Metrics {
         let mut metrics = Self {
             stored: Counter::default(),
             refused: Family::default(),
+            readings: Counter::default(),
+            readings_refused: Family::default(),
             store_seconds,
             pushes: Family::default(),
             unsent: Family::default(),
@@ -87,6 +91,12 @@ impl Default for Metrics {
         };
         registry.register("scans_stored", "Scans stored durably", metrics.stored.clone());
         registry.register("scans_refused", "Scans not kept", metrics.refused.clone());
+        registry.register("readings_stored", "Readings stored durably", metrics.readings.clone());
+        registry.register(
+            "readings_refused",
+            "Calls with readings that were not kept",
+            metrics.readings_refused.clone(),
+        );
         registry.register(
             "store_duration_seconds",
             "From a scan's arrival to its durable commit",
@@ -134,6 +144,15 @@ impl Metrics {
     /// `reason` is an error code.
     pub fn count_refused(&self, reason: &'static str) {
         self.refused.get_or_create(&OutcomeLabel { outcome: reason }).inc();
+    }
+
+    pub fn count_readings(&self, count: u64) {
+        self.readings.inc_by(count);
+    }
+
+    /// `reason` is an error code.
+    pub fn count_readings_refused(&self, reason: &'static str) {
+        self.readings_refused.get_or_create(&OutcomeLabel { outcome: reason }).inc();
     }
 
     pub fn count_push(&self, outcome: &'static str) {

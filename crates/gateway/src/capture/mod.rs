@@ -1,4 +1,4 @@
-//! A tag or a phone's post becomes a record, and only then is anybody told that it is safe.
+//! A tag, a phone's post or a sensor's turn becomes a record, and only then is anybody told that it is safe.
 
 mod action;
 mod reader;
@@ -9,14 +9,16 @@ pub use reader::ReaderLoop;
 use crate::clock::Clock;
 use crate::hardware::{Light, Signal};
 use crate::metrics::Metrics;
-use crate::outbox::{Kept, NewScan, Outbox, OutboxError};
+use crate::outbox::{Kept, KeptReadings, NewEvent, NewReading, NewScan, Once, Outbox, OutboxError};
 use lumbung_shared::FieldError;
+use lumbung_shared::event::check_event;
+use lumbung_shared::reading::ReadingContent;
 use lumbung_shared::scan::{ScanContent, Source};
 use std::sync::Arc;
 use std::time::Instant;
 use tokio::sync::Notify;
 
-/// Why a scan was not kept.
+/// Why a record was not kept.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
     #[error(transparent)]
@@ -25,12 +27,24 @@ pub enum Refused {
     Store(#[from] OutboxError),
 }
 
+impl Refused {
+    /// For counting.
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Field(_) => "bad_field",
+            Self::Store(OutboxError::Conflict { .. } | OutboxError::KeyReused) => "conflict",
+            Self::Store(OutboxError::Full) => "storage_full",
+            Self::Store(_) => "storage_failed",
+        }
+    }
+}
+
 /// The one way into the store.
 #[derive(Clone)]
 pub struct Capture {
     pub outbox: Outbox,
     pub clock: Arc<Clock>,
-    /// Rung after every stored scan.
+    /// Rung after every record that was stored.
     pub doorbell: Arc<Notify>,
     pub signal: Arc<dyn Signal>,
     pub metrics: Arc<Metrics>,
@@ -50,15 +64,49 @@ impl Capture {
             Ok(_) => self.signal.show(Light::Green),
             Err(refused) => {
                 self.signal.show(Light::Red);
-                self.metrics.count_refused(match refused {
-                    Refused::Field(_) => "bad_field",
-                    Refused::Store(OutboxError::Conflict { .. }) => "conflict",
-                    Refused::Store(OutboxError::Full) => "storage_full",
-                    Refused::Store(_) => "storage_failed",
-                });
+                self.metrics.count_refused(refused.code());
             }
         }
         kept
+    }
+
+    /// Keeps readings, all or none. `Ok` means: they are durable and will reach the cloud.
+    pub async fn take_readings(
+        &self,
+        readings: Vec<ReadingContent>,
+        once: Option<Once>,
+    ) -> Result<KeptReadings, Refused> {
+        let kept = self.keep_readings(readings, once).await;
+        match &kept {
+            Ok(kept) if kept.fresh => {
+                self.doorbell.notify_one();
+                self.metrics.count_readings(kept.count);
+            }
+            Ok(_) => {}
+            Err(refused) => self.metrics.count_readings_refused(refused.code()),
+        }
+        kept
+    }
+
+    async fn keep_readings(
+        &self,
+        readings: Vec<ReadingContent>,
+        once: Option<Once>,
+    ) -> Result<KeptReadings, Refused> {
+        readings.iter().try_for_each(ReadingContent::check)?;
+        // One moment for one call: what came together was measured together.
+        let moment = self.clock.now();
+        let readings = readings.into_iter().map(|content| NewReading { content, moment });
+        Ok(self.outbox.store_readings(readings.collect(), once).await?)
+    }
+
+    /// Keeps a word on what happened to the gateway. `Ok` means: it is durable and will reach the cloud.
+    pub async fn note(&self, kind: &'static str, body: serde_json::Value) -> Result<(), Refused> {
+        let (body, moment) = (body.to_string(), self.clock.now());
+        check_event(kind, &body)?;
+        self.outbox.store_event(NewEvent { kind: kind.to_owned(), body, moment }).await?;
+        self.doorbell.notify_one();
+        Ok(())
     }
 
     async fn keep(&self, content: ScanContent, source: Source) -> Result<Kept, Refused> {

@@ -88,7 +88,9 @@ fn answer(kept: &Kept, tag: &str, status: &str) -> HttpResponse {
 fn refusal(refused: Refused) -> Problem {
     match refused {
         Refused::Field(error) => Problem::fields(vec![(error.field, FieldProblem::Limit(error))]),
-        Refused::Store(OutboxError::Conflict { .. }) => Problem::of(Code::ClientRefConflict),
+        Refused::Store(OutboxError::Conflict { .. } | OutboxError::KeyReused) => {
+            Problem::of(Code::ClientRefConflict)
+        }
         Refused::Store(OutboxError::Full) => Problem::of(Code::StorageFull),
         Refused::Store(OutboxError::Failed | OutboxError::Closed) => Problem::of(Code::StorageFailed),
     }

@@ -69,6 +69,7 @@ pub(super) fn open(settings: &Settings, now: Moment) -> Result<Opened, OpenError
         run = %run.epoch,
         previous = run.previous.map(tracing::field::display),
         unsent = gauges.unsent(Stream::Scan),
+        readings = gauges.unsent(Stream::Reading),
         parked = gauges.parked(),
         "the store is open"
     );
@@ -172,6 +173,12 @@ fn read_unsent(conn: &Connection) -> rusqlite::Result<()> {
     conn.query_row(
         "select total(length(client_ref) + length(status_scan)) from scan_event
          where id > (select through from cursor where stream = 'scan')",
+        [],
+        |_| Ok(()),
+    )?;
+    conn.query_row(
+        "select total(length(at_ms) + length(series)) from reading
+         where id > (select through from cursor where stream = 'reading')",
         [],
         |_| Ok(()),
     )

@@ -10,10 +10,16 @@ const RESERVE: &str = "reserve";
 const LOCK: &str = "lock";
 
 /// Free bytes for this user on the disk that holds `dir`.
-#[allow(clippy::useless_conversion, reason = "32-bit boards count blocks in 32 bits")]
 pub(super) fn free_bytes(dir: &Path) -> Option<u64> {
+    room(dir).map(|(free, _)| free)
+}
+
+/// Free bytes for this user, and all bytes, of the disk that holds `dir`.
+#[allow(clippy::useless_conversion, reason = "32-bit boards count blocks in 32 bits")]
+fn room(dir: &Path) -> Option<(u64, u64)> {
     let stat = nix::sys::statvfs::statvfs(dir).ok()?;
-    Some(u64::from(stat.blocks_available()).saturating_mul(u64::from(stat.fragment_size())))
+    let bytes = |blocks: u64| blocks.saturating_mul(u64::from(stat.fragment_size()));
+    Some((bytes(u64::from(stat.blocks_available())), bytes(u64::from(stat.blocks()))))
 }
 
 /// Held as long as the process lives, however it ends.
@@ -70,7 +76,12 @@ impl Reserve {
         true
     }
 
-    fn is_whole(&self) -> bool {
+    /// Free bytes and all bytes of the disk it is on.
+    pub(super) fn disk(&self) -> Option<(u64, u64)> {
+        room(&self.dir)
+    }
+
+    pub(super) fn is_whole(&self) -> bool {
         self.bytes == 0
             || fs::metadata(&self.path).is_ok_and(|meta| meta.is_file() && meta.len() == self.bytes)
     }

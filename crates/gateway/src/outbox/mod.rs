@@ -16,12 +16,14 @@
 
 mod check;
 mod disk;
+mod group;
 mod read;
 mod room;
 mod salvage;
 mod schema;
 mod settle;
 mod store;
+mod telemetry;
 #[cfg(test)]
 pub(crate) mod tests;
 mod trouble;
@@ -30,6 +32,7 @@ mod writer;
 pub(crate) use read::{Glance, Limits};
 pub use read::{ParkedRow, Pending, PendingRun, ScanRow};
 pub use settle::{SeqRange, Settlement};
+pub use telemetry::{KeptReadings, NewEvent, NewReading, Once};
 pub use trouble::{OpenError, OutboxError, Trouble};
 
 use crate::clock::Moment;
@@ -61,8 +64,8 @@ impl Stream {
     pub fn name(self) -> &'static str {
         match self {
             Self::Scan => lumbung_shared::wire::SCAN_STREAM,
-            Self::Reading => "reading",
-            Self::Event => "event",
+            Self::Reading => lumbung_shared::wire::READING_STREAM,
+            Self::Event => lumbung_shared::wire::EVENT_STREAM,
         }
     }
 
@@ -255,8 +258,28 @@ impl Outbox {
     pub async fn store(&self, scan: NewScan) -> Result<Kept, OutboxError> {
         // Written here, on the caller's thread: the writer's time is everybody's.
         let timestamp = rfc3339(scan.content.at_ms.unwrap_or(scan.moment.wall_ms));
-        let scan = store::Prepared { scan, timestamp };
-        self.ask(|reply| writer::Command::Store(Box::new(scan), reply)).await
+        let scan = Box::new(store::Prepared { scan, timestamp });
+        self.ask(|reply| writer::Command::Store(group::Item::Scan(scan, Some(reply)))).await
+    }
+
+    /// Stores readings, all of them or none; returns after their commit. The same key with the same digest
+    /// stores nothing and answers as it did the first time.
+    pub async fn store_readings(
+        &self,
+        readings: Vec<NewReading>,
+        once: Option<Once>,
+    ) -> Result<KeptReadings, OutboxError> {
+        if readings.is_empty() {
+            return Ok(KeptReadings { run: self.run.epoch, first: 0, count: 0, fresh: false });
+        }
+        let readings = Box::new(telemetry::PreparedReadings::new(readings, once));
+        self.ask(|reply| writer::Command::Store(group::Item::Readings(readings, Some(reply)))).await
+    }
+
+    /// Stores one event; gives its number after its commit.
+    pub async fn store_event(&self, event: NewEvent) -> Result<i64, OutboxError> {
+        let event = Box::new(telemetry::PreparedEvent::new(event));
+        self.ask(|reply| writer::Command::Store(group::Item::Event(event, Some(reply)))).await
     }
 
     /// Applies the cloud's verdicts in one transaction; says how many records were settled by it.

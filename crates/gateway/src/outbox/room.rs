@@ -11,12 +11,24 @@ pub(super) enum Need {
     /// So many new scans. They never get the reserve's room: they would fill it and nothing could be
     /// settled, and so nothing removed, ever after.
     Scans(usize),
+    /// So many new readings or events: they leave a margin for scans.
+    Telemetry(usize),
     /// Settling, parking, looking after what is there already: what the reserve is for.
     Keeping,
 }
 
+impl Need {
+    /// Telemetry that goes with scans.
+    pub(super) const BESIDE_SCANS: Self = Self::Telemetry(super::group::BESIDE_SCANS);
+}
+
 /// Pages that a scan may touch without the reserve besides those of the scans themselves.
 const SPARE_PAGES: i64 = 16;
+/// Room that readings and events leave to scans: days of them. On a small disk, or with a small limit, an
+/// eighth of it.
+const MARGIN_BYTES: u64 = 8 << 20;
+/// About what a row of telemetry takes.
+const TELEMETRY_BYTES: u64 = 160;
 /// Most rows that one round of making room removes, and with how many it is tried again where even the
 /// removing finds no room.
 const SHED_ROWS: [i64; 3] = [2_000, 200, 20];
@@ -52,7 +64,11 @@ pub(super) fn make_room(parts: &Parts) -> Result<Room, Trouble> {
 
 /// Whether what a transaction needs may be written now.
 pub(super) fn may_take(parts: &Parts, need: Need) -> Result<bool, Trouble> {
-    let Need::Scans(count) = need else { return Ok(true) };
+    let count = match need {
+        Need::Keeping => return Ok(true),
+        Need::Telemetry(rows) => return leaves_margin(parts, rows),
+        Need::Scans(count) => count,
+    };
     if parts.reserve.restore() {
         return Ok(true);
     }
@@ -63,6 +79,27 @@ pub(super) fn may_take(parts: &Parts, need: Need) -> Result<bool, Trouble> {
         .query_row("pragma freelist_count", [], |row| row.get(0))
         .map_err(|error| Trouble::of(&error))?;
     Ok(free >= SPARE_PAGES.saturating_add(count as i64))
+}
+
+/// Whether so many rows of telemetry leave scans their margin.
+fn leaves_margin(parts: &Parts, rows: usize) -> Result<bool, Trouble> {
+    if !parts.reserve.is_whole() {
+        return Ok(false);
+    }
+    let pragma = |name: &str| {
+        let pages = parts.conn.prepare_cached(&format!("pragma {name}"));
+        let pages = pages.and_then(|mut statement| statement.query_row([], |row| row.get::<_, i64>(0)));
+        pages.map(i64::unsigned_abs).map_err(|error| Trouble::of(&error))
+    };
+    let (page, used) = (pragma("page_size")?, pragma("page_count")?);
+    let (free, most) = (pragma("freelist_count")?, pragma("max_page_count")?);
+    let spare = free.saturating_mul(page);
+    let fits = |left: u64, whole: u64| {
+        let needed = TELEMETRY_BYTES.saturating_mul(rows as u64).saturating_add(MARGIN_BYTES.min(whole / 8));
+        left.saturating_add(spare) >= needed
+    };
+    Ok(fits(most.saturating_sub(used).saturating_mul(page), most.saturating_mul(page))
+        && parts.reserve.disk().is_none_or(|(left, whole)| fits(left, whole)))
 }
 
 /// Moves the WAL into the file and cuts it to nothing, if that is possible now.

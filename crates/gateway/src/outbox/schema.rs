@@ -7,10 +7,10 @@ use std::path::Path;
 use std::time::Duration;
 
 /// Each entry brings `user_version` to its place in the list, counted from 1. Never edited once released.
-const MIGRATIONS: &[&str] = &[FIRST];
+const MIGRATIONS: &[&str] = &[FIRST, TELEMETRY];
 
 /// STRICT, so that a column holds what it says. The flag has no index on purpose.
-const FIRST: &str = "
+pub(super) const FIRST: &str = "
     create table run (
         run_id integer primary key,
         epoch text not null,
@@ -99,6 +99,24 @@ const FIRST: &str = "
         noted_at text not null,
         primary key (stream, seq)
     ) strict, without rowid;
+";
+
+/// New columns stand behind the old ones: salvage reads a row of either version with them. The schema's text
+/// stays within the first page, which salvage may have to replace.
+const TELEMETRY: &str = "
+    alter table reading add column unit text not null default '1';
+    alter table reading add column quality integer not null default 0;
+    alter table reading add column at_ms integer;
+
+    -- What the same key brought before is answered as it was then.
+    create table once (
+        once_id integer primary key,
+        key text not null unique,
+        digest blob not null,
+        run_id integer not null,
+        first integer not null,
+        count integer not null
+    ) strict;
 ";
 
 /// The version this program writes.

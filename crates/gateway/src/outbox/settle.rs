@@ -36,10 +36,8 @@ pub(super) struct Change {
 }
 
 impl Change {
-    pub(super) fn stored(count: u64) -> Self {
-        let mut change = Self::default();
-        change.unsent[Stream::Scan as usize] = i64::try_from(count).unwrap_or(i64::MAX);
-        change
+    pub(super) fn stored(&mut self, stream: Stream, count: u64) {
+        self.unsent[stream as usize] += i64::try_from(count).unwrap_or(i64::MAX);
     }
 
     pub(super) fn apply(&self, gauges: &Gauges) {

@@ -71,6 +71,9 @@ pub enum OutboxError {
     /// The `client_ref` belongs to scan `seq`, whose content is another.
     #[error("the client_ref belongs to scan {seq} with another content")]
     Conflict { seq: i64 },
+    /// The key came before, with other readings.
+    #[error("the key came before with other readings")]
+    KeyReused,
     /// No room; it may be back later.
     #[error("there is no room on the disk")]
     Full,

@@ -2,11 +2,11 @@
 
 #[cfg(feature = "mutants")]
 use super::SeqRange;
+use super::group::{Done, Item, Waiting};
 use super::room::{self, Need};
 use super::settle::{Change, Release, Settlement};
-use super::store::{Outcome, Prepared};
 use super::trouble::{OpenError, OutboxError, Trouble};
-use super::{Gauges, Kept, ParkedRecord, Run, Settings, Stream, check, disk, settle, store};
+use super::{Gauges, ParkedRecord, Run, Settings, Stream, check, disk, settle, telemetry};
 use crate::mutant::Mutant;
 use lumbung_shared::wire::Epoch;
 use rusqlite::Connection;
@@ -18,8 +18,6 @@ use tokio::sync::{mpsc, oneshot};
 
 /// Commands that may wait; beyond that, callers wait to be let in.
 pub(super) const QUEUE: usize = 1_024;
-/// Most scans of one transaction.
-const GROUP: usize = 1_000;
 /// Pages in the WAL that make a checkpoint worth its flushes.
 const CHECKPOINT_PAGES: i64 = 1_000;
 /// Most pages a transaction touches besides its rows': the sequence, a cursor, a new leaf and its parents.
@@ -29,7 +27,7 @@ pub(super) type Reply<T> = oneshot::Sender<Result<T, OutboxError>>;
 
 #[derive(Debug)]
 pub(super) enum Command {
-    Store(Box<Prepared>, Reply<Kept>),
+    Store(Item),
     Settle(Settlement, Reply<u64>),
     Park(Vec<ParkedRecord>, Reply<()>),
     Release(Option<(Stream, i64)>, Reply<u64>),
@@ -55,6 +53,7 @@ pub(super) struct Parts {
 struct Writer {
     parts: Parts,
     inbox: mpsc::Receiver<Command>,
+    waiting: Waiting,
     gauges: Arc<Gauges>,
     run: (i64, Epoch),
     dir: PathBuf,
@@ -75,6 +74,7 @@ pub(super) fn start(
     let mut writer = Writer {
         parts,
         inbox,
+        waiting: Waiting::default(),
         gauges,
         run: (run.id, run.epoch),
         dir: settings.dir.clone(),
@@ -97,119 +97,122 @@ pub(super) fn start(
 }
 
 impl Writer {
+    /// Round by round: the scans that wait, a group of telemetry, one other thing.
     fn work(&mut self) -> Result<(), Trouble> {
-        let mut held = None;
-        while let Some(command) = held.take().or_else(|| self.inbox.blocking_recv()) {
-            match command {
-                Command::Store(first, reply) => held = self.store_group(*first, reply)?,
-                Command::Settle(settlement, reply) => {
-                    let touched = settlement.ranges.iter().map(|r| r.through - r.first + 1).sum();
-                    self.change(touched, reply, |conn| settle::settle(conn, &settlement))?;
-                }
-                Command::Park(records, reply) => {
-                    let touched = records.len() as i64;
-                    self.change(touched, reply, |conn| Ok(((), settle::park(conn, &records)?)))?;
-                }
-                Command::Release(which, reply) => {
-                    let which = which.map_or(Release::All, |(stream, seq)| Release::One(stream, seq));
-                    self.change(1, reply, |conn| settle::release(conn, which))?;
-                }
-                Command::TellAgain(reply) => {
-                    let run_id = self.run.0;
-                    self.change(1, reply, |conn| {
-                        settle::tell_again(conn, run_id).map(|()| ((), Change::default()))
-                    })?;
-                }
-                Command::Maintain(reply) => {
-                    self.parts.reserve.keep();
-                    self.look_for_room()?;
-                    let _ = reply.send(Ok(()));
-                }
-                Command::Ping(reply) => {
-                    let _ = reply.send(Ok(()));
-                }
-                Command::Fail(trouble) => return Err(trouble),
-                Command::Close => return self.close(),
-                #[cfg(feature = "mutants")]
-                Command::Lose(ranges, reply) => {
-                    self.change(1, reply, |conn| settle::lose(conn, &ranges))?;
-                }
+        loop {
+            if self.waiting.len() == 0 {
+                let Some(command) = self.inbox.blocking_recv() else { return Ok(()) };
+                self.waiting.push(command);
+            }
+            self.store_waiting()?;
+            match self.waiting.others.pop_front() {
+                Some(Command::Close) => return self.close(),
+                Some(command) => self.obey(command)?,
+                None => {}
             }
             self.checkpoint_if_due()?;
         }
-        Ok(())
     }
 
-    /// Commits every scan that waits, then answers. Gives back the command that ended the group.
-    fn store_group(&mut self, first: Prepared, reply: Reply<Kept>) -> Result<Option<Command>, Trouble> {
-        let mut scans = vec![first];
-        let mut replies = vec![Some(reply)];
-        let mut held = None;
-        while scans.len() < GROUP {
-            match self.inbox.try_recv() {
-                Ok(Command::Store(scan, reply)) => {
-                    scans.push(*scan);
-                    replies.push(Some(reply));
-                }
-                Ok(other) => {
-                    held = Some(other);
-                    break;
-                }
-                Err(_) => break,
+    fn obey(&mut self, command: Command) -> Result<(), Trouble> {
+        match command {
+            Command::Store(item) => self.store(vec![item]),
+            Command::Settle(settlement, reply) => {
+                let touched = settlement.ranges.iter().map(|r| r.through - r.first + 1).sum();
+                self.change(touched, reply, |conn| settle::settle(conn, &settlement))
             }
+            Command::Park(records, reply) => {
+                let touched = records.len() as i64;
+                self.change(touched, reply, |conn| Ok(((), settle::park(conn, &records)?)))
+            }
+            Command::Release(which, reply) => {
+                let which = which.map_or(Release::All, |(stream, seq)| Release::One(stream, seq));
+                self.change(1, reply, |conn| settle::release(conn, which))
+            }
+            Command::TellAgain(reply) => {
+                let run_id = self.run.0;
+                self.change(1, reply, |conn| {
+                    settle::tell_again(conn, run_id).map(|()| ((), Change::default()))
+                })
+            }
+            Command::Maintain(reply) => {
+                self.parts.reserve.keep();
+                self.look_for_room()?;
+                self.change(1, reply, |conn| {
+                    telemetry::forget_old_keys(conn).map(|()| ((), Change::default()))
+                })
+            }
+            Command::Ping(reply) => {
+                let _ = reply.send(Ok(()));
+                Ok(())
+            }
+            Command::Fail(trouble) => Err(trouble),
+            Command::Close => self.close(),
+            #[cfg(feature = "mutants")]
+            Command::Lose(ranges, reply) => self.change(1, reply, |conn| settle::lose(conn, &ranges)),
         }
-        self.wal_pages += PAGES_PER_COMMIT + scans.len() as i64;
-        let early_ack = self.early_ack;
-        let run = self.run;
-        let result = self.with_room(Need::Scans(scans.len()), |conn| {
-            let outcomes = scans
-                .iter()
-                .map(|scan| store::keep(conn, run, scan))
-                .collect::<rusqlite::Result<Vec<Outcome>>>()?;
+    }
+
+    /// Takes in what has come meanwhile; beyond the limit, callers wait to be let in.
+    fn look_into_inbox(&mut self) {
+        while self.waiting.len() < QUEUE
+            && let Ok(command) = self.inbox.try_recv()
+        {
+            self.waiting.push(command);
+        }
+    }
+
+    /// One commit for the scans that wait, then one for telemetry.
+    fn store_waiting(&mut self) -> Result<(), Trouble> {
+        self.look_into_inbox();
+        let beside = self.waiting.has_telemetry() && room::may_take(&self.parts, Need::BESIDE_SCANS)?;
+        let scans = self.waiting.take_scans(beside);
+        self.store(scans)?;
+        let telemetry = self.waiting.take_telemetry();
+        self.store(telemetry)
+    }
+
+    /// Commits the items of a group, then answers.
+    fn store(&mut self, mut group: Vec<Item>) -> Result<(), Trouble> {
+        if group.is_empty() {
+            return Ok(());
+        }
+        let rows: usize = group.iter().map(Item::rows).sum();
+        self.wal_pages += PAGES_PER_COMMIT + rows as i64;
+        let (early_ack, run) = (self.early_ack, self.run);
+        let scans = group.iter().filter(|item| item.is_scan()).count();
+        let need = if scans > 0 { Need::Scans(rows) } else { Need::Telemetry(rows) };
+        let result = self.with_room(need, |conn| {
+            let done =
+                group.iter().map(|item| item.keep(conn, run)).collect::<rusqlite::Result<Vec<Done>>>()?;
             if early_ack {
-                answer(&mut replies, &outcomes);
+                answer(&mut group, &done);
             }
-            Ok(outcomes)
+            Ok(done)
         });
         match result {
-            Ok(outcomes) => {
-                let fresh = outcomes.iter().filter(|o| o.is_ok_and(|kept| kept.fresh)).count();
-                Change::stored(fresh as u64).apply(&self.gauges);
-                answer(&mut replies, &outcomes);
+            Ok(done) => {
+                let mut change = Change::default();
+                done.iter().for_each(|done| done.count(&mut change));
+                change.apply(&self.gauges);
+                answer(&mut group, &done);
+                Ok(())
             }
-            Err(trouble @ Trouble::Other(_)) if scans.len() > 1 => {
-                // One scan that the schema refuses must not take its neighbours with it.
-                tracing::warn!(%trouble, scans = scans.len(), "a group failed; storing its scans one by one");
-                for (scan, reply) in scans.iter().zip(replies) {
-                    self.store_alone(scan, reply)?;
-                }
+            // One record that the schema refuses must not take its neighbours with it, nor readings that
+            // find no room a scan.
+            Err(trouble @ (Trouble::Other(_) | Trouble::Full(_)))
+                if group.len() > 1 && (scans < group.len() || matches!(trouble, Trouble::Other(_))) =>
+            {
+                tracing::warn!(%trouble, records = rows, "a group failed; storing its records one by one");
+                group.into_iter().try_for_each(|item| self.store(vec![item]))
             }
             Err(trouble) => {
-                let error = refusal(&trouble);
-                for reply in replies.into_iter().flatten() {
-                    let _ = reply.send(Err(error));
+                for item in &mut group {
+                    item.answer(Err(refusal(&trouble)));
                 }
-                self.survive(trouble)?;
+                self.survive(trouble)
             }
         }
-        Ok(held)
-    }
-
-    fn store_alone(&mut self, scan: &Prepared, reply: Option<Reply<Kept>>) -> Result<(), Trouble> {
-        let run = self.run;
-        let result = self.with_room(Need::Scans(1), |conn| store::keep(conn, run, scan));
-        let (answer, trouble) = match result {
-            Ok(outcome) => {
-                let fresh = outcome.is_ok_and(|kept| kept.fresh);
-                Change::stored(u64::from(fresh)).apply(&self.gauges);
-                (outcome.map_err(|c| OutboxError::Conflict { seq: c.seq }), None)
-            }
-            Err(trouble) => (Err(refusal(&trouble)), Some(trouble)),
-        };
-        if let Some(reply) = reply {
-            let _ = reply.send(answer);
-        }
-        trouble.map_or(Ok(()), |trouble| self.survive(trouble))
     }
 
     /// Any other transaction: run, commit, count, answer.
@@ -239,6 +242,13 @@ impl Writer {
         need: Need,
         mut work: impl FnMut(&Connection) -> rusqlite::Result<T>,
     ) -> Result<T, Trouble> {
+        if matches!(need, Need::Telemetry(_)) {
+            // It never asks anything else to go.
+            return match room::may_take(&self.parts, need)? {
+                true => room::transact(&self.parts.conn, &mut work),
+                false => Err(no_room()),
+            };
+        }
         // Once full, room for the reserve comes before room for scans.
         let mut result = match self.gauges.is_full() && !room::may_take(&self.parts, need)? {
             true => Err(no_room()),
@@ -257,7 +267,7 @@ impl Writer {
         }
         match &result {
             Err(Trouble::Full(_)) => self.gauges.full.store(true, Relaxed),
-            Ok(_) if need != Need::Keeping && self.gauges.is_full() => {
+            Ok(_) if matches!(need, Need::Scans(_)) && self.gauges.is_full() => {
                 self.gauges.full.store(false, Relaxed);
                 tracing::info!("there is room again: scans are taken");
             }
@@ -324,8 +334,11 @@ impl Writer {
         }
     }
 
-    /// Leaves one whole file behind for whoever copies or looks at it.
-    fn close(&self) -> Result<(), Trouble> {
+    /// Stores what came before the end, and leaves one whole file behind for whoever copies or looks at it.
+    fn close(&mut self) -> Result<(), Trouble> {
+        while self.waiting.has_items() {
+            self.store_waiting()?;
+        }
         self.checkpoint("truncate").map(|_| ())
     }
 
@@ -352,11 +365,8 @@ fn refusal(trouble: &Trouble) -> OutboxError {
     }
 }
 
-fn answer(replies: &mut [Option<Reply<Kept>>], outcomes: &[Outcome]) {
-    for (reply, outcome) in replies.iter_mut().zip(outcomes) {
-        if let Some(reply) = reply.take() {
-            // A caller that went away has its scan all the same.
-            let _ = reply.send(outcome.map_err(|conflict| OutboxError::Conflict { seq: conflict.seq }));
-        }
+fn answer(group: &mut [Item], done: &[Done]) {
+    for (item, done) in group.iter_mut().zip(done) {
+        item.answer(Ok(*done));
     }
 }

@@ -55,6 +55,9 @@ const READING: &[&str] = &[
     "wall_ms",
     "clock_state",
     "synced_to_main_server",
+    "unit",
+    "quality",
+    "at_ms",
 ];
 const EVENT: &[&str] = &[
     "id",
@@ -69,6 +72,7 @@ const EVENT: &[&str] = &[
 ];
 const PARKED: &[&str] = &["stream", "seq", "reason", "detail", "version", "parked_at"];
 const QUARANTINE: &[&str] = &["stream", "seq", "reason", "noted_at"];
+const ONCE: &[&str] = &["once_id", "key", "digest", "run_id", "first", "count"];
 
 /// Every table that is saved, with its columns in their order. The cursors are worked out anew.
 #[cfg(test)]
@@ -79,7 +83,11 @@ pub(super) const TABLES: &[(&str, &[&str])] = &[
     ("event", EVENT),
     ("parked", PARKED),
     ("quarantine", QUARANTINE),
+    ("once", ONCE),
 ];
+
+/// What stands in columns that the damaged database is too old to have.
+const LATER: &[(&str, &str)] = &[("unit", "'1'"), ("quality", "0"), ("at_ms", "null")];
 
 /// Copies everything that can be read; says how many scans, readings and events that is.
 pub(super) fn copy(damaged: &Connection, fresh: &mut Connection) -> Result<u64, OpenError> {
@@ -123,7 +131,7 @@ pub(super) fn copy(damaged: &Connection, fresh: &mut Connection) -> Result<u64, 
         }
         restore_sequence(damaged, &transaction, table)?;
     }
-    for (table, columns) in [("parked", PARKED), ("quarantine", QUARANTINE)] {
+    for (table, columns) in [("parked", PARKED), ("quarantine", QUARANTINE), ("once", ONCE)] {
         // Small, and only notes: what cannot be read in one go is done without.
         let list = columns.join(", ");
         let notes = damaged.prepare(&format!("select {list} from {table}"));
@@ -194,7 +202,7 @@ fn read_around(
     take: &mut impl FnMut(Vec<Value>) -> Result<(), OpenError>,
 ) -> Result<(), OpenError> {
     let key = columns[0];
-    let list = columns.join(", ");
+    let list = selection(conn, table, columns);
     let onward = format!("select {list} from {table} where {key} > ?1 order by {key}");
     let single = format!("select {list} from {table} where {key} = ?1");
     let mut last = 0i64;
@@ -223,6 +231,16 @@ fn read_around(
         tracing::warn!(table, skipped, "keys gave no row");
     }
     Ok(())
+}
+
+/// What to select for the columns, whichever version the database has.
+fn selection(conn: &Connection, table: &str, columns: &[&str]) -> String {
+    let there = |column: &str| conn.prepare(&format!("select {column} from {table}")).is_ok();
+    let selected = columns.iter().map(|column| match LATER.iter().find(|(later, _)| later == column) {
+        Some((_, instead)) if !there(column) => instead,
+        _ => column,
+    });
+    selected.copied().collect::<Vec<_>>().join(", ")
 }
 
 /// Reads on from `last` until the end (true) or until a page cannot be read (false).

@@ -264,6 +264,7 @@ fn salvage_knows_the_tables_of_this_version() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("blank.db");
     blank(&path).unwrap();
+    assert_eq!(fs::read(&path).unwrap()[100], 13, "the schema fits into the page that is grafted");
     let conn = Connection::open(&path).unwrap();
     for (table, columns) in rows::TABLES {
         let found: Vec<String> = conn

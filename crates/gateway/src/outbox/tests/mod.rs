@@ -2,9 +2,11 @@
 
 mod damage;
 mod full;
+mod telemetry;
 
 use super::*;
 use crate::clock::Clock;
+use lumbung_shared::reading::{Quality, ReadingContent, SeriesName, Unit};
 use lumbung_shared::tag::TagId;
 use rusqlite::params;
 use uuid::Uuid;
@@ -34,6 +36,17 @@ pub(crate) fn scan(tag: &str) -> NewScan {
         source: Source::Phone,
         moment: Clock::default().now(),
     }
+}
+
+pub(crate) fn reading(series: &str, value: f64) -> NewReading {
+    let content = ReadingContent {
+        series: SeriesName::parse(series).unwrap(),
+        unit: Unit::parse("Cel").unwrap(),
+        value,
+        quality: Quality::Good,
+        at_ms: None,
+    };
+    NewReading { content, moment: Clock::default().now() }
 }
 
 pub(crate) fn open(settings: &Settings) -> (Outbox, Ended) {
