@@ -56,7 +56,7 @@ const GATEWAY: Table = &[
     ("outbox", &["clock", "mutant"]),
     ("sync", &["clock", "config", "hardware", "identity", "metrics", "mutant", "outbox", "signing"]),
     ("watchdog", &["hardware", "outbox", "words"]),
-    ("capture", &["clock", "durable", "hardware", "metrics", "outbox", "sync"]),
+    ("capture", &["clock", "config", "durable", "hardware", "metrics", "outbox", "sync"]),
     ("http", &["capture", "clock", "hardware", "metrics", "outbox", "sync", "words"]),
     (
         "app",

@@ -3,6 +3,7 @@
 //! Its parts run under one token. When any of them ends, even by a panic, the rest is stopped in order:
 //! first nobody may bring scans any more, then nothing is sent any more, and the store closes last.
 
+use crate::capture::mqtt::{MapError, MqttHealth, MqttLoop, MqttMaps};
 use crate::capture::{Action, Capture, ReaderLoop};
 use crate::clock::{Clock, boot_id};
 use crate::config::{Config, ReaderKind, TagIdentity};
@@ -44,6 +45,10 @@ pub enum BuildError {
     ReaderLink(String),
     #[error(transparent)]
     Pin(#[from] PinError),
+    #[error(transparent)]
+    Mqtt(#[from] MapError),
+    #[error("mqtt: the session with the broker cannot be remembered: {0}")]
+    MqttSession(std::io::Error),
     #[error("a thread could not be started: {0}")]
     Thread(String),
 }
@@ -64,6 +69,7 @@ pub struct Gateway {
     api: Api,
     worker: SyncWorker,
     reader: Option<ReaderLoop>,
+    mqtt: Option<MqttLoop>,
     watchdog: Watchdog,
     outbox: Outbox,
     ended: Ended,
@@ -74,6 +80,7 @@ pub async fn build(config: Config) -> Result<Gateway, BuildError> {
     let client = http_client(&config.cloud.ca_file, config.sync.request_timeout)?;
     let device = device(&config)?;
     let signal = signal(&config)?;
+    let maps = MqttMaps::parse(&config.mqtt.map)?;
     let unbound = |error| BuildError::Listen { address: config.http.listen, error };
     // Before the store: a port that is taken must not begin a run.
     let listener = TcpListener::bind(config.http.listen).map_err(unbound)?;
@@ -120,6 +127,14 @@ pub async fn build(config: Config) -> Result<Gateway, BuildError> {
         }
         None => (None, None),
     };
+    let broker = Arc::new(MqttHealth::new(Arc::clone(&metrics)));
+    let mqtt = if config.mqtt.broker.is_empty() {
+        None
+    } else {
+        let (dir, health) = (config.data_dir, Arc::clone(&broker));
+        let mqtt = MqttLoop::new(config.mqtt, maps, dir, health, capture.clone());
+        Some(mqtt.map_err(BuildError::MqttSession)?)
+    };
     let watchdog = Watchdog::over(outbox.clone(), reader.is_some().then(|| Arc::clone(&health)));
     let worker = SyncWorker {
         outbox: outbox.clone(),
@@ -139,7 +154,9 @@ pub async fn build(config: Config) -> Result<Gateway, BuildError> {
         sync,
         metrics,
         reader: health,
+        mqtt: broker,
         action,
+        series_prefix: config.http.series_prefix,
         listen: address,
         field_manual: config.lan.field_manual,
     };
@@ -150,6 +167,7 @@ pub async fn build(config: Config) -> Result<Gateway, BuildError> {
         api,
         worker,
         reader,
+        mqtt,
         watchdog,
         outbox,
         ended,
@@ -226,9 +244,10 @@ impl Gateway {
 
     /// Runs until `stop`. An error when a part ended by itself; everything is stopped by then.
     pub async fn run(self, stop: CancellationToken) -> Result<(), Broken> {
-        let Self { listener, address, workers, api, worker, reader, watchdog, outbox, ended } = self;
+        let Self { listener, address, workers, api, worker, reader, mqtt, watchdog, outbox, ended } = self;
         let mut server = Part::start("the local API", |stop| serve(api, listener, workers, stop));
         let mut taps = Part::start("the tag reader", |stop| listen(reader, stop));
+        let mut mqtt = Part::start("the MQTT client", |stop| subscribe(mqtt, stop));
         let mut sync = Part::start("the sync", |stop| send(worker, stop));
         let keeper = outbox.clone();
         let mut keeper = Part::start("the housekeeping", |stop| keep(keeper, stop));
@@ -240,6 +259,7 @@ impl Gateway {
             () = stop.cancelled() => None,
             broken = server.ended() => Some(broken),
             broken = taps.ended() => Some(broken),
+            broken = mqtt.ended() => Some(broken),
             broken = sync.ended() => Some(broken),
             broken = keeper.ended() => Some(broken),
             broken = store.ended() => Some(broken),
@@ -250,7 +270,7 @@ impl Gateway {
             None => tracing::info!("stopping"),
         }
         watchdog::stopping();
-        for part in [&mut watchdog, &mut server, &mut taps, &mut sync, &mut keeper] {
+        for part in [&mut watchdog, &mut server, &mut taps, &mut mqtt, &mut sync, &mut keeper] {
             part.stop().await;
         }
         outbox.close().await;
@@ -326,6 +346,14 @@ async fn serve(
     }
     let ((), result) = tokio::join!(handle.stop(true), server);
     result.map_err(|error| error.to_string())
+}
+
+async fn subscribe(mqtt: Option<MqttLoop>, stop: CancellationToken) -> Result<(), String> {
+    match mqtt {
+        Some(mqtt) => mqtt.run(stop).await,
+        None => stop.cancelled().await,
+    }
+    Ok(())
 }
 
 async fn listen(reader: Option<ReaderLoop>, stop: CancellationToken) -> Result<(), String> {

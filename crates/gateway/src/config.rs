@@ -24,6 +24,7 @@ pub struct Config {
     pub storage: Storage,
     pub reader: Reader,
     pub signal: Signal,
+    pub mqtt: Mqtt,
     pub lan: Lan,
     pub log: Log,
 }
@@ -33,6 +34,8 @@ pub struct Config {
 pub struct Http {
     pub listen: SocketAddr,
     pub workers: usize,
+    /// Stands before the name of every series that is posted.
+    pub series_prefix: String,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -100,6 +103,63 @@ pub struct Pn532 {
     pub probe_interval: Duration,
     /// BCM number of the pin that is wired to RSTPD_N.
     pub reset_pin: Option<u8>,
+}
+
+/// Readings from a broker on the local network.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Mqtt {
+    /// `host:port`; empty: none.
+    pub broker: String,
+    /// Empty: one is drawn and remembered.
+    pub client_id: String,
+    /// Empty: nobody is asked for.
+    pub username: String,
+    pub password_file: PathBuf,
+    pub window: u16,
+    #[serde(with = "humantime_serde")]
+    pub down_after: Duration,
+    #[serde(default)]
+    pub map: Vec<MqttMap>,
+}
+
+impl Mqtt {
+    /// Host and port of the broker.
+    pub fn address(&self) -> Option<(&str, u16)> {
+        let (host, port) = self.broker.rsplit_once(':')?;
+        Some((host, port.parse().ok()?)).filter(|(host, port)| !host.is_empty() && *port > 0)
+    }
+}
+
+/// What messages to some topics carry.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MqttMap {
+    /// A topic filter; `{name}` is a level that `series` may use.
+    pub topic: String,
+    /// JSON pointer to the device's own time.
+    pub time: Option<String>,
+    pub fields: Vec<MqttField>,
+}
+
+/// One reading in a payload.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MqttField {
+    /// JSON pointer; empty: the whole payload.
+    #[serde(default)]
+    pub pointer: String,
+    pub series: String,
+    pub unit: String,
+    #[serde(default = "one")]
+    pub scale: f64,
+    #[serde(default)]
+    pub offset: f64,
+    pub plausible: Option<[f64; 2]>,
+}
+
+fn one() -> f64 {
+    1.0
 }
 
 /// BCM numbers of the pins that are wired.
@@ -204,6 +264,32 @@ impl Config {
         Ok(config)
     }
 
+    fn check_mqtt(&self) -> Result<(), ConfigError> {
+        let mqtt = &self.mqtt;
+        if mqtt.broker.is_empty() {
+            return Ok(());
+        }
+        if mqtt.address().is_none() {
+            return Err(ConfigError::unusable("mqtt.broker", "must be host:port, such as 127.0.0.1:1883"));
+        }
+        if mqtt.map.is_empty() {
+            return Err(ConfigError::unusable("mqtt.map", "must say what the broker's messages are"));
+        }
+        if !(1..=200).contains(&mqtt.window) {
+            return Err(ConfigError::unusable("mqtt.window", "must be between 1 and 200"));
+        }
+        if mqtt.down_after.is_zero() {
+            return Err(ConfigError::unusable("mqtt.down_after", "must be longer than nothing"));
+        }
+        if mqtt.username.is_empty() != mqtt.password_file.as_os_str().is_empty() {
+            return Err(ConfigError::unusable(
+                "mqtt.password_file",
+                "mqtt.username and the file with its password belong together",
+            ));
+        }
+        Ok(())
+    }
+
     fn check(&self) -> Result<(), ConfigError> {
         if !self.cloud.url.is_empty() && !is_web_address(&self.cloud.url) {
             return Err(ConfigError::unusable(
@@ -251,6 +337,12 @@ impl Config {
                 return Err(ConfigError::unusable(key, format!("must be at most {} s", most.as_secs())));
             }
         }
+        let prefix = &self.http.series_prefix;
+        // With a name of one letter behind it, it must be a name.
+        if let Err(error) = lumbung_shared::reading::SeriesName::parse(&format!("{prefix}a")) {
+            return Err(ConfigError::unusable("http.series_prefix", error.message));
+        }
+        self.check_mqtt()?;
         if self.reader.kind == ReaderKind::Simulated {
             let simulated = &self.reader.simulated;
             if simulated.interval.is_zero() {

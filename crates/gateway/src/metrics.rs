@@ -31,6 +31,10 @@ struct ResetLabel {
     how: &'static str,
 }
 
+/// Nothing to tell apart; a family of one says nothing until it is asked.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct BrokerLabel {}
+
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
@@ -49,6 +53,8 @@ pub struct Metrics {
     disk_full: Gauge,
     reader_up: Family<ReaderLabel, Gauge>,
     reader_resets: Family<ResetLabel, Counter>,
+    mqtt_messages: Family<OutcomeLabel, Counter>,
+    mqtt_connected: Family<BrokerLabel, Gauge>,
 }
 
 /// The gauges at the moment of a look.
@@ -87,6 +93,8 @@ impl Default for Metrics {
             disk_full: Gauge::default(),
             reader_up: Family::default(),
             reader_resets: Family::default(),
+            mqtt_messages: Family::default(),
+            mqtt_connected: Family::default(),
             registry: Registry::default(),
         };
         registry.register("scans_stored", "Scans stored durably", metrics.stored.clone());
@@ -128,6 +136,12 @@ impl Default for Metrics {
             "Attempts to repair the tag reader",
             metrics.reader_resets.clone(),
         );
+        registry.register("mqtt_messages", "MQTT messages by outcome", metrics.mqtt_messages.clone());
+        registry.register(
+            "mqtt_connected",
+            "1 while the MQTT broker is connected",
+            metrics.mqtt_connected.clone(),
+        );
         let build = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("build", "The running program", build);
         metrics.registry = registry;
@@ -166,6 +180,15 @@ impl Metrics {
 
     pub fn count_reader_reset(&self, how: &'static str) {
         self.reader_resets.get_or_create(&ResetLabel { how }).inc();
+    }
+
+    pub fn count_mqtt(&self, outcome: &'static str) {
+        self.mqtt_messages.get_or_create(&OutcomeLabel { outcome }).inc();
+    }
+
+    /// A gateway without a broker never says so.
+    pub fn mqtt_connected(&self, is: bool) {
+        self.mqtt_connected.get_or_create(&BrokerLabel {}).set(i64::from(is));
     }
 
     /// The text that Prometheus reads.

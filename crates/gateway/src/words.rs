@@ -49,10 +49,13 @@ pub enum Code {
     BadJson,
     BadHost,
     ClientRefConflict,
+    KeyReused,
     LoopbackOnly,
     MethodNotAllowed,
     NoReader,
     NotFound,
+    ReadingsFailed,
+    ReadingsFull,
     RequestTimeout,
     StorageFailed,
     StorageFull,
@@ -62,13 +65,16 @@ pub enum Code {
 
 impl Code {
     #[cfg(test)]
-    const ALL: [Self; 14] = [
+    const ALL: [Self; 17] = [
         Self::ActionFailed,
         Self::NoReader,
         Self::BadField,
         Self::BadJson,
         Self::BadHost,
         Self::ClientRefConflict,
+        Self::KeyReused,
+        Self::ReadingsFailed,
+        Self::ReadingsFull,
         Self::LoopbackOnly,
         Self::MethodNotAllowed,
         Self::NotFound,
@@ -88,12 +94,13 @@ impl Code {
             Self::BadJson => "bad_json",
             Self::BadHost => "bad_host",
             Self::ClientRefConflict => "client_ref_conflict",
+            Self::KeyReused => "idempotency_key_reused",
             Self::LoopbackOnly => "loopback_only",
             Self::MethodNotAllowed => "method_not_allowed",
             Self::NotFound => "not_found",
             Self::RequestTimeout => "request_timeout",
-            Self::StorageFailed => "storage_failed",
-            Self::StorageFull => "storage_full",
+            Self::ReadingsFailed | Self::StorageFailed => "storage_failed",
+            Self::ReadingsFull | Self::StorageFull => "storage_full",
             Self::TooLarge => "too_large",
             Self::UnsupportedType => "unsupported_type",
         }
@@ -107,11 +114,15 @@ impl Code {
             Self::NotFound | Self::NoReader => 404,
             Self::MethodNotAllowed => 405,
             Self::RequestTimeout => 408,
-            Self::ClientRefConflict => 409,
+            Self::ClientRefConflict | Self::KeyReused => 409,
             Self::TooLarge => 413,
             Self::UnsupportedType => 415,
             Self::BadHost => 421,
-            Self::ActionFailed | Self::StorageFailed | Self::StorageFull => 503,
+            Self::ActionFailed
+            | Self::ReadingsFailed
+            | Self::ReadingsFull
+            | Self::StorageFailed
+            | Self::StorageFull => 503,
         }
     }
 
@@ -157,6 +168,18 @@ impl Code {
                 "Scan TIDAK tersimpan: penyimpanan penuh. Catat di kertas dan hubungi operator.",
                 "The scan was NOT stored: the disk is full. Write it down and call the operator.",
             ),
+            Self::KeyReused => lang.pick(
+                "Idempotency-Key ini sudah dipakai untuk isi yang lain.",
+                "This Idempotency-Key was used with another body before.",
+            ),
+            Self::ReadingsFailed => lang.pick(
+                "Pembacaan TIDAK tersimpan: penyimpanan gagal. Kirim lagi nanti.",
+                "The readings were NOT stored: the store failed. Send them again later.",
+            ),
+            Self::ReadingsFull => lang.pick(
+                "Pembacaan TIDAK tersimpan: penyimpanan penuh. Kirim lagi nanti.",
+                "The readings were NOT stored: the disk is full. Send them again later.",
+            ),
             Self::TooLarge => lang.pick("Isi permintaan terlalu besar.", "The body is too large."),
             Self::UnsupportedType => lang
                 .pick("Content-Type harus application/json.", "The Content-Type must be application/json."),
@@ -172,6 +195,9 @@ pub enum FieldProblem {
     NotNumber,
     NotTime,
     NotUuid,
+    NotObject,
+    NotKept,
+    NotUnderstood,
     UnknownStream,
     Limit(FieldError),
 }
@@ -190,6 +216,15 @@ impl FieldProblem {
             Self::NotUuid => lang.pick(
                 "harus berupa UUID, misalnya 3f2b8c1e-6d0a-4c58-9a54-0d6d3c5f7e21",
                 "must be a UUID, such as 3f2b8c1e-6d0a-4c58-9a54-0d6d3c5f7e21",
+            ),
+            Self::NotObject => lang.pick("harus berupa objek JSON", "must be a JSON object"),
+            Self::NotKept => lang.pick(
+                "tidak disimpan di sini; kirim angka (v) atau true/false (vb)",
+                "is not kept here; send a number (v) or true or false (vb)",
+            ),
+            Self::NotUnderstood => lang.pick(
+                "wajib dipahami oleh penerima, dan gateway ini tidak memahaminya",
+                "must be understood by whoever reads it, and this gateway does not",
             ),
             Self::UnknownStream => {
                 lang.pick("harus scan, reading atau event", "must be scan, reading or event")
@@ -220,7 +255,20 @@ fn limit(english: &str, lang: Lang) -> String {
     if let Some(range) = english.strip_prefix("must be between ") {
         return format!("harus antara {}", range.replace(" and ", " dan "));
     }
+    for (ending, id) in [
+        (
+            " letters, digits and - : . / _, and begin with a letter or digit",
+            "huruf, angka dan - : . / _, diawali huruf atau angka",
+        ),
+        (" printable ASCII characters without a space", "karakter ASCII tanpa spasi"),
+        (" printable ASCII characters", "karakter ASCII"),
+    ] {
+        if let Some(range) = english.strip_suffix(ending).and_then(|rest| rest.strip_prefix("must be ")) {
+            return format!("harus {} {id}", range.replace(" to ", " sampai "));
+        }
+    }
     let known = match english {
+        "must be a finite number" => "harus berupa angka yang terhingga",
         "must not be empty" => "tidak boleh kosong",
         "must not contain control characters" => "tidak boleh berisi karakter kendali",
         "must not contain control characters other than line breaks and tabs" => {
@@ -234,6 +282,7 @@ fn limit(english: &str, lang: Lang) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use lumbung_shared::reading::{SeriesName, Unit};
     use lumbung_shared::scan::ScanContent;
     use lumbung_shared::tag::TagId;
 
@@ -267,6 +316,8 @@ mod tests {
             client_ref: None,
         };
         let mut errors = vec![
+            SeriesName::parse("").unwrap_err(),
+            Unit::parse("").unwrap_err(),
             TagId::parse("").unwrap_err(),
             TagId::parse("a\0b").unwrap_err(),
             TagId::parse(&"x".repeat(200)).unwrap_err(),

@@ -1,6 +1,7 @@
 //! A tag, a phone's post or a sensor's turn becomes a record, and only then is anybody told that it is safe.
 
 mod action;
+pub mod mqtt;
 mod reader;
 
 pub use action::{Action, ActionError};

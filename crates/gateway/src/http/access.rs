@@ -1,6 +1,6 @@
 //! Every address of this API, and who may ask for it. A route without a row does not exist.
 
-use super::{action, log_scan, views};
+use super::{action, log_scan, readings, views};
 use actix_web::Route;
 use actix_web::http::Method;
 use actix_web::web;
@@ -34,6 +34,7 @@ pub(super) const ROWS: &[Row] = &[
     row(Method::GET, "/readyz", Access::Loopback, || web::get().to(views::ready)),
     row(Method::GET, "/metrics", Access::Loopback, || web::get().to(views::metrics)),
     row(Method::POST, "/api/log_scan", Access::FieldManual, || web::post().to(log_scan::log_scan)),
+    row(Method::POST, "/api/readings", Access::Loopback, || web::post().to(readings::post)),
     row(Method::GET, "/api/scans", Access::Loopback, || web::get().to(views::scans)),
     row(Method::GET, "/api/status", Access::Loopback, || web::get().to(views::status)),
     row(Method::GET, "/api/health", Access::Loopback, || web::get().to(views::health)),

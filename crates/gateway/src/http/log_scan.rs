@@ -7,7 +7,7 @@ use crate::capture::Refused;
 use crate::outbox::{Kept, OutboxError, RecordState};
 use crate::words::{Code, FieldProblem};
 use actix_web::http::header::CONTENT_TYPE;
-use actix_web::web::{Data, Payload};
+use actix_web::web::{Bytes, Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use lumbung_shared::scan::{ScanContent, Source};
 use lumbung_shared::tag::TagId;
@@ -19,6 +19,7 @@ use serde_json::Value;
 use std::borrow::Cow;
 use std::time::Duration;
 
+pub(super) const JSON: &str = "application/json";
 /// Largest body.
 const BODY_BYTES: usize = 16 << 10;
 /// A body that trickles in slower than this only holds a connection.
@@ -97,17 +98,23 @@ fn refusal(refused: Refused) -> Problem {
 }
 
 /// The body of a JSON request, within its limits.
-pub(super) async fn json_body(
+pub(super) async fn json_body(request: &HttpRequest, payload: Payload) -> Result<Bytes, Problem> {
+    Ok(body(request, payload, &[JSON], BODY_BYTES).await?.1)
+}
+
+/// A body of one of these types, and which.
+pub(super) async fn body(
     request: &HttpRequest,
     payload: Payload,
-) -> Result<actix_web::web::Bytes, Problem> {
+    types: &[&'static str],
+    most: usize,
+) -> Result<(&'static str, Bytes), Problem> {
     let kind = request.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
     let essence = kind.unwrap_or_default().split(';').next().unwrap_or_default().trim();
-    if !essence.eq_ignore_ascii_case("application/json") {
-        return Err(Problem::of(Code::UnsupportedType));
-    }
-    match tokio::time::timeout(BODY_TIMEOUT, payload.to_bytes_limited(BODY_BYTES)).await {
-        Ok(Ok(Ok(body))) => Ok(body),
+    let kind = types.iter().find(|known| essence.eq_ignore_ascii_case(known));
+    let kind = kind.ok_or_else(|| Problem::of(Code::UnsupportedType))?;
+    match tokio::time::timeout(BODY_TIMEOUT, payload.to_bytes_limited(most)).await {
+        Ok(Ok(Ok(body))) => Ok((kind, body)),
         Ok(Ok(Err(_))) => Err(Problem::of(Code::BadJson)),
         Ok(Err(_)) => Err(Problem::of(Code::TooLarge)),
         Err(_) => Err(Problem::of(Code::RequestTimeout)),

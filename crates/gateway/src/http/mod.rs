@@ -11,10 +11,13 @@ mod action;
 mod guard;
 mod log_scan;
 mod problem;
+mod readings;
+mod senml;
 #[cfg(test)]
 mod tests;
 mod views;
 
+use crate::capture::mqtt::MqttHealth;
 use crate::capture::{Action, Capture};
 use crate::clock::Clock;
 use crate::hardware::ReaderHealth;
@@ -39,10 +42,13 @@ pub struct Api {
     pub sync: Arc<SyncHandle>,
     pub metrics: Arc<Metrics>,
     pub reader: Arc<ReaderHealth>,
+    pub mqtt: Arc<MqttHealth>,
     /// What taps mean; `None` for a gateway without a reader.
     pub action: Option<Arc<Action>>,
     /// The address the server listens on.
     pub listen: SocketAddr,
+    /// Stands before the name of every series that is posted.
+    pub series_prefix: String,
     /// Whether other machines may post scans.
     pub field_manual: bool,
 }

@@ -5,7 +5,10 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::{ACCEPT_LANGUAGE, RETRY_AFTER};
 use actix_web::{HttpMessage, HttpRequest, HttpResponse};
 use serde_json::json;
+use std::borrow::Cow;
 
+/// Most faults that one answer names.
+const MOST_DETAILS: usize = 20;
 /// Seconds after which a refused scan may be tried again.
 const TRY_AGAIN_SECONDS: &str = "5";
 
@@ -13,7 +16,7 @@ const TRY_AGAIN_SECONDS: &str = "5";
 #[derive(Debug)]
 pub(super) struct Problem {
     code: Code,
-    details: Vec<(&'static str, FieldProblem)>,
+    details: Vec<(Cow<'static, str>, FieldProblem)>,
 }
 
 impl Problem {
@@ -22,6 +25,14 @@ impl Problem {
     }
 
     pub(super) fn fields(details: Vec<(&'static str, FieldProblem)>) -> Self {
+        let details = details.into_iter().map(|(field, problem)| (field.into(), problem)).collect();
+        Self { code: Code::BadField, details }
+    }
+
+    /// What is wrong in a list of records, by place; the first of it.
+    pub(super) fn records(mut details: Vec<(String, FieldProblem)>) -> Self {
+        details.truncate(MOST_DETAILS);
+        let details = details.into_iter().map(|(field, problem)| (field.into(), problem)).collect();
         Self { code: Code::BadField, details }
     }
 

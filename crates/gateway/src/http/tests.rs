@@ -13,8 +13,15 @@ const HERE: &str = "127.0.0.1:40000";
 
 struct Stand {
     api: Data<Api>,
-    _ended: Ended,
+    ended: Option<Ended>,
     _dir: tempfile::TempDir,
+}
+
+impl Stand {
+    async fn close(&mut self) {
+        self.api.outbox.close().await;
+        self.ended.take().unwrap().wait().await.unwrap();
+    }
 }
 
 fn stand(field_manual: bool) -> Stand {
@@ -36,11 +43,13 @@ fn stand(field_manual: bool) -> Stand {
         sync,
         metrics,
         reader: Arc::default(),
+        mqtt: Arc::new(MqttHealth::new(Arc::default())),
+        series_prefix: "lan/".to_owned(),
         action: Some(Arc::new(Action::in_dir(dir.path(), "makanan_keluar").unwrap())),
         listen: listen.parse().unwrap(),
         field_manual,
     });
-    Stand { api, _ended: ended, _dir: dir }
+    Stand { api, ended: Some(ended), _dir: dir }
 }
 
 macro_rules! app {
@@ -122,6 +131,84 @@ async fn the_action_of_taps_is_shown_and_changed_on_the_gateway_itself_only() {
     assert_eq!(answer!(app, show()).1["status_scan"], "wadah_kembali");
 }
 
+fn readings(kind: &str, body: &str) -> TestRequest {
+    request(Method::POST, "/api/readings", HERE)
+        .insert_header(("host", "localhost"))
+        .insert_header(("content-type", kind.to_owned()))
+        .set_payload(body.to_owned())
+}
+
+const OURS: &str = r#"{"readings":[{"series":"k-1/t","unit":"Cel","value":4.5}]}"#;
+
+#[actix_web::test]
+async fn readings_in_either_form_are_kept_before_the_answer() {
+    let stand = stand(false);
+    let app = app!(stand);
+    let (status, body) = answer!(app, readings("application/json", OURS));
+    assert_eq!((status, &body["first"], &body["count"]), (201, &json!(1), &json!(1)), "{body}");
+    let pack = r#"[{"bn":"k-1/","bu":"Cel","n":"a","v":1},{"n":"b","v":2}]"#;
+    let (status, body) = answer!(app, readings("application/senml+json", pack));
+    assert_eq!((status, &body["first"], &body["count"]), (201, &json!(2), &json!(2)), "{body}");
+    assert_eq!(stand.api.outbox.gauges().unsent(crate::outbox::Stream::Reading), 3);
+}
+
+#[actix_web::test]
+async fn the_same_key_with_the_same_body_is_the_same_post() {
+    let stand = stand(false);
+    let app = app!(stand);
+    let keyed = |body: &str| readings("application/json", body).insert_header(("idempotency-key", "a-1"));
+    let (status, first) = answer!(app, keyed(OURS));
+    assert_eq!(status, 201);
+    assert_eq!(answer!(app, keyed(OURS)), (200, first));
+    let (status, body) = answer!(app, keyed(&OURS.replace("4.5", "4.6")));
+    assert_eq!((status, &body["error"]["code"]), (409, &json!("idempotency_key_reused")));
+    let long = keyed(OURS).insert_header(("idempotency-key", "x".repeat(101)));
+    assert_eq!(answer!(app, long).0, 400);
+    assert_eq!(stand.api.outbox.gauges().unsent(crate::outbox::Stream::Reading), 1);
+}
+
+#[actix_web::test]
+async fn a_post_of_readings_is_kept_whole_or_not_at_all_and_every_fault_is_placed() {
+    let stand = stand(false);
+    let app = app!(stand);
+    let pack = r#"[{"n":"a","u":"Cel","v":1},{"n":"b","vs":"buka"},{"n":"c","u":"Cel"}]"#;
+    let (status, body) = answer!(app, readings("application/senml+json", pack));
+    let fields: Vec<_> = body["error"]["details"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(|detail| detail["field"].as_str())
+        .collect();
+    assert_eq!((status, fields), (400, vec!["[1].vs", "[2].v"]));
+    let many = |count| format!("[{}]", vec![r#"{"n":"a","u":"Cel","v":1}"#; count].join(","));
+    for (kind, body, expected) in [
+        ("application/senml+json", many(1_001), 400),
+        ("application/senml+json", "[]".to_owned(), 400),
+        ("application/senml+json", "[7]".to_owned(), 400),
+        ("application/senml+json", OURS.to_owned(), 400),
+        ("application/json", many(1), 400),
+        ("application/json", "{}".to_owned(), 400),
+        ("application/json", OURS.replace("4.5", "1e999"), 400),
+        ("application/json", " ".repeat(300_000), 413),
+        ("text/plain", OURS.to_owned(), 415),
+    ] {
+        assert_eq!(answer!(app, readings(kind, &body)).0, expected, "{kind} {body:.40}");
+    }
+    assert_eq!(stand.api.outbox.gauges().unsent(crate::outbox::Stream::Reading), 0);
+    assert_eq!(answer!(app, readings("application/senml+json", &many(1_000))).0, 201);
+    let lan = request(Method::POST, "/api/readings", LAN).insert_header(("host", "localhost"));
+    assert_eq!(answer!(app, lan).0, 403);
+}
+
+#[actix_web::test]
+async fn readings_are_not_acknowledged_once_the_store_is_closed() {
+    let mut stand = stand(false);
+    let app = app!(stand);
+    stand.close().await;
+    let (status, body) = answer!(app, readings("application/json", OURS));
+    assert_eq!((status, &body["error"]["code"]), (503, &json!("storage_failed")));
+}
+
 #[actix_web::test]
 async fn a_made_up_name_is_refused() {
     let stand = stand(false);
@@ -166,9 +253,9 @@ async fn a_request_is_named_in_its_answer() {
 
 #[actix_web::test]
 async fn nothing_is_acknowledged_once_the_store_is_closed() {
-    let stand = stand(false);
+    let mut stand = stand(false);
     let app = app!(stand);
-    stand.api.outbox.close().await;
+    stand.close().await;
     let (status, body) = answer!(app, scan(HERE).insert_header(("accept-language", "en")));
     assert_eq!((status, &body["error"]["code"]), (503, &json!("storage_failed")));
     assert!(body["error"]["message"].as_str().unwrap().contains("NOT stored"));

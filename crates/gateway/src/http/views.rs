@@ -69,6 +69,7 @@ async fn look(api: &Api) -> Result<Value, OutboxError> {
         "salvaged": api.outbox.salvaged(),
         "disk": { "free_bytes": api.outbox.disk_free(), "full": gauges.is_full() },
         "reader": api.reader.as_str(),
+        "mqtt": api.mqtt.view(),
         "version": VERSION,
     }))
 }

@@ -32,7 +32,7 @@ mod writer;
 pub(crate) use read::{Glance, Limits};
 pub use read::{ParkedRow, Pending, PendingRun, ScanRow};
 pub use settle::{SeqRange, Settlement};
-pub use telemetry::{KeptReadings, NewEvent, NewReading, Once};
+pub use telemetry::{KeptReadings, NewEvent, NewReading, Once, OnceName};
 pub use trouble::{OpenError, OutboxError, Trouble};
 
 use crate::clock::Moment;

@@ -5,6 +5,7 @@ use lumbung_shared::reading::ReadingContent;
 use lumbung_shared::time::rfc3339;
 use lumbung_shared::wire::Epoch;
 use rusqlite::{Connection, OptionalExtension, params};
+use std::borrow::Cow;
 
 /// Answers that are remembered for those who ask twice; `maintain` forgets older ones.
 const ONCE_KEPT: i64 = 10_000;
@@ -19,10 +20,36 @@ pub struct NewReading {
 /// A caller's word that it may ask for the same thing twice.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Once {
-    /// The caller's key, at most 128 characters.
-    pub key: String,
+    pub name: OnceName,
     /// SHA-256 of what it asked for.
     pub digest: [u8; 32],
+}
+
+/// What tells one asking from another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OnceName {
+    /// The caller's key, at most 128 characters. It never means anything else.
+    Key(String),
+    /// A place that is used again and again. Only where the caller says that it may have asked before (`again`) is
+    /// the same digest the same asking; in any other case the place is taken by the new one.
+    Place { place: u16, again: bool },
+}
+
+impl OnceName {
+    fn key(&self) -> Cow<'_, str> {
+        match self {
+            Self::Key(key) => key.into(),
+            Self::Place { place, .. } => format!("place {place}").into(),
+        }
+    }
+
+    /// Places stand below nought, where nothing is forgotten.
+    fn id(&self) -> Option<i64> {
+        match self {
+            Self::Key(_) => None,
+            Self::Place { place, .. } => Some(-1 - i64::from(*place)),
+        }
+    }
 }
 
 /// Where the readings of one call stand: `first` and the `count - 1` numbers behind it.
@@ -89,9 +116,14 @@ pub(super) fn keep_readings(
 ) -> rusqlite::Result<Result<KeptReadings, KeyReused>> {
     // Looked up first, as with scans: a number that is given is never taken back.
     if let Some(once) = &prepared.once
-        && let Some((digest, kept)) = earlier(conn, run, &once.key)?
+        && !matches!(once.name, OnceName::Place { again: false, .. })
+        && let Some((digest, kept)) = earlier(conn, run, &once.name.key())?
     {
-        return Ok(if digest == once.digest { Ok(kept) } else { Err(KeyReused) });
+        match &once.name {
+            _ if digest == once.digest => return Ok(Ok(kept)),
+            OnceName::Key(_) => return Ok(Err(KeyReused)),
+            OnceName::Place { .. } => {}
+        }
     }
     let mut insert = conn.prepare_cached(
         "insert into reading (run_id, series, value, timestamp, mono_ms, wall_ms, clock_state, unit, quality, at_ms)
@@ -115,9 +147,10 @@ pub(super) fn keep_readings(
     let first = conn.last_insert_rowid() + 1 - count as i64;
     if let Some(once) = &prepared.once {
         conn.prepare_cached(
-            "insert into once (key, digest, run_id, first, count) values (?1, ?2, ?3, ?4, ?5)",
+            "insert or replace into once (once_id, key, digest, run_id, first, count)
+             values (coalesce(?1, (select max(0, coalesce(max(once_id), 0)) + 1 from once)), ?2, ?3, ?4, ?5, ?6)",
         )?
-        .execute(params![once.key, once.digest, run.0, first, count as i64])?;
+        .execute(params![once.name.id(), once.name.key(), once.digest, run.0, first, count as i64])?;
     }
     Ok(Ok(KeptReadings { run: run.1, first, count, fresh: true }))
 }
@@ -161,7 +194,7 @@ pub(super) fn keep_event(conn: &Connection, run_id: i64, prepared: &PreparedEven
 
 /// Forgets the answers to all but the newest keys.
 pub(super) fn forget_old_keys(conn: &Connection) -> rusqlite::Result<()> {
-    conn.prepare_cached("delete from once where once_id <= (select max(once_id) from once) - ?1")?
+    conn.prepare_cached("delete from once where once_id between 0 and (select max(once_id) from once) - ?1")?
         .execute([ONCE_KEPT])?;
     Ok(())
 }

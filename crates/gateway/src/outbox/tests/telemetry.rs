@@ -4,7 +4,11 @@ use super::*;
 use rusqlite::Connection;
 
 fn once(key: &str, digest: u8) -> Option<Once> {
-    Some(Once { key: key.to_owned(), digest: [digest; 32] })
+    Some(Once { name: OnceName::Key(key.to_owned()), digest: [digest; 32] })
+}
+
+fn place(place: u16, digest: u8, again: bool) -> Option<Once> {
+    Some(Once { name: OnceName::Place { place, again }, digest: [digest; 32] })
 }
 
 fn event(kind: &str) -> NewEvent {
@@ -33,6 +37,31 @@ async fn readings_are_kept_with_numbers_of_their_own_and_can_be_read_in_the_shel
     let (outbox, ended) = open(&settings);
     assert_eq!(Stream::ALL.map(|stream| outbox.gauges().unsent(stream)), [1, 3, 1]);
     close(outbox, ended).await;
+}
+
+#[tokio::test]
+async fn a_message_brought_again_is_kept_once_and_a_new_one_takes_its_place() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = settings(dir.path());
+    let (outbox, ended) = open(&settings);
+    let keep = async |outbox: &Outbox, once| {
+        let kept = outbox.store_readings(vec![reading("a", 1.0)], once).await.unwrap();
+        (kept.first, kept.fresh)
+    };
+    assert_eq!(keep(&outbox, place(7, 1, true)).await, (1, true), "it never arrived before");
+    assert_eq!(keep(&outbox, place(7, 1, true)).await, (1, false));
+    assert_eq!(keep(&outbox, place(7, 1, false)).await, (2, true), "the same value is measured anew");
+    assert_eq!(keep(&outbox, place(8, 1, true)).await, (3, true), "another message");
+    close(outbox, ended).await;
+    let (outbox, ended) = open(&settings);
+    assert_eq!(keep(&outbox, place(7, 1, true)).await, (2, false), "also after a restart");
+    assert_eq!(keep(&outbox, place(7, 2, true)).await, (4, true));
+    assert_eq!(keep(&outbox, place(7, 1, true)).await, (5, true), "the place was taken by another");
+    assert_eq!(keep(&outbox, once("k", 1)).await, (6, true));
+    outbox.maintain().await.unwrap();
+    close(outbox, ended).await;
+    assert_eq!(peek::<i64>(dir.path(), "select count(*) from once where once_id < 0"), 2);
+    assert_eq!(peek::<i64>(dir.path(), "select max(once_id) from once"), 1);
 }
 
 #[tokio::test]

@@ -1,0 +1,201 @@
+//! `POST /api/readings`: anything on the network that measures may say so, in SenML or in our own form.
+//!
+//! All of a post is kept or nothing: whoever is refused can mend it and send it whole again.
+
+use super::Api;
+use super::log_scan::{JSON, body};
+use super::problem::Problem;
+use super::senml;
+use crate::capture::Refused;
+use crate::outbox::{KeptReadings, Once, OnceName, OutboxError};
+use crate::words::{Code, FieldProblem};
+use actix_web::http::header::HeaderName;
+use actix_web::web::{Data, Payload};
+use actix_web::{HttpRequest, HttpResponse};
+use lumbung_shared::FieldError;
+use lumbung_shared::reading::{Quality, ReadingContent, SeriesName, Unit};
+use lumbung_shared::time::parse_rfc3339;
+use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
+
+const SENML: &str = "application/senml+json";
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+/// Longest key; kept with a word of ours before it.
+const KEY_BYTES: usize = 100;
+const BODY_BYTES: usize = 256 << 10;
+const MOST_READINGS: usize = 1_000;
+
+/// What is wrong with one record of a post.
+pub(super) type Wrong = (&'static str, FieldProblem);
+
+/// 201 for new readings, 200 for those that the same key brought before.
+pub(super) async fn post(request: HttpRequest, payload: Payload, api: Data<Api>) -> HttpResponse {
+    match take(&request, payload, &api).await {
+        Ok(kept) => {
+            let answer = json!({
+                "success": true, "run": kept.run, "first": kept.first, "count": kept.count,
+            });
+            if kept.fresh { HttpResponse::Created().json(answer) } else { HttpResponse::Ok().json(answer) }
+        }
+        Err(problem) => problem.answer(&request),
+    }
+}
+
+async fn take(request: &HttpRequest, payload: Payload, api: &Api) -> Result<KeptReadings, Problem> {
+    let key = key(request)?;
+    let (kind, body) = body(request, payload, &[JSON, SENML], BODY_BYTES).await?;
+    let json = serde_json::from_slice(&body).map_err(|_| Problem::of(Code::BadJson))?;
+    let readings = if kind == SENML {
+        records(json, |entries| senml::read(entries, &api.clock.now(), &api.series_prefix))?
+    } else {
+        let Value::Object(mut fields) = json else { return Err(Problem::of(Code::BadJson)) };
+        let Some(readings) = fields.remove("readings") else {
+            return Err(Problem::fields(vec![("readings", FieldProblem::Missing)]));
+        };
+        let one = |entry: &Map<String, Value>| simple(entry, &api.series_prefix);
+        records(readings, |entries| entries.iter().map(|entry| one(entry).map(Some)).collect())?
+    };
+    let once = key.map(|key| {
+        let mut hash = Sha256::new();
+        hash.update(kind);
+        hash.update([0]);
+        hash.update(&body);
+        Once { name: OnceName::Key(format!("post {key}")), digest: hash.finalize().into() }
+    });
+    api.capture.take_readings(readings, once).await.map_err(refusal)
+}
+
+fn key(request: &HttpRequest) -> Result<Option<String>, Problem> {
+    let Some(key) = request.headers().get(&IDEMPOTENCY_KEY) else { return Ok(None) };
+    match key.to_str() {
+        Ok(key) if (1..=KEY_BYTES).contains(&key.len()) => Ok(Some(key.to_owned())),
+        _ => {
+            let problem = FieldProblem::Limit(FieldError::new(
+                "Idempotency-Key",
+                format!("must be 1 to {KEY_BYTES} printable ASCII characters"),
+            ));
+            Err(Problem::fields(vec![("Idempotency-Key", problem)]))
+        }
+    }
+}
+
+/// Reads an array of objects; what is wrong is named by place and field, all of it at once.
+fn records(
+    json: Value,
+    read: impl FnOnce(&[Map<String, Value>]) -> Vec<Result<Option<ReadingContent>, Wrong>>,
+) -> Result<Vec<ReadingContent>, Problem> {
+    let Value::Array(entries) = json else { return Err(Problem::of(Code::BadJson)) };
+    if entries.is_empty() || entries.len() > MOST_READINGS {
+        let problem = FieldError::new("readings", format!("must be between 1 and {MOST_READINGS}"));
+        return Err(Problem::fields(vec![("readings", FieldProblem::Limit(problem))]));
+    }
+    let objects: Result<Vec<_>, usize> = entries
+        .into_iter()
+        .enumerate()
+        .map(|(at, entry)| if let Value::Object(entry) = entry { Ok(entry) } else { Err(at) })
+        .collect();
+    let objects =
+        objects.map_err(|at| Problem::records(vec![(format!("[{at}]"), FieldProblem::NotObject)]))?;
+    let (mut readings, mut wrong) = (Vec::new(), Vec::new());
+    for (at, outcome) in read(&objects).into_iter().enumerate() {
+        match outcome {
+            Ok(reading) => readings.extend(reading),
+            Err((field, problem)) => wrong.push((format!("[{at}].{field}"), problem)),
+        }
+    }
+    if !wrong.is_empty() {
+        return Err(Problem::records(wrong));
+    }
+    if readings.is_empty() {
+        // Base values alone.
+        return Err(Problem::fields(vec![("readings", FieldProblem::Missing)]));
+    }
+    Ok(readings)
+}
+
+fn simple(entry: &Map<String, Value>, prefix: &str) -> Result<ReadingContent, Wrong> {
+    let text = |field: &'static str| match entry.get(field) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text.as_str())),
+        Some(_) => Err((field, FieldProblem::NotText)),
+    };
+    let given = |field| text(field)?.ok_or((field, FieldProblem::Missing));
+    let value = match entry.get("value") {
+        Some(Value::Number(number)) => number.as_f64().ok_or(("value", FieldProblem::NotNumber))?,
+        None | Some(Value::Null) => return Err(("value", FieldProblem::Missing)),
+        Some(_) => return Err(("value", FieldProblem::NotNumber)),
+    };
+    let at_ms = match text("timestamp")? {
+        Some(text) => Some(parse_rfc3339(text).ok_or(("timestamp", FieldProblem::NotTime))?),
+        None => None,
+    };
+    reading("series", &format!("{prefix}{}", given("series")?), "unit", given("unit")?, value, at_ms)
+}
+
+/// Puts a reading together; `name` and `unit` are what the form calls these fields.
+pub(super) fn reading(
+    name: &'static str,
+    series: &str,
+    unit: &'static str,
+    unit_text: &str,
+    value: f64,
+    at_ms: Option<i64>,
+) -> Result<ReadingContent, Wrong> {
+    let limit = |field| move |error| (field, FieldProblem::Limit(error));
+    let content = ReadingContent {
+        series: SeriesName::parse(series).map_err(limit(name))?,
+        unit: Unit::parse(unit_text).map_err(limit(unit))?,
+        value,
+        quality: Quality::Good,
+        at_ms,
+    };
+    content.check().map_err(|error| ("value", FieldProblem::Limit(error)))?;
+    Ok(content)
+}
+
+fn refusal(refused: Refused) -> Problem {
+    match refused {
+        Refused::Field(error) => Problem::fields(vec![(error.field, FieldProblem::Limit(error))]),
+        Refused::Store(OutboxError::KeyReused) => Problem::of(Code::KeyReused),
+        Refused::Store(OutboxError::Full) => Problem::of(Code::ReadingsFull),
+        Refused::Store(_) => Problem::of(Code::ReadingsFailed),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(entry: &Value) -> Result<ReadingContent, &'static str> {
+        simple(entry.as_object().unwrap(), "lan/").map_err(|(field, _)| field)
+    }
+
+    #[test]
+    fn our_own_form_names_series_unit_and_value_and_may_state_its_time() {
+        let entry = json!({ "series": "k-1/t", "unit": "Cel", "value": 4.5, "timestamp": "2026-11-21T09:30:00+07:00" });
+        let content = read(&entry).unwrap();
+        assert_eq!(
+            (content.series.as_str(), content.unit.as_str(), content.value),
+            ("lan/k-1/t", "Cel", 4.5)
+        );
+        assert_eq!(content.at_ms, parse_rfc3339("2026-11-21T02:30:00Z"));
+        assert_eq!(read(&json!({ "series": "k", "unit": "1", "value": 0 })).unwrap().at_ms, None);
+    }
+
+    #[test]
+    fn a_field_that_cannot_be_taken_is_named() {
+        for (entry, field) in [
+            (json!({ "unit": "1", "value": 1 }), "series"),
+            (json!({ "series": "a b", "unit": "1", "value": 1 }), "series"),
+            (json!({ "series": "a", "unit": "", "value": 1 }), "unit"),
+            (json!({ "series": "a", "unit": "1", "value": "1" }), "value"),
+            (json!({ "series": "a", "unit": "1" }), "value"),
+            (
+                json!({ "series": "a", "unit": "1", "value": 1, "timestamp": "2026-11-21T09:30:00" }),
+                "timestamp",
+            ),
+        ] {
+            assert_eq!(read(&entry).unwrap_err(), field);
+        }
+    }
+}
