@@ -61,7 +61,7 @@ pub struct Metrics {
 #[derive(Debug)]
 pub struct Snapshot {
     pub unsent: Vec<(&'static str, u64)>,
-    /// Age of the oldest unsent scan, in seconds.
+    /// Age of the oldest unsent record, in seconds.
     pub oldest_seconds: f64,
     pub parked: u64,
     pub quarantined: u64,
@@ -114,7 +114,7 @@ impl Default for Metrics {
         registry.register("outbox_unsent", "Records not yet in the cloud", metrics.unsent.clone());
         registry.register(
             "outbox_oldest_age_seconds",
-            "Age of the oldest unsent scan",
+            "Age of the oldest unsent record",
             metrics.oldest_seconds.clone(),
         );
         registry.register("outbox_parked", "Records set aside on the gateway", metrics.parked.clone());

@@ -45,7 +45,7 @@ impl Refused {
 pub struct Capture {
     pub outbox: Outbox,
     pub clock: Arc<Clock>,
-    /// Rung after every record that was stored.
+    /// Rung after every stored scan and event.
     pub doorbell: Arc<Notify>,
     pub signal: Arc<dyn Signal>,
     pub metrics: Arc<Metrics>,
@@ -79,10 +79,9 @@ impl Capture {
     ) -> Result<KeptReadings, Refused> {
         let kept = self.keep_readings(readings, once).await;
         match &kept {
-            Ok(kept) if kept.fresh => {
-                self.doorbell.notify_one();
-                self.metrics.count_readings(kept.count);
-            }
+            // They go with the next scan, event or interval: a reading each second must neither undo the
+            // sync's back-off nor make a batch of its own on a link that is billed by the byte.
+            Ok(kept) if kept.fresh => self.metrics.count_readings(kept.count),
             Ok(_) => {}
             Err(refused) => self.metrics.count_readings_refused(refused.code()),
         }

@@ -17,6 +17,7 @@
 mod check;
 mod disk;
 mod group;
+mod pending;
 mod read;
 mod room;
 mod salvage;
@@ -29,8 +30,10 @@ pub(crate) mod tests;
 mod trouble;
 mod writer;
 
-pub(crate) use read::{Glance, Limits};
-pub use read::{ParkedRow, Pending, PendingRun, ScanRow};
+pub(crate) use pending::Limits;
+pub use pending::{Pending, PendingRun};
+pub(crate) use read::Glance;
+pub use read::{ParkedRow, ScanRow};
 pub use settle::{SeqRange, Settlement};
 pub use telemetry::{KeptReadings, NewEvent, NewReading, Once, OnceName};
 pub use trouble::{OpenError, OutboxError, Trouble};

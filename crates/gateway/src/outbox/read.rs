@@ -1,13 +1,14 @@
 //! Reading: one read-only connection on a thread of its own, so that neither the writer nor the async
 //! threads wait for it.
 
-use super::store::{damaged, epoch, state, tag, uuid};
+use super::pending::{oldest_unsent_at, unsent};
+use super::store::{epoch, state};
 use super::trouble::OpenError;
 use super::{Outbox, OutboxError, ParkedRecord, QuarantinedRecord, RecordState, Stream};
-use lumbung_shared::scan::{Scan, ScanContent, Source};
-use lumbung_shared::time::{ClockState, parse_rfc3339, rfc3339};
-use lumbung_shared::wire::{Epoch, RunStart};
-use rusqlite::{Connection, OpenFlags, Row, params};
+use lumbung_shared::scan::Source;
+use lumbung_shared::time::ClockState;
+use lumbung_shared::wire::Epoch;
+use rusqlite::{Connection, OpenFlags, params};
 use serde::Serialize;
 use std::path::Path;
 use std::time::Duration;
@@ -39,40 +40,6 @@ pub(super) fn start(conn: Connection) -> Result<mpsc::Sender<Job>, OpenError> {
         })
         .map_err(OpenError::path("outbox-reader"))?;
     Ok(jobs)
-}
-
-/// What is to be sent next.
-#[derive(Debug, Default)]
-pub struct Pending {
-    /// Oldest first; each has a start to tell, or scans, or both.
-    pub runs: Vec<PendingRun>,
-    /// Scans in `runs`.
-    pub scans: usize,
-    /// Whether there is more behind these.
-    pub more: bool,
-    /// Records that cannot be put into a batch at all, with why.
-    pub unreadable: Vec<(i64, String)>,
-    /// RFC 3339 time of the oldest unsent scan.
-    pub oldest_at: Option<String>,
-}
-
-#[derive(Debug)]
-pub struct PendingRun {
-    pub id: i64,
-    pub epoch: Epoch,
-    /// Present until the cloud has answered for this run once.
-    pub start: Option<RunStart>,
-    /// In rising `seq`.
-    pub scans: Vec<Scan>,
-}
-
-/// How much to take at once.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Limits {
-    pub(crate) records: usize,
-    /// About how many bytes of JSON.
-    pub(crate) bytes: usize,
-    pub(crate) runs: usize,
 }
 
 /// A scan as people see it.
@@ -108,16 +75,6 @@ pub struct ParkedRow {
 }
 
 impl Outbox {
-    /// The next records to send, oldest first, with the runs that the cloud has not heard of.
-    pub(crate) async fn pending(&self, limits: Limits) -> Result<Pending, OutboxError> {
-        self.read(move |conn| pending(conn, limits)).await
-    }
-
-    /// RFC 3339 time of the oldest scan that is neither sent nor parked.
-    pub async fn oldest_unsent_at(&self) -> Result<Option<String>, OutboxError> {
-        self.read(oldest_unsent_at).await
-    }
-
     /// Up to `limit` scans: unsent ones first, each part newest first.
     pub async fn recent(&self, limit: usize) -> Result<Vec<ScanRow>, OutboxError> {
         self.read(move |conn| recent(conn, limit)).await
@@ -134,191 +91,33 @@ impl Outbox {
     }
 }
 
-const UNSENT: &str = "
-    s.id > (select through from cursor where stream = 'scan') and s.synced_to_main_server = 0
-    and not exists (select 1 from parked p where p.stream = 'scan' and p.seq = s.id)";
-
-fn oldest_unsent_at(conn: &Connection) -> rusqlite::Result<Option<String>> {
-    use rusqlite::OptionalExtension;
-    conn.prepare_cached(&format!("select timestamp from scan_event s where {UNSENT} order by s.id limit 1"))?
-        .query_row([], |row| row.get(0))
-        .optional()
-}
-
-fn pending(conn: &Connection, limits: Limits) -> rusqlite::Result<Pending> {
-    // One snapshot for all of it.
-    let conn = conn.unchecked_transaction()?;
-    let mut found = Pending { oldest_at: oldest_unsent_at(&conn)?, ..Pending::default() };
-    let mut runs = unheard_runs(&conn, limits.runs)?;
-    let unheard_beyond = runs.len() > limits.runs;
-    runs.truncate(limits.runs);
-    let mut statement = conn.prepare_cached(&format!(
-        "select s.id, s.run_id, s.nfc_tag_id, s.status_scan, s.mono_ms, s.wall_ms, s.clock_state, s.source,
-                s.at_ms, s.note, s.officer, s.quantity, s.client_ref
-         from scan_event s where {UNSENT} order by s.id limit ?1"
-    ))?;
-    let mut rows = statement.query([limits.records as i64 + 1])?;
-    let mut bytes = 0;
-    let mut seen = 0;
-    let mut current: Option<(i64, usize)> = None;
-    while let Some(row) = rows.next()? {
-        seen += 1;
-        if seen > limits.records || bytes >= limits.bytes {
-            found.more = true;
-            break;
-        }
-        let run_id: i64 = row.get(1)?;
-        let at = match current {
-            Some((id, at)) if id == run_id => at,
-            _ => {
-                let Some(at) = place_of(&conn, &mut runs, run_id, limits.runs)? else {
-                    found.more = true;
-                    break;
-                };
-                current = Some((run_id, at));
-                at
-            }
-        };
-        let id = row.get(0)?;
-        match scan(row) {
-            Ok(scan) => {
-                bytes += weight(&scan);
-                found.scans += 1;
-                runs[at].scans.push(scan);
-            }
-            Err(error @ rusqlite::Error::SqliteFailure(..)) => return Err(error),
-            // What stands in the row is not what was stored: the disk changed it.
-            Err(error) => found.unreadable.push((id, error.to_string())),
-        }
-    }
-    found.more |= unheard_beyond;
-    found.runs = runs;
-    Ok(found)
-}
-
-/// Where a run stands in the batch; added in its place when it is not there yet. `None`: no room for it.
-fn place_of(
-    conn: &Connection,
-    runs: &mut Vec<PendingRun>,
-    run_id: i64,
-    most: usize,
-) -> rusqlite::Result<Option<usize>> {
-    match runs.binary_search_by_key(&run_id, |run| run.id) {
-        Ok(at) => Ok(Some(at)),
-        Err(at) if runs.len() < most => {
-            let (epoch, heard) = conn
-                .prepare_cached("select epoch, synced from run where run_id = ?1")?
-                .query_row([run_id], |row| Ok((epoch(row, 0)?, row.get::<_, bool>(1)?)))
-                .map_err(|error| match error {
-                    rusqlite::Error::QueryReturnedNoRows => damaged(format!("run {run_id} is not there")),
-                    error => error,
-                })?;
-            // The cloud knows it, or it is beyond the unheard ones that fit, and has to wait.
-            if !heard {
-                return Ok(None);
-            }
-            let run = PendingRun { id: run_id, epoch, start: None, scans: Vec::new() };
-            runs.insert(at, run);
-            Ok(Some(at))
-        }
-        Err(_) => Ok(None),
-    }
-}
-
-/// Runs whose start the cloud has not confirmed, oldest first, one more than asked for if there is.
-fn unheard_runs(conn: &Connection, most: usize) -> rusqlite::Result<Vec<PendingRun>> {
-    let mut statement = conn.prepare_cached(
-        "select run_id, epoch, previous, boot, site, started_at, mono_ms, clock_state, version
-         from run where synced = 0 order by run_id limit ?1",
-    )?;
-    let rows = statement.query_map([most as i64 + 1], |row| {
-        let (id, epoch) = (row.get(0)?, epoch(row, 1)?);
-        Ok(PendingRun { id, epoch, start: Some(run_start(row)), scans: Vec::new() })
-    })?;
-    rows.collect()
-}
-
-/// Most characters that the cloud takes of a text about a run.
-const START_MAX_CHARS: usize = 64;
-
-/// How a run began, as far as it can be told: a damaged word about a run must not hold its records back.
-fn run_start(row: &Row<'_>) -> RunStart {
-    let text = |column| {
-        let text = row.get_ref(column).ok()?.as_str().ok()?;
-        lumbung_shared::check_text("start", text, START_MAX_CHARS).ok().map(|()| text.to_owned())
-    };
-    let number = |column| row.get::<_, i64>(column).unwrap_or_default();
-    let unknown = || "unknown".to_owned();
-    RunStart {
-        previous: text(2).and_then(|text| text.parse().ok()),
-        boot: text(3).unwrap_or_else(unknown),
-        site: text(4),
-        started_at: text(5).filter(|text| parse_rfc3339(text).is_some()).unwrap_or_else(|| rfc3339(0)),
-        mono_ms: number(6),
-        clock: ClockState::from_code(i16::try_from(number(7)).unwrap_or_default()),
-        version: text(8).unwrap_or_else(unknown),
-    }
-}
-
-fn scan(row: &Row<'_>) -> rusqlite::Result<Scan> {
-    Ok(Scan {
-        seq: row.get(0)?,
-        mono_ms: row.get(4)?,
-        wall_ms: row.get(5)?,
-        clock: ClockState::from_code(row.get(6)?),
-        source: Source::from_code(row.get(7)?),
-        content: ScanContent {
-            tag: tag(row, 2)?,
-            status: row.get(3)?,
-            at_ms: row.get(8)?,
-            note: row.get(9)?,
-            officer: row.get(10)?,
-            quantity: row.get(11)?,
-            client_ref: uuid(row, 12)?,
-        },
-    })
-}
-
-/// About how many bytes of JSON a scan takes. Text may double when it is escaped.
-fn weight(scan: &Scan) -> usize {
-    let content = &scan.content;
-    let text = |value: &Option<String>| value.as_ref().map_or(0, |text| 2 * text.len() + 12);
-    content.tag.as_str().len()
-        + 16
-        + text(&content.note)
-        + text(&content.officer)
-        + if content.client_ref.is_some() { 48 } else { 0 }
-        + if content.at_ms.is_some() { 24 } else { 0 }
-        + if content.quantity.is_some() { 24 } else { 0 }
-}
-
 fn recent(conn: &Connection, limit: usize) -> rusqlite::Result<Vec<ScanRow>> {
     let conn = conn.unchecked_transaction()?;
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     // Parked records are unsent too, and may stand far behind the cursor.
     let mut found = rows(
         &conn,
-        "s.id in (select seq from parked where stream = 'scan' order by seq desc limit ?1)",
+        "r.id in (select seq from parked where stream = 'scan' order by seq desc limit ?1)",
         limit,
     )?;
-    found.append(&mut rows(&conn, UNSENT, limit)?);
+    found.append(&mut rows(&conn, &unsent(Stream::Scan), limit)?);
     found.sort_unstable_by_key(|row| std::cmp::Reverse(row.id));
     found.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
     let missing = limit.saturating_sub(found.len() as i64);
     if missing > 0 {
-        found.append(&mut rows(&conn, "s.synced_to_main_server = 1", missing)?);
+        found.append(&mut rows(&conn, "r.synced_to_main_server = 1", missing)?);
     }
     Ok(found)
 }
 
 fn rows(conn: &Connection, condition: &str, limit: i64) -> rusqlite::Result<Vec<ScanRow>> {
     let mut statement = conn.prepare_cached(&format!(
-        "select s.id, r.epoch, s.nfc_tag_id, s.status_scan, s.timestamp, s.synced_to_main_server, s.source,
-                s.clock_state, s.note, s.officer, s.quantity, s.client_ref,
-                exists (select 1 from parked p where p.stream = 'scan' and p.seq = s.id),
-                exists (select 1 from quarantine q where q.stream = 'scan' and q.seq = s.id)
-         from scan_event s join run r using (run_id)
-         where {condition} order by s.id desc limit ?1"
+        "select r.id, run.epoch, r.nfc_tag_id, r.status_scan, r.timestamp, r.synced_to_main_server, r.source,
+                r.clock_state, r.note, r.officer, r.quantity, r.client_ref,
+                exists (select 1 from parked p where p.stream = 'scan' and p.seq = r.id),
+                exists (select 1 from quarantine q where q.stream = 'scan' and q.seq = r.id)
+         from scan_event r join run using (run_id)
+         where {condition} order by r.id desc limit ?1"
     ))?;
     let rows = statement.query_map([limit], |row| {
         let synced = row.get(5)?;

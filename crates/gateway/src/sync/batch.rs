@@ -4,7 +4,10 @@ use super::verdicts::SentRun;
 use crate::clock::Moment;
 use crate::outbox::PendingRun;
 use lumbung_shared::time::rfc3339;
-use lumbung_shared::wire::{Batch, Epoch, Health, PROTOCOL, RunSection, SCAN_STREAM, Statuses, write_scans};
+use lumbung_shared::wire::{
+    Batch, EVENT_STREAM, Epoch, Health, PROTOCOL, READING_STREAM, RunSection, SCAN_STREAM, Statuses,
+    write_events, write_readings, write_scans,
+};
 use std::collections::BTreeMap;
 use std::io;
 
@@ -31,17 +34,16 @@ pub(super) fn write(run: Epoch, now: Moment, runs: Vec<PendingRun>, health: Heal
     let mut sent = Vec::with_capacity(runs.len());
     let mut sections = Vec::with_capacity(runs.len());
     for pending in runs {
-        sent.push(SentRun {
-            epoch: pending.epoch,
-            seqs: pending.scans.iter().map(|scan| scan.seq).collect(),
-        });
-        let segment = write_scans(pending.scans, &mut statuses)?;
-        let streams = segment.map(|segment| (SCAN_STREAM.to_owned(), vec![segment]));
-        sections.push(RunSection {
-            epoch: pending.epoch,
-            start: pending.start,
-            streams: BTreeMap::from_iter(streams),
-        });
+        sent.push(SentRun { epoch: pending.epoch, seqs: pending.seqs().collect() });
+        let segments = [
+            (SCAN_STREAM, write_scans(pending.scans, &mut statuses)?),
+            (EVENT_STREAM, write_events(pending.events)?),
+            (READING_STREAM, write_readings(pending.readings)?),
+        ];
+        let segments =
+            segments.into_iter().filter_map(|(stream, segment)| Some((stream.to_owned(), vec![segment?])));
+        let streams = BTreeMap::from_iter(segments);
+        sections.push(RunSection { epoch: pending.epoch, start: pending.start, streams });
     }
     let batch = Batch {
         protocol: PROTOCOL,
@@ -61,6 +63,8 @@ pub(super) fn write(run: Epoch, now: Moment, runs: Vec<PendingRun>, health: Heal
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::outbox::Stream;
+    use lumbung_shared::reading::{Quality, Reading, ReadingContent, SeriesName, Unit};
     use lumbung_shared::scan::{Scan, ScanContent, Source};
     use lumbung_shared::tag::TagId;
     use lumbung_shared::time::ClockState;
@@ -90,7 +94,60 @@ mod tests {
                 },
             }
         });
-        PendingRun { id: 1, epoch: Epoch(0x0123_4567_89ab_cdef), start: None, scans: scans.collect() }
+        let scans = scans.collect();
+        PendingRun { scans, ..PendingRun::new(1, Epoch(0x0123_4567_89ab_cdef), None) }
+    }
+
+    /// Eight sensors of a kitchen, each every 10 s, with the digits that such sensors give.
+    fn kitchen(minutes: i64) -> PendingRun {
+        let sensors = [
+            ("kulkas-1/temperature", "Cel", 4.0, 0.0625),
+            ("kulkas-2/temperature", "Cel", 3.0, 0.0625),
+            ("freezer/temperature", "Cel", -18.0, 0.0625),
+            ("dapur/temperature", "Cel", 31.0, 0.01),
+            ("dapur/humidity", "%RH", 74.0, 0.01),
+            ("dapur/pressure", "Pa", 100_900.0, 1.0),
+            ("meter/power", "W", 850.0, 0.1),
+            ("meter/energy", "kW.h", 1_234.0, 0.001),
+        ];
+        let mut dice = fastrand::Rng::with_seed(7);
+        let mut steps = sensors.map(|_| 0.0);
+        let mut readings = Vec::new();
+        for round in 0..minutes * 6 {
+            for (i, (series, unit, base, step)) in sensors.iter().enumerate() {
+                steps[i] += f64::from(dice.i32(-2..=2));
+                let mono_ms = 3_600_000 + round * 10_000 + i as i64 * 3 + dice.i64(0..2);
+                // As the sensor's driver writes it: no more digits than it has.
+                let value = format!("{:.4}", base + steps[i] * step).parse().unwrap();
+                readings.push(Reading {
+                    seq: readings.len() as i64 + 1,
+                    mono_ms,
+                    wall_ms: mono_ms + 1_795_000_000_000,
+                    clock: ClockState::Synced,
+                    content: ReadingContent {
+                        series: SeriesName::parse(series).unwrap(),
+                        unit: Unit::parse(unit).unwrap(),
+                        value,
+                        quality: Quality::Good,
+                        at_ms: None,
+                    },
+                });
+            }
+        }
+        PendingRun { readings, ..PendingRun::new(1, Epoch(0x0123_4567_89ab_cdef), None) }
+    }
+
+    #[test]
+    fn a_minute_of_eight_sensors_is_small_and_an_hour_smaller_still() {
+        let now = crate::clock::Clock::default().now();
+        for (minutes, most) in [(1, 14.0), (60, 5.0)] {
+            let pending = kitchen(minutes);
+            let count = pending.readings.len() as f64;
+            let written = write(Epoch(1), now, vec![pending], Health::default()).unwrap();
+            let each = written.body.len() as f64 / count;
+            println!("{minutes} minutes: {each:.2} bytes each, {} of JSON", written.json_bytes);
+            assert!(each <= most, "{minutes} minutes: {each:.2} bytes each");
+        }
     }
 
     #[test]
@@ -124,6 +181,6 @@ mod tests {
         let segment = &batch.runs[0].streams[SCAN_STREAM][0];
         let read = lumbung_shared::wire::read_scans(segment, &batch.statuses).unwrap();
         assert_eq!(read.into_iter().map(Result::unwrap).collect::<Vec<_>>(), scans);
-        assert_eq!(written.sent[0].seqs, (1..=50).collect::<Vec<i64>>());
+        assert_eq!(written.sent[0].seqs, (1..=50).map(|seq| (Stream::Scan, seq)).collect::<Vec<_>>());
     }
 }

@@ -3,7 +3,8 @@
 //! What must stay true:
 //! - A record counts as sent only by the cloud's verdict on it, and all of one answer's verdicts are kept
 //!   in one transaction. Anything sent may be sent twice.
-//! - One request at a time, oldest records first, never more than one batch in memory.
+//! - One request at a time, never more than one batch in memory. Scans go first, then events, then readings;
+//!   within a stream the oldest.
 //! - What follows an answer is decided by [`rules`], which never leaves the loop without a next attempt.
 //! - A refused key loses nothing: the records wait, and the file with the key is read again.
 

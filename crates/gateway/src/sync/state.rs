@@ -58,7 +58,7 @@ pub struct SyncHandle {
 }
 
 impl SyncHandle {
-    /// What is rung after a scan was stored.
+    /// What is rung after a scan or an event was stored.
     pub fn doorbell(&self) -> Arc<Notify> {
         Arc::clone(&self.scan)
     }

@@ -4,12 +4,14 @@ use super::*;
 use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::identity::{Enrolment, Identity, IdentityFile, Key, Site};
-use crate::outbox::tests::{scan, settings};
+use crate::outbox::tests::{reading, scan, settings};
 use crate::outbox::{Ended, Outbox, RecordState, Stream};
 use actix_web::http::StatusCode;
 use actix_web::web::{Bytes, Data};
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
-use lumbung_shared::wire::{Answer, Batch, Held, RunAnswer, SCAN_STREAM, StreamAnswer, read_scans};
+use lumbung_shared::wire::{
+    Answer, Batch, Held, READING_STREAM, RunAnswer, SCAN_STREAM, StreamAnswer, read_readings, read_scans,
+};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -21,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 #[derive(Debug, Clone)]
 struct Seen {
     tags: Vec<String>,
+    readings: Vec<f64>,
     starts: usize,
     key: String,
     at: Instant,
@@ -99,6 +102,7 @@ async fn answer(request: HttpRequest, body: Bytes, behind: Data<Behind>) -> Http
     let json = zstd::bulk::decompress(&body, 8 << 20).unwrap();
     let batch: Batch = serde_json::from_slice(&json).unwrap();
     let mut tags = Vec::new();
+    let mut values = Vec::new();
     let mut runs = Vec::new();
     for run in &batch.runs {
         let mut streams = BTreeMap::new();
@@ -113,10 +117,18 @@ async fn answer(request: HttpRequest, body: Bytes, behind: Data<Behind>) -> Http
                 StreamAnswer { acked_through: last, exceptions: Vec::new(), held: Held::default() };
             streams.insert(SCAN_STREAM.to_owned(), verdicts);
         }
+        for segment in run.streams.get(READING_STREAM).into_iter().flatten() {
+            let read: Vec<_> = read_readings(segment).unwrap().into_iter().map(Result::unwrap).collect();
+            let acked_through = read.last().unwrap().seq;
+            values.extend(read.into_iter().map(|reading| reading.content.value));
+            let verdicts = StreamAnswer { acked_through, exceptions: Vec::new(), held: Held::default() };
+            streams.insert(READING_STREAM.to_owned(), verdicts);
+        }
         runs.push(RunAnswer { epoch: run.epoch, streams });
     }
     let seen = Seen {
         tags,
+        readings: values,
         starts: batch.runs.iter().filter(|run| run.start.is_some()).count(),
         key: request.headers().get("authorization").unwrap().to_str().unwrap().to_owned(),
         at: Instant::now(),
@@ -491,5 +503,39 @@ async fn a_gateway_without_identity_waits_for_one() {
     gateway.scan("A").await;
     gateway.identity.write(&identity(&cloud.address, Key::draw().unwrap())).unwrap();
     gateway.drained().await;
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn readings_travel_behind_the_scans_and_the_one_that_spoils_a_batch_is_parked() {
+    let cloud = Cloud::start(|seen| match seen.readings.contains(&666.0) {
+        true => Reply::Status(422),
+        false => Reply::Accept,
+    });
+    let gateway = Gateway::start("http://127.0.0.1:9", &["A", "B"]).await;
+    let mut values: Vec<f64> = (0..300).map(f64::from).collect();
+    values[200] = 666.0;
+    let readings = values.iter().map(|value| reading("kulkas-1/temperature", *value));
+    gateway.outbox.store_readings(readings.collect(), None).await.unwrap();
+    gateway.identity.write(&identity(&cloud.address, Key::draw().unwrap())).unwrap();
+    gateway.drained().await;
+    eventually("it is parked", || gateway.outbox.gauges().parked() == 1).await;
+    eventually("the others are sent", || gateway.outbox.gauges().unsent(Stream::Reading) == 0).await;
+    let parked = gateway.outbox.parked(10).await.unwrap();
+    assert_eq!((parked[0].record.stream.as_str(), parked[0].record.seq), ("reading", 201));
+    let accepted: Vec<f64> = cloud
+        .seen()
+        .iter()
+        .filter(|seen| !seen.readings.contains(&666.0))
+        .flat_map(|s| s.readings.clone())
+        .collect();
+    values.remove(200);
+    assert_eq!(accepted, values, "each once, oldest first");
+    assert_eq!(cloud.seen()[0].tags, ["A", "B"]);
+    // After an update, or by hand, it gets another chance.
+    cloud.now_answers(|_| Reply::Accept);
+    assert_eq!(gateway.outbox.release(None).await.unwrap(), 1);
+    gateway.handle.send_now();
+    eventually("it is sent", || gateway.outbox.gauges().unsent(Stream::Reading) == 0).await;
     gateway.stop().await;
 }

@@ -7,8 +7,8 @@ use lumbung_shared::wire::{Answer, Epoch, Verdict};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct SentRun {
     pub(super) epoch: Epoch,
-    /// In rising order.
-    pub(super) seqs: Vec<i64>,
+    /// By stream, in rising order.
+    pub(super) seqs: Vec<(Stream, i64)>,
 }
 
 /// Settles what was sent by what was answered: a record needs a verdict that this build knows, and a
@@ -20,44 +20,44 @@ pub(super) fn settlement(sent: &[SentRun], answer: &Answer, at: &str) -> Settlem
             continue;
         };
         settlement.runs.push(run.epoch);
-        let Some(scans) = answered.streams.get(Stream::Scan.name()) else {
-            continue;
-        };
-        for &seq in &run.seqs {
+        for &(stream, seq) in &run.seqs {
+            let Some(told) = answered.streams.get(stream.name()) else {
+                continue;
+            };
             let exception =
-                scans.exceptions.iter().find(|e| (e.seq..=e.through.unwrap_or(e.seq)).contains(&seq));
+                told.exceptions.iter().find(|e| (e.seq..=e.through.unwrap_or(e.seq)).contains(&seq));
             let verdict = match exception {
                 Some(exception) => exception.verdict,
-                None if seq <= scans.acked_through => Verdict::Accepted,
+                None if seq <= told.acked_through => Verdict::Accepted,
                 None => continue,
             };
             match verdict {
                 Verdict::Accepted | Verdict::Duplicate => {}
                 Verdict::Quarantined => {
                     let reason = exception.and_then(|e| e.reason.clone()).unwrap_or_default();
-                    settlement.quarantined.push((Stream::Scan, seq, reason));
+                    settlement.quarantined.push((stream, seq, reason));
                 }
                 Verdict::Unknown => continue,
             }
-            push(&mut settlement.ranges, seq);
+            push(&mut settlement.ranges, stream, seq);
         }
     }
     settlement
 }
 
 /// Adds a number, to the last range where it continues it.
-fn push(ranges: &mut Vec<SeqRange>, seq: i64) {
+fn push(ranges: &mut Vec<SeqRange>, stream: Stream, seq: i64) {
     match ranges.last_mut() {
-        Some(last) if last.through + 1 == seq => last.through = seq,
-        _ => ranges.push(SeqRange { stream: Stream::Scan, first: seq, through: seq }),
+        Some(last) if last.stream == stream && last.through + 1 == seq => last.through = seq,
+        _ => ranges.push(SeqRange { stream, first: seq, through: seq }),
     }
 }
 
 /// Everything that was sent, as ranges: what a known-bad build takes for settled.
 pub(super) fn ranges(sent: &[SentRun]) -> Vec<SeqRange> {
     let mut ranges = Vec::new();
-    for &seq in sent.iter().flat_map(|run| &run.seqs) {
-        push(&mut ranges, seq);
+    for &(stream, seq) in sent.iter().flat_map(|run| &run.seqs) {
+        push(&mut ranges, stream, seq);
     }
     ranges
 }
@@ -76,9 +76,10 @@ mod tests {
     }
 
     fn sent(seqs: &[i64]) -> Vec<SentRun> {
+        let scans = |seqs: &[i64]| seqs.iter().map(|seq| (Stream::Scan, *seq)).collect();
         vec![
-            SentRun { epoch: Epoch(0xaa), seqs: seqs.to_vec() },
-            SentRun { epoch: Epoch(0xbb), seqs: vec![90] },
+            SentRun { epoch: Epoch(0xaa), seqs: scans(seqs) },
+            SentRun { epoch: Epoch(0xbb), seqs: scans(&[90]) },
         ]
     }
 
@@ -106,6 +107,26 @@ mod tests {
         assert_eq!(ranges(&settlement), [(3, 6), (8, 8)]);
         let noted: Vec<_> = settlement.quarantined.iter().map(|(_, seq, why)| (*seq, why.as_str())).collect();
         assert_eq!(noted, [(4, "bad_field"), (5, "bad_field")]);
+    }
+
+    #[test]
+    fn each_stream_is_settled_by_its_own_verdicts() {
+        let answer = answer(
+            r#"{"scan":{"acked_through":3,"held":{"count":0,"first":null,"last":null}},
+                "reading":{"acked_through":5,"held":{"count":0,"first":null,"last":null},
+                           "exceptions":[{"seq":4,"verdict":"quarantined","reason":"bad_field"}]}}"#,
+        );
+        let seqs = vec![
+            (Stream::Scan, 3),
+            (Stream::Event, 4),
+            (Stream::Reading, 4),
+            (Stream::Reading, 5),
+            (Stream::Reading, 6),
+        ];
+        let settlement = settlement(&[SentRun { epoch: Epoch(0xaa), seqs }], &answer, "now");
+        let range = |stream, first, through| SeqRange { stream, first, through };
+        assert_eq!(settlement.ranges, [range(Stream::Scan, 3, 3), range(Stream::Reading, 4, 5)]);
+        assert_eq!(settlement.quarantined, [(Stream::Reading, 4, "bad_field".to_owned())]);
     }
 
     #[test]

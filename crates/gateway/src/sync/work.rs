@@ -46,7 +46,7 @@ struct Round {
     sent: Sent,
     reply: Reply,
     /// The record that went alone, if one did.
-    alone: Option<i64>,
+    alone: Option<(Stream, i64)>,
     message: String,
 }
 
@@ -55,7 +55,7 @@ impl SyncWorker {
     pub async fn run(self, stop: CancellationToken) -> Result<(), OutboxError> {
         let mut rules = Rules::new(&self.config);
         let mut known = Known::default();
-        let mut alone = None;
+        let mut suspect = None;
         let mut register_at = None;
         loop {
             let change = self.refresh(&mut known);
@@ -86,10 +86,12 @@ impl SyncWorker {
             };
             let step = rules.after(round.sent, round.reply, fastrand::f64());
             if let Sent::Records { .. } = round.sent {
-                alone = round.alone;
-            }
-            if let (Some(reason), Some(seq)) = (step.park, alone) {
-                self.park(seq, reason).await?;
+                // A scan that came meanwhile goes before a suspected reading, and nothing speaks against it.
+                let same = suspect == round.alone;
+                suspect = round.alone;
+                if let (Some(reason), Some(record), true) = (step.park, suspect, same) {
+                    self.park(record, reason).await?;
+                }
             }
             self.show(&rules, round.reply, &round.message, step.wait);
             if matches!(round.reply, Reply::Settled { .. })
@@ -155,13 +157,11 @@ impl SyncWorker {
         };
         if send == Send::Envelope {
             // The same runs and the same words, only the record is not there.
-            pending.runs.iter_mut().for_each(|run| run.scans.clear());
+            pending.clear();
         }
-        let records = pending.runs.iter().map(|run| run.scans.len()).sum::<usize>();
+        let records = pending.records;
         let alone = match send {
-            Send::Records { .. } if records == 1 => {
-                pending.runs.iter().find_map(|run| run.scans.first()).map(|scan| scan.seq)
-            }
+            Send::Records { .. } if records == 1 => pending.runs.iter().find_map(|run| run.seqs().next()),
             _ => None,
         };
         let sent = match send {
@@ -224,8 +224,9 @@ impl SyncWorker {
         let runs = MAX_BATCH_RUNS.min(limit.saturating_mul(4));
         let limits = Limits { records: limit, bytes: batch::MOST_BYTES, runs };
         let pending = self.outbox.pending(limits).await?;
+        let unreadable = pending.unreadable.iter();
         let unreadable: Vec<ParkedRecord> =
-            pending.unreadable.iter().map(|(seq, why)| self.parked(*seq, "unreadable", why)).collect();
+            unreadable.map(|(stream, seq, why)| self.parked((*stream, *seq), "unreadable", why)).collect();
         if !unreadable.is_empty() {
             tracing::error!(records = unreadable.len(), "stored records cannot be read and are set aside");
             self.outbox.park(unreadable).await?;
@@ -303,9 +304,9 @@ impl SyncWorker {
         })
     }
 
-    fn parked(&self, seq: i64, reason: &str, detail: &str) -> ParkedRecord {
+    fn parked(&self, (stream, seq): (Stream, i64), reason: &str, detail: &str) -> ParkedRecord {
         ParkedRecord {
-            stream: Stream::Scan.name().to_owned(),
+            stream: stream.name().to_owned(),
             seq,
             reason: reason.to_owned(),
             detail: detail.to_owned(),
@@ -314,16 +315,17 @@ impl SyncWorker {
         }
     }
 
-    async fn park(&self, seq: i64, reason: ParkReason) -> Result<(), OutboxError> {
+    async fn park(&self, record: (Stream, i64), reason: ParkReason) -> Result<(), OutboxError> {
         let (code, detail) = match reason {
             ParkReason::Refused => ("refused", "the cloud refuses any batch that this record is in"),
             ParkReason::TooLarge => ("too_large", "the record alone is too large for the cloud"),
         };
-        tracing::error!(seq, reason = code, "a record is set aside; `quarantine list` shows it");
-        match self.outbox.park(vec![self.parked(seq, code, detail)]).await {
+        let (stream, seq) = (record.0.name(), record.1);
+        tracing::error!(stream, seq, reason = code, "a record is set aside; `quarantine list` shows it");
+        match self.outbox.park(vec![self.parked(record, code, detail)]).await {
             Err(OutboxError::Closed) => Err(OutboxError::Closed),
             Err(error) => {
-                tracing::error!(%error, seq, "it could not be set aside and stays in line");
+                tracing::error!(%error, stream, seq, "it could not be set aside and stays in line");
                 Ok(())
             }
             Ok(()) => Ok(()),

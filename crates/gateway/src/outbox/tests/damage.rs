@@ -80,8 +80,8 @@ async fn more_is_waiting_is_said_even_when_a_row_could_not_be_read() {
     close(outbox, ended).await;
     damage(dir.path(), "update scan_event set nfc_tag_id = '' where id = 1");
     let (outbox, ended) = open(&settings(dir.path()));
-    let pending = outbox.pending(read::Limits { records: 2, ..ALL }).await.unwrap();
-    assert_eq!((pending.scans, pending.unreadable.len(), pending.more), (1, 1, true));
+    let pending = outbox.pending(Limits { records: 2, ..ALL }).await.unwrap();
+    assert_eq!((pending.records, pending.unreadable.len(), pending.more), (1, 1, true));
     close(outbox, ended).await;
 }
 

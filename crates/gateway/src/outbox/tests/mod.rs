@@ -59,7 +59,7 @@ pub(crate) async fn close(outbox: Outbox, ended: Ended) {
     ended.wait().await.unwrap();
 }
 
-const ALL: read::Limits = read::Limits { records: 10_000, bytes: usize::MAX, runs: 2_000 };
+const ALL: Limits = Limits { records: 10_000, bytes: usize::MAX, runs: 2_000 };
 
 async fn pending_seqs(outbox: &Outbox) -> Vec<i64> {
     let pending = outbox.pending(ALL).await.unwrap();
@@ -250,12 +250,12 @@ async fn batches_keep_to_their_limits() {
         scan.content.note = Some("x".repeat(400));
         outbox.store(scan).await.unwrap();
     }
-    let few = outbox.pending(read::Limits { records: 7, ..ALL }).await.unwrap();
-    assert_eq!((few.scans, few.more), (7, true));
-    let small = outbox.pending(read::Limits { bytes: 5_000, ..ALL }).await.unwrap();
-    assert!((5..8).contains(&small.scans) && small.more, "{}", small.scans);
+    let few = outbox.pending(Limits { records: 7, ..ALL }).await.unwrap();
+    assert_eq!((few.records, few.more), (7, true));
+    let small = outbox.pending(Limits { bytes: 5_000, ..ALL }).await.unwrap();
+    assert!((5..8).contains(&small.records) && small.more, "{}", small.records);
     let all = outbox.pending(ALL).await.unwrap();
-    assert_eq!((all.scans, all.more), (30, false));
+    assert_eq!((all.records, all.more), (30, false));
     assert!(all.oldest_at.is_some());
     close(outbox, ended).await;
 }
@@ -278,7 +278,7 @@ async fn a_thousand_restarts_still_drain_in_a_few_batches() {
     drop(conn);
     let (outbox, ended) = open(&settings(dir.path()));
     outbox.store(scan("LAST")).await.unwrap();
-    let limits = read::Limits { runs: 20, ..ALL };
+    let limits = Limits { runs: 20, ..ALL };
     let mut seqs = Vec::new();
     for _ in 0..3 {
         let pending = outbox.pending(limits).await.unwrap();

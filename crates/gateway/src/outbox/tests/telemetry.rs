@@ -180,3 +180,60 @@ async fn a_damaged_store_of_either_version_gives_its_readings_back() {
         assert_eq!(peek::<String>(dir.path(), READINGS), expected, "{version} {destroyed_header}");
     }
 }
+
+#[tokio::test]
+async fn scans_fill_a_batch_first_then_events_then_readings() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = settings(dir.path());
+    let names = |pending: &Pending| -> Vec<(usize, Stream, i64)> {
+        let runs = pending.runs.iter().enumerate();
+        runs.flat_map(|(at, run)| run.seqs().map(move |(stream, seq)| (at, stream, seq))).collect()
+    };
+    let (outbox, ended) = open(&settings);
+    outbox.store_readings(vec![reading("a", 1.0), reading("a", 2.0)], None).await.unwrap();
+    outbox.store_event(event("sensor_down")).await.unwrap();
+    close(outbox, ended).await;
+    let (outbox, ended) = open(&settings);
+    outbox.store(scan("A")).await.unwrap();
+    outbox.store_readings(vec![reading("a", 3.0)], None).await.unwrap();
+    let (scan, event) = ((1, Stream::Scan, 1), (0, Stream::Event, 1));
+    let reading = |run, seq| (run, Stream::Reading, seq);
+    for (records, expected) in [
+        (1, vec![scan]),
+        (2, vec![event, scan]),
+        (3, vec![event, reading(0, 1), scan]),
+        (5, vec![event, reading(0, 1), reading(0, 2), scan, reading(1, 3)]),
+    ] {
+        let pending = outbox.pending(Limits { records, ..ALL }).await.unwrap();
+        assert_eq!((names(&pending), pending.records), (expected, records));
+        assert_eq!(pending.more, records < 5);
+    }
+    // What is settled or set aside no longer travels.
+    let range = |stream, seq| SeqRange { stream, first: seq, through: seq };
+    let ranges = vec![range(Stream::Event, 1), range(Stream::Reading, 1)];
+    assert_eq!(outbox.settle(Settlement { ranges, ..Settlement::default() }).await.unwrap(), 2);
+    let poison = ParkedRecord { stream: "reading".into(), ..parked(2, "0.1.0") };
+    outbox.park(vec![poison]).await.unwrap();
+    assert_eq!(Stream::ALL.map(|stream| outbox.gauges().unsent(stream)), [1, 1, 0]);
+    let pending = outbox.pending(ALL).await.unwrap();
+    assert_eq!(names(&pending), [(1, Stream::Scan, 1), (1, Stream::Reading, 3)]);
+    assert_eq!(outbox.release(Some((Stream::Reading, 2))).await.unwrap(), 1);
+    assert_eq!(outbox.pending(ALL).await.unwrap().records, 3);
+    close(outbox, ended).await;
+}
+
+#[tokio::test]
+async fn a_reading_that_the_disk_changed_is_named_and_the_others_travel() {
+    let dir = tempfile::tempdir().unwrap();
+    let (outbox, ended) = open(&settings(dir.path()));
+    outbox.store_readings(vec![reading("a", 1.0), reading("a", 2.0)], None).await.unwrap();
+    outbox.store_event(event("sensor_down")).await.unwrap();
+    let conn = Connection::open(dir.path().join(DATABASE)).unwrap();
+    conn.execute_batch("update reading set series = 'a b' where id = 1; update event set body = '['")
+        .unwrap();
+    let pending = outbox.pending(ALL).await.unwrap();
+    assert_eq!(pending.records, 1);
+    let named: Vec<_> = pending.unreadable.iter().map(|(stream, seq, _)| (*stream, *seq)).collect();
+    assert_eq!(named, [(Stream::Event, 1), (Stream::Reading, 1)]);
+    close(outbox, ended).await;
+}
