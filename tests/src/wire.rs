@@ -3,11 +3,14 @@
 use crate::http::{self, Reply};
 use anyhow::{Context, Result};
 use lumbung_shared::enrol::KEY_PREFIX;
+use lumbung_shared::event::Event;
+use lumbung_shared::reading::{Quality, Reading, ReadingContent, SeriesName, Unit};
 use lumbung_shared::scan::{Scan, ScanContent, Source};
 use lumbung_shared::tag::TagId;
 use lumbung_shared::time::{ClockState, rfc3339};
 use lumbung_shared::wire::{
-    Answer, Batch, Epoch, PROTOCOL, RunSection, RunStart, SCAN_STREAM, Segment, Statuses, write_scans,
+    Answer, Batch, EVENT_STREAM, Epoch, PROTOCOL, READING_STREAM, RunSection, RunStart, SCAN_STREAM, Segment,
+    Statuses, write_events, write_readings, write_scans,
 };
 use serde_json::json;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -113,6 +116,46 @@ pub fn scan(seq: i64, tag: &str, status: &str) -> Result<Scan> {
 /// `count` good scans `PREFIX-<seq>` from `first` on.
 pub fn scans(first: i64, count: i64, prefix: &str) -> Result<Vec<Scan>> {
     (first..first + count).map(|seq| scan(seq, &format!("{prefix}-{seq}"), "makanan_keluar")).collect()
+}
+
+/// A plain good reading.
+pub fn reading(seq: i64, series: &str, unit: &str, value: f64) -> Result<Reading> {
+    Ok(Reading {
+        seq,
+        mono_ms: 60_000 + seq * 10,
+        wall_ms: now_ms(),
+        clock: ClockState::Synced,
+        content: ReadingContent {
+            series: SeriesName::parse(series)?,
+            unit: Unit::parse(unit)?,
+            value,
+            quality: Quality::Good,
+            at_ms: None,
+        },
+    })
+}
+
+/// A plain good event.
+pub fn event(seq: i64, kind: &str, body: &serde_json::Value) -> Event {
+    Event {
+        seq,
+        mono_ms: 60_000 + seq * 10,
+        wall_ms: now_ms(),
+        clock: ClockState::Synced,
+        kind: kind.to_owned(),
+        body: body.to_string(),
+    }
+}
+
+/// A batch of one run's readings and events.
+pub fn telemetry(epoch: u64, readings: Vec<Reading>, events: Vec<Event>) -> Result<Batch> {
+    let mut batch = whole(epoch, None, Vec::new(), Vec::new());
+    batch.runs[0].streams = [
+        (READING_STREAM.to_owned(), write_readings(readings)?.into_iter().collect()),
+        (EVENT_STREAM.to_owned(), write_events(events)?.into_iter().collect()),
+    ]
+    .into();
+    Ok(batch)
 }
 
 /// How a fresh run begins.

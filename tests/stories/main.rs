@@ -20,3 +20,4 @@ mod reviewed;
 mod runs;
 mod store;
 mod systemd;
+mod telemetry;

@@ -9,7 +9,7 @@ use crate::ingest::{Ingest, Writers};
 use crate::metrics::Metrics;
 use crate::state::State;
 use crate::watchdog;
-use crate::{dashboard, distribution, health, identity, ingest, openapi};
+use crate::{dashboard, distribution, health, identity, ingest, openapi, telemetry};
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServerHandle, ServiceRequest, ServiceResponse};
 use actix_web::http::Method;
@@ -109,6 +109,7 @@ async fn serve(
             .configure(identity::routes)
             .configure(ingest::routes)
             .configure(distribution::routes)
+            .configure(telemetry::routes)
             .configure(dashboard::routes)
             .configure(health::routes)
             .configure(openapi::routes)

@@ -14,6 +14,8 @@ mod ingest;
 mod metrics;
 mod moment;
 mod openapi;
+mod page;
 mod places;
 mod state;
+mod telemetry;
 mod watchdog;

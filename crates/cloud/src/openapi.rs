@@ -1,6 +1,6 @@
 //! OpenAPI 3.1 at `/openapi.json`, generated from the handlers, and Swagger UI from the binary at `/docs/`.
 
-use crate::{dashboard, distribution, health, identity, ingest};
+use crate::{dashboard, distribution, health, identity, ingest, telemetry};
 use actix_web::{HttpResponse, get, web};
 use utoipa::OpenApi;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
@@ -19,6 +19,7 @@ use utoipa_swagger_ui::{Config, SwaggerUi};
     tags(
         (name = "gateways", description = "Enrolment and records, for gateways"),
         (name = "distribution", description = "Goods on the move"),
+        (name = "telemetry", description = "What farms and meters say"),
         (name = "dashboard", description = "What people look at first"),
         (name = "operations", description = "Is it alive")
     )
@@ -31,6 +32,9 @@ pub fn document() -> Document {
     for part in [
         identity::enrol::Docs::openapi(),
         ingest::Docs::openapi(),
+        ingest::events::Docs::openapi(),
+        telemetry::series::Docs::openapi(),
+        telemetry::readings::Docs::openapi(),
         distribution::scans::Docs::openapi(),
         distribution::live::Docs::openapi(),
         dashboard::summary::Docs::openapi(),
@@ -68,7 +72,16 @@ mod tests {
         let json = serde_json::to_value(document()).unwrap();
         assert!(json["openapi"].as_str().unwrap().starts_with("3.1"));
         let paths = json["paths"].as_object().unwrap();
-        for path in ["/api/sync_gateway_data", "/api/scans", "/api/tags/{id}", "/api/live", "/api/health"] {
+        for path in [
+            "/api/sync_gateway_data",
+            "/api/scans",
+            "/api/tags/{id}",
+            "/api/live",
+            "/api/health",
+            "/api/gateways/{gateway_id}/events",
+            "/api/telemetry/series",
+            "/api/telemetry/readings",
+        ] {
             assert!(paths.contains_key(path), "{path}");
         }
         assert!(json["paths"]["/api/scans"]["get"]["security"][0]["access_key"].is_array());

@@ -80,6 +80,12 @@ struct GatewayView {
     held: i64,
     /// Numbers missing between the first and the last that it holds.
     gaps: i64,
+    readings: StreamView,
+    /// Readings that the cloud holds back until something ties their boot to the time of day.
+    waiting_readings: i64,
+    events: StreamView,
+    /// Sensors and readers that are silent.
+    down: Vec<DownView>,
     /// Records set aside on the gateway.
     parked: i64,
     disk_free_bytes: Option<i64>,
@@ -92,6 +98,27 @@ struct GatewayView {
     /// `fork`, `conflict`
     alarms: Vec<String>,
     revoked: bool,
+}
+
+/// One stream of a gateway beside its scans.
+#[derive(Serialize, ToSchema)]
+struct StreamView {
+    /// Not sent yet when last heard.
+    unsent: i64,
+    /// Numbers the cloud holds.
+    held: i64,
+    /// Numbers missing between the first and the last that it holds.
+    gaps: i64,
+}
+
+#[derive(Serialize, ToSchema)]
+struct DownView {
+    /// `sensor` or `reader`
+    part: String,
+    #[schema(example = "kulkas-1")]
+    name: String,
+    reason: Option<String>,
+    since: String,
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
@@ -126,7 +153,7 @@ async fn summary(_: Reader, state: web::Data<State>, scope: web::Query<Scope>) -
     let (totals, checkpoints, latest) = tokio::try_join!(
         totals(pool),
         checkpoints(pool, scope.programme.as_deref(), limit),
-        scans::page(pool, &latest)
+        scans::list(pool, &latest)
     )?;
     let today = today(pool, scope.programme.as_deref()).await?;
     Ok(HttpResponse::Ok().json(Summary {
@@ -225,25 +252,25 @@ async fn checkpoints(pool: &PgPool, programme: Option<&str>, limit: i64) -> Resu
 
 async fn gateways(pool: &PgPool, sites: &[i32]) -> Result<BTreeMap<i32, Vec<GatewayView>>> {
     let rows = sqlx::query!(
-        r#"select g.site_id, g.code, g.revoked_at is not null as "revoked!", st.last_heard_at as "last_heard_at?",
+        r#"select g.site_id, g.gateway_id, g.code, g.revoked_at is not null as "revoked!", st.last_heard_at as "last_heard_at?",
                st.epoch as "epoch?", st.clock_state as "clock_state?", st.clock_skew_ms as "clock_skew_ms?",
                st.unsent as "unsent?", st.oldest_unsent_at, st.parked as "parked?", st.disk_free_bytes, st.reader,
                st.undervoltage, st.version as "version?", st.salvaged,
-               held.count as "held!", held.span - held.count as "gaps!",
+               st.unsent_readings as "unsent_readings?", st.unsent_events as "unsent_events?",
+               numbers_held(st.held_scans) as "held!", numbers_missing(st.held_scans) as "gaps!",
+               numbers_held(st.held_readings) as "held_readings!", numbers_missing(st.held_readings) as "reading_gaps!",
+               numbers_held(st.held_events) as "held_events!", numbers_missing(st.held_events) as "event_gaps!",
+               (select count(*) from waiting_reading w where w.gateway_id = g.gateway_id) as "waiting!",
                array(select distinct i.kind from gateway_incident i where i.gateway_id = g.gateway_id order by 1)
                    as "alarms!"
            from gateway g left join gateway_state st using (gateway_id)
-           cross join lateral (
-               select coalesce(sum(upper(r) - lower(r)), 0)::bigint as count,
-                   coalesce(max(upper(r)) - min(lower(r)), 0)::bigint as span
-               from unnest(coalesce(st.held_scans, '{}')) as r
-           ) held
            where g.site_id = any($1)
            order by g.code"#,
         sites
     )
     .fetch_all(pool)
     .await?;
+    let mut down = down(pool, sites).await?;
     let time = |t: DateTime<Utc>| rfc3339(t.timestamp_millis());
     let mut by_site: BTreeMap<i32, Vec<GatewayView>> = BTreeMap::new();
     for row in rows {
@@ -256,6 +283,18 @@ async fn gateways(pool: &PgPool, sites: &[i32]) -> Result<BTreeMap<i32, Vec<Gate
             clock_skew_ms: row.clock_skew_ms,
             held: row.held,
             gaps: row.gaps,
+            readings: StreamView {
+                unsent: row.unsent_readings.unwrap_or(0),
+                held: row.held_readings,
+                gaps: row.reading_gaps,
+            },
+            waiting_readings: row.waiting,
+            events: StreamView {
+                unsent: row.unsent_events.unwrap_or(0),
+                held: row.held_events,
+                gaps: row.event_gaps,
+            },
+            down: down.remove(&row.gateway_id).unwrap_or_default(),
             parked: row.parked.unwrap_or(0),
             disk_free_bytes: row.disk_free_bytes,
             reader: row.reader,
@@ -268,4 +307,23 @@ async fn gateways(pool: &PgPool, sites: &[i32]) -> Result<BTreeMap<i32, Vec<Gate
         });
     }
     Ok(by_site)
+}
+
+/// What is silent, by gateway.
+async fn down(pool: &PgPool, sites: &[i32]) -> Result<BTreeMap<i32, Vec<DownView>>> {
+    let rows = sqlx::query!(
+        "select p.gateway_id, p.part, p.name, p.reason, p.since
+         from gateway_part p join gateway g using (gateway_id)
+         where g.site_id = any($1) and p.down order by p.gateway_id, p.part, p.name",
+        sites
+    )
+    .fetch_all(pool)
+    .await?;
+    let mut down: BTreeMap<i32, Vec<DownView>> = BTreeMap::new();
+    for row in rows {
+        let since = rfc3339(row.since.timestamp_millis());
+        let view = DownView { part: row.part, name: row.name, reason: row.reason, since };
+        down.entry(row.gateway_id).or_default().push(view);
+    }
+    Ok(down)
 }

@@ -1,5 +1,6 @@
 //! The PostgreSQL behind the cloud: a given server, or the embedded one.
 
+pub(crate) mod copy;
 pub mod embedded;
 
 use crate::config::{Config, Database};

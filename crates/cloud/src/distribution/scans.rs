@@ -4,14 +4,13 @@ use super::record::Name;
 use crate::error::{Error, Result};
 use crate::identity::Reader;
 use crate::moment::TimeBasis;
+use crate::page;
 use crate::state::State;
 use actix_web::{HttpResponse, get, web};
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::{DateTime, Utc};
 use lumbung_shared::scan::{Source, known_status};
 use lumbung_shared::tag::TagId;
-use lumbung_shared::time::{ClockState, parse_rfc3339, rfc3339};
+use lumbung_shared::time::{ClockState, rfc3339};
 use lumbung_shared::wire::Epoch;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -130,7 +129,6 @@ impl From<Row> for ScanView {
 }
 
 /// Where a page begins: after this scan in (event time, name), newest first.
-#[derive(Debug, PartialEq)]
 struct Cursor {
     event_time: DateTime<Utc>,
     name: Name,
@@ -143,20 +141,13 @@ impl Cursor {
 
     fn write(&self) -> String {
         let (gateway, epoch, seq) = self.name;
-        URL_SAFE_NO_PAD.encode(format!("{}.{gateway}.{epoch}.{seq}", self.event_time.timestamp_micros()))
+        page::write_cursor([self.event_time.timestamp_micros(), i64::from(gateway), epoch, seq])
     }
 
     fn read(text: &str) -> Result<Self> {
-        let unusable = || Error::field("cursor", "must be the next_cursor of an earlier answer");
-        let text =
-            URL_SAFE_NO_PAD.decode(text).ok().and_then(|b| String::from_utf8(b).ok()).ok_or_else(unusable)?;
-        let numbers: Vec<i64> =
-            text.split('.').map(str::parse).collect::<std::result::Result<_, _>>().map_err(|_| unusable())?;
-        let [micros, gateway, epoch, seq] = numbers[..] else {
-            return Err(unusable());
-        };
-        let event_time = DateTime::from_timestamp_micros(micros).ok_or_else(unusable)?;
-        Ok(Self { event_time, name: (i32::try_from(gateway).map_err(|_| unusable())?, epoch, seq) })
+        let [micros, gateway, epoch, seq] = page::read_cursor(text)?;
+        let gateway = i32::try_from(gateway).map_err(|_| page::unusable_cursor())?;
+        Ok(Self { event_time: page::time_of_cursor(micros)?, name: (gateway, epoch, seq) })
     }
 }
 
@@ -211,7 +202,7 @@ pub(crate) struct Docs;
         (status = 401, body = crate::error::ErrorBody)))]
 #[get("/api/scans")]
 async fn list_scans(_: Reader, state: web::Data<State>, filter: web::Query<Filter>) -> Result<HttpResponse> {
-    Ok(HttpResponse::Ok().json(page(&state.people, &filter).await?))
+    Ok(HttpResponse::Ok().json(list(&state.people, &filter).await?))
 }
 
 /// A tag's history, newest first. For readers (access key).
@@ -229,7 +220,7 @@ async fn tag_history(
     let tag = parse_tag("id", &id)?;
     let filter = Filter { nfc_tag_id: Some(tag.clone()), ..filter.into_inner() };
     let first_page = filter.cursor.is_none();
-    let page = page(&state.people, &filter).await?;
+    let page = list(&state.people, &filter).await?;
     if page.scans.is_empty() && first_page {
         return Err(Error::NotFound("not_found"));
     }
@@ -243,22 +234,10 @@ fn parse_tag(field: &'static str, text: &str) -> Result<String> {
 }
 
 /// One page of what the filter asks for.
-pub(crate) async fn page(pool: &PgPool, filter: &Filter) -> Result<Page> {
-    let limit = filter.limit.unwrap_or(50);
-    if !(1..=500).contains(&limit) {
-        return Err(Error::field("limit", "must be between 1 and 500"));
-    }
-    let time = |field: &'static str, text: &Option<String>| -> Result<Option<DateTime<Utc>>> {
-        text.as_deref()
-            .map(|text| {
-                let ms = parse_rfc3339(text).ok_or_else(|| {
-                    Error::field(field, "must be RFC 3339 with an offset, such as 2026-11-21T06:00:00+07:00")
-                })?;
-                Ok(lumbung_shared::time::from_ms(ms))
-            })
-            .transpose()
-    };
-    let (from, until) = (time("from", &filter.from)?, time("until", &filter.until)?);
+pub(crate) async fn list(pool: &PgPool, filter: &Filter) -> Result<Page> {
+    let limit = page::limit(filter.limit, 500)?;
+    let from = page::time("from", filter.from.as_deref())?;
+    let until = page::time("until", filter.until.as_deref())?;
     let tag = filter.nfc_tag_id.as_deref().map(|text| parse_tag("nfc_tag_id", text)).transpose()?;
     // PostgreSQL cannot hold NUL, so nothing stored can match it.
     for (field, text) in
@@ -304,9 +283,7 @@ pub(crate) async fn page(pool: &PgPool, filter: &Filter) -> Result<Page> {
     )
     .fetch_all(pool)
     .await?;
-    let asked = usize::try_from(limit).unwrap_or(0);
-    let more = rows.len() > asked;
-    rows.truncate(asked);
+    let more = page::cut(&mut rows, limit);
     let next_cursor = rows.last().filter(|_| more).map(|row| Cursor::of(row).write());
     Ok(Page { scans: rows.into_iter().map(ScanView::from).collect(), next_cursor })
 }
@@ -357,19 +334,4 @@ pub(super) async fn in_ranges(
     .fetch_all(pool)
     .await?;
     Ok(rows.into_iter().rev().map(ScanView::from).collect())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_cursor_survives_the_round_trip_and_nonsense_is_refused() {
-        let cursor =
-            Cursor { event_time: DateTime::from_timestamp_micros(-5).unwrap(), name: (1, i64::MIN, 9) };
-        assert_eq!(Cursor::read(&cursor.write()).unwrap(), cursor);
-        for nonsense in ["", "x", "MS4yLjM", "MS45OTk5OTk5OTk5LjMuNA"] {
-            assert!(Cursor::read(nonsense).is_err(), "{nonsense}");
-        }
-    }
 }

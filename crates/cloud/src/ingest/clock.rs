@@ -18,6 +18,10 @@ const AHEAD_MS: i64 = 10 * 60 * 1_000;
 const JOURNEY_MS: i64 = 2 * 60 * 1_000;
 /// A clock that calls itself synced may be this wrong.
 const SYNCED_MS: i64 = 1_000;
+/// Nothing that is donated to a gateway is better than this.
+const DONATED_MS: i64 = 500;
+/// What is donated with more doubt than this ties nothing.
+const DOUBTFUL_MS: i64 = 24 * 60 * 60 * 1_000;
 /// A boot's count of milliseconds runs fast or slow by at most one in this many: crystals of small boards
 /// are good to 50 millionths, and a cold or hot shed takes some more.
 const DRIFT: i64 = 10_000;
@@ -92,6 +96,28 @@ impl Anchor {
             uncertainty_ms: SYNCED_MS,
             mono_ms: told.mono_ms,
             witness: Witness::Record,
+        })
+    }
+
+    /// From what a gateway says of a clock that was donated to it.
+    pub(super) fn of_donation(
+        mono_ms: i64,
+        wall_ms: i64,
+        uncertainty_ms: i64,
+        source: &str,
+        received_ms: i64,
+    ) -> Option<Self> {
+        let believable = plausible(wall_ms, received_ms) && (0..=DOUBTFUL_MS).contains(&uncertainty_ms);
+        believable.then(|| Self {
+            offset_ms: wall_ms.saturating_sub(mono_ms),
+            uncertainty_ms: uncertainty_ms.max(DONATED_MS),
+            mono_ms,
+            witness: match source {
+                "cloud" => Witness::Cloud,
+                "phone" => Witness::Phone,
+                "ntp" => Witness::Ntp,
+                _ => Witness::Other,
+            },
         })
     }
 
@@ -268,6 +294,20 @@ mod tests {
             [(0, ClockState::Synced), (NOW + HOUR, ClockState::Synced), (NOW - HOUR, ClockState::Held)]
         {
             assert_eq!(Anchor::of_record(told(wall, clock, None)), None);
+        }
+    }
+
+    #[test]
+    fn a_donated_clock_is_believed_within_bounds() {
+        let donated = |wall, uncertainty| Anchor::of_donation(10_000, wall, uncertainty, "phone", NOW);
+        let phone = donated(NOW - HOUR, 2_000).unwrap();
+        assert_eq!((phone.offset_ms, phone.uncertainty_ms), (NOW - HOUR - 10_000, 2_000));
+        assert_eq!(phone.witness, Witness::Phone);
+        assert_eq!(donated(NOW - HOUR, 0).unwrap().uncertainty_ms, 500);
+        for (wall, uncertainty) in
+            [(0, 1_000), (NOW + DAY, 1_000), (NOW, -1), (NOW, 2 * DAY), (NOW, i64::MAX)]
+        {
+            assert_eq!(donated(wall, uncertainty), None, "{wall} {uncertainty}");
         }
     }
 

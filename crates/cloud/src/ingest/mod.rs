@@ -9,11 +9,13 @@
 
 mod body;
 mod clock;
+pub(crate) mod events;
 mod legacy;
 mod parse;
 pub mod quarantine;
 mod schema;
 mod store;
+mod streams;
 mod writers;
 
 pub use writers::{Ingest, Writers};
@@ -26,6 +28,7 @@ use chrono::Utc;
 
 pub fn routes(routes: &mut web::ServiceConfig) {
     routes.service(sync_gateway_data);
+    events::routes(routes);
 }
 
 #[derive(utoipa::OpenApi)]
@@ -65,7 +68,7 @@ async fn sync_gateway_data(
     let incoming = web::block(move || parse::parse(&gateway, encoding.decode(&sent, limit)?, received_at))
         .await
         .map_err(|error| Error::Unexpected(error.into()))??;
-    let (records, form) = (incoming.records(), incoming.form());
+    let (records, form) = (incoming.count(), incoming.form());
     let outcome = ingest.store(incoming).await?;
     tracing::info!(gateway = code, records, bytes, "Berhasil menerima {records} data dari {code}");
     Ok(HttpResponse::Ok().json(form.answer(&code, received_at, outcome)))

@@ -1,6 +1,7 @@
 //! From bytes to records with names: both forms of the body become one [`Incoming`].
 
 use super::legacy;
+use super::streams::{Record, Records};
 use crate::error::{Error, Result};
 use crate::identity::Gateway;
 use chrono::{DateTime, Utc};
@@ -10,7 +11,7 @@ use lumbung_shared::time::{ClockState, parse_rfc3339, rfc3339};
 use lumbung_shared::wire::{
     Answer, Batch, Budget, Epoch, Exception, Health, Held, MAX_BATCH_RECORDS, MAX_BATCH_RUNS,
     MAX_UNREADABLE_BYTES, PROTOCOL, Refusal, RunAnswer, RunStart, SCAN_STREAM, SegmentError, StreamAnswer,
-    Verdict, numbers, read_scans_within, whole_segment,
+    Verdict, numbers, whole_segment,
 };
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -22,7 +23,7 @@ pub(super) struct Incoming {
     pub(super) received_at: DateTime<Utc>,
     pub(super) sender: Option<Sender>,
     pub(super) runs: Vec<Run>,
-    pub(super) scans: Vec<Record>,
+    pub(super) records: Records,
     pub(super) refusals: Vec<Refused>,
     form: Form,
 }
@@ -42,11 +43,6 @@ pub(super) struct Run {
     pub(super) start: Option<RunStart>,
     /// The numbers it sends, as closed ranges, by stream.
     pub(super) ranges: BTreeMap<String, Vec<(i64, i64)>>,
-}
-
-pub(super) struct Record {
-    pub(super) epoch: Epoch,
-    pub(super) scan: Scan,
 }
 
 pub(super) struct Refused {
@@ -77,18 +73,18 @@ pub(super) enum Form {
 }
 
 impl Incoming {
-    pub(super) fn records(&self) -> usize {
-        self.scans.len() + self.refusals.len()
+    pub(super) fn count(&self) -> usize {
+        self.records.len() + self.refusals.len()
     }
 
     /// Records that were refused once, to be stored after all; nothing is said of the gateway itself.
-    pub(super) fn again(gateway_id: i32, epoch: Epoch, scans: Vec<Scan>, received_at: DateTime<Utc>) -> Self {
+    pub(super) fn again(gateway_id: i32, epoch: Epoch, records: Records, received_at: DateTime<Utc>) -> Self {
         Self {
             gateway_id,
             received_at,
             sender: None,
             runs: vec![Run { epoch, start: None, ranges: BTreeMap::new() }],
-            scans: scans.into_iter().map(|scan| Record { epoch, scan }).collect(),
+            records,
             refusals: Vec::new(),
             form: Form::Array(Vec::new()),
         }
@@ -136,7 +132,7 @@ fn object(gateway: &Gateway, text: &str, received_at: DateTime<Utc>) -> Result<I
             health: batch.health,
         }),
         runs: Vec::with_capacity(batch.runs.len()),
-        scans: Vec::with_capacity(usize::try_from(count).unwrap_or(0)),
+        records: Records::default(),
         refusals: Vec::new(),
         form: Form::Object(Vec::new()),
     };
@@ -163,21 +159,19 @@ fn object(gateway: &Gateway, text: &str, received_at: DateTime<Utc>) -> Result<I
             for segment in segments.into_iter().filter(|segment| segment.n > 0) {
                 let seqs = numbers(&segment).map_err(unusable)?;
                 extend_ranges(covered, &seqs);
-                if stream != SCAN_STREAM {
-                    let detail = "this cloud does not know the stream yet; replay after an update";
-                    let refusal = whole_segment(&segment, &seqs, &batch.statuses, "unknown_stream", detail);
-                    budget.charge(&refusal).map_err(unusable)?;
-                    incoming.refusals.push(Refused { epoch, stream: stream.clone(), refusal });
-                    continue;
-                }
-                for read in read_scans_within(&segment, &batch.statuses, &mut budget).map_err(unusable)? {
-                    match read {
-                        Ok(scan) => incoming.scans.push(Record { epoch, scan }),
-                        Err(refusal) => {
-                            incoming.refusals.push(Refused { epoch, stream: stream.clone(), refusal });
-                        }
+                let records = &mut incoming.records;
+                let refusals = match records.read(&stream, epoch, &segment, &batch.statuses, &mut budget) {
+                    Some(read) => read.map_err(unusable)?,
+                    None => {
+                        let detail = "this cloud does not know the stream yet; replay after an update";
+                        let refusal =
+                            whole_segment(&segment, &seqs, &batch.statuses, "unknown_stream", detail);
+                        budget.charge(&refusal).map_err(unusable)?;
+                        vec![refusal]
                     }
-                }
+                };
+                let refused = |refusal| Refused { epoch, stream: stream.clone(), refusal };
+                incoming.refusals.extend(refusals.into_iter().map(refused));
             }
         }
         let last = |covered: &Vec<(i64, i64)>| covered.iter().map(|range| range.1).max().unwrap_or(0);
@@ -200,7 +194,7 @@ fn check_start(start: Option<&RunStart>) -> std::result::Result<(), FieldError> 
         .ok_or_else(|| FieldError::new("started_at", "must be RFC 3339, such as 2026-11-21T02:30:00.000Z"))
 }
 
-fn extend_ranges(ranges: &mut Vec<(i64, i64)>, seqs: &[i64]) {
+pub(super) fn extend_ranges(ranges: &mut Vec<(i64, i64)>, seqs: &[i64]) {
     for &seq in seqs {
         match ranges.last_mut() {
             Some((_, last)) if last.checked_add(1) == Some(seq) => *last = seq,
@@ -230,13 +224,13 @@ fn array(gateway: &Gateway, text: &str, received_at: DateTime<Utc>) -> Result<In
         received_at,
         sender: None,
         runs: vec![Run { epoch: Epoch::LEGACY, start: None, ranges: BTreeMap::new() }],
-        scans: Vec::with_capacity(read.len()),
+        records: Records::default(),
         refusals: Vec::new(),
         form: Form::Array(read.iter().map(told).collect()),
     };
     for record in read {
         match record {
-            Ok(scan) => incoming.scans.push(Record { epoch: Epoch::LEGACY, scan }),
+            Ok(of) => incoming.records.scans.push(Record { epoch: Epoch::LEGACY, of }),
             Err(refusal) => {
                 incoming.refusals.push(Refused {
                     epoch: Epoch::LEGACY,

@@ -2,10 +2,10 @@
 
 use super::parse::Incoming;
 use super::store;
+use super::streams::{Record, Records};
 use crate::error::{Error, Result};
 use chrono::{DateTime, Utc};
-use lumbung_shared::scan::Scan;
-use lumbung_shared::wire::{Epoch, Refusal, SCAN_STREAM, read_raw_scan, read_raw_segment};
+use lumbung_shared::wire::Epoch;
 use serde::Serialize;
 use sqlx::PgPool;
 
@@ -129,15 +129,16 @@ pub async fn replay(pool: &PgPool, id: i64) -> Result<Replayed> {
     .fetch_optional(&mut *tx)
     .await?
     .ok_or(Error::NotFound("not_found"))?;
-    if entry.stream != SCAN_STREAM {
-        return Ok(Replayed::Refused(format!("this program does not know the stream {}", entry.stream)));
-    }
-    let epoch = Epoch::from_db(entry.epoch);
-    let scans = match read(epoch, &entry.code, (entry.seq, entry.through), &entry.raw) {
-        Ok(scans) => scans,
+    let (epoch, numbers) = (Epoch::from_db(entry.epoch), (entry.seq, entry.through));
+    let records = match epoch {
+        Epoch::LEGACY => legacy(&entry.raw, &entry.code),
+        _ => Records::read_again(&entry.stream, epoch, numbers, &entry.raw),
+    };
+    let records = match records {
+        Ok(records) => records,
         Err(why) => return Ok(Replayed::Refused(why)),
     };
-    let again = Incoming::again(entry.gateway_id, epoch, scans, entry.received_at);
+    let again = Incoming::again(entry.gateway_id, epoch, records, entry.received_at);
     let outcome = store::keep_again(&mut tx, &again).await?;
     if !outcome.quarantined.is_empty() {
         tx.rollback().await?;
@@ -154,24 +155,8 @@ pub async fn replay(pool: &PgPool, id: i64) -> Result<Replayed> {
     Ok(Replayed::Stored)
 }
 
-/// The records of an entry, if every one can be read now.
-fn read(
-    epoch: Epoch,
-    gateway: &str,
-    (seq, through): (i64, i64),
-    raw: &str,
-) -> std::result::Result<Vec<Scan>, String> {
-    let why = |refusal: Refusal| refusal.detail;
-    if epoch == Epoch::LEGACY {
-        return super::legacy::read(raw, gateway).map(|scan| vec![scan]).map_err(why);
-    }
-    if through == seq
-        && let Ok(scan) = read_raw_scan(seq, raw)
-    {
-        return Ok(vec![scan]);
-    }
-    match read_raw_segment(seq, raw) {
-        Ok(records) => records.into_iter().collect::<std::result::Result<_, _>>().map_err(why),
-        Err(_) => read_raw_scan(seq, raw).map(|scan| vec![scan]).map_err(why),
-    }
+/// An old client's record.
+fn legacy(raw: &str, gateway: &str) -> std::result::Result<Records, String> {
+    let of = super::legacy::read(raw, gateway).map_err(|refusal| refusal.detail)?;
+    Ok(Records { scans: vec![Record { epoch: Epoch::LEGACY, of }], ..Records::default() })
 }

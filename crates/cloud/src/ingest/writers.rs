@@ -4,11 +4,11 @@
 //! with a few scans each then cost a few commits, and a lone batch is stored at once.
 
 use super::parse::{Incoming, Outcome, Refused};
-use super::store;
+use super::store::{self, Poison};
 use crate::config;
 use crate::error::{Error, Result, is_unreachable};
 use crate::metrics::{Metrics, Verdicts};
-use lumbung_shared::wire::{Refusal, SCAN_STREAM, write_raw_scan};
+use lumbung_shared::wire::Refusal;
 use sqlx::PgPool;
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -116,11 +116,11 @@ impl Writers {
             job = jobs.recv() => job?,
             () = stop.cancelled() => jobs.try_recv().ok()?,
         };
-        let mut records = first.incoming.records();
+        let mut records = first.incoming.count();
         let mut group = vec![first];
         while records < self.settings.group_records && group.len() < GROUP_BATCHES {
             let Ok(job) = jobs.try_recv() else { break };
-            records += job.incoming.records();
+            records += job.incoming.count();
             group.push(job);
         }
         Some(group)
@@ -158,19 +158,12 @@ impl Writers {
             records = poison.len(),
             "records that the database refuses go to quarantine: {error}"
         );
-        for (at, detail) in poison.into_iter().rev() {
-            let record = batch.scans.remove(at);
-            batch.refusals.push(Refused {
-                epoch: record.epoch,
-                stream: SCAN_STREAM.to_owned(),
-                refusal: Refusal {
-                    seq: record.scan.seq,
-                    through: record.scan.seq,
-                    reason: "store_refused",
-                    detail,
-                    raw: write_raw_scan(&record.scan),
-                },
-            });
+        for Poison { stream, epoch, seq, detail } in poison {
+            while let Some(raw) = batch.records.withdraw(stream, epoch, seq) {
+                let reason = "store_refused";
+                let refusal = Refusal { seq, through: seq, reason, detail: detail.clone(), raw };
+                batch.refusals.push(Refused { epoch, stream: stream.to_owned(), refusal });
+            }
         }
         Ok(self.try_store(std::slice::from_ref(batch)).await?.pop().unwrap_or_default())
     }
@@ -183,7 +176,7 @@ impl Writers {
             match store::store(&self.pool, batches).await {
                 Ok(outcomes) => {
                     let counted: Vec<_> =
-                        batches.iter().zip(&outcomes).map(|(b, o)| Counted(b.records(), o)).collect();
+                        batches.iter().zip(&outcomes).map(|(b, o)| Counted(b.count(), o)).collect();
                     self.metrics.stored(&counted, started.elapsed());
                     return Ok(outcomes);
                 }

@@ -5,7 +5,7 @@
 //! scans COPY takes about two thirds of the time of `insert … select from unnest` (docs/benchmarks.md).
 
 use super::new::NewScan;
-use chrono::{DateTime, NaiveDate, Utc};
+use crate::database::copy::Rows;
 use lumbung_shared::time::from_ms;
 use sqlx::PgConnection;
 
@@ -41,12 +41,11 @@ pub(super) async fn try_copy(tx: &mut PgConnection, scans: &[&NewScan<'_>]) -> s
 }
 
 fn encode(scans: &[&NewScan<'_>]) -> Vec<u8> {
-    let mut rows = Rows { bytes: Vec::with_capacity(scans.len() * 220) };
-    rows.bytes.extend_from_slice(b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0");
+    let mut rows = Rows::new(COLUMNS, scans.len() * 220);
     for new in scans {
         let (gateway_id, epoch, seq) = new.name();
         let content = &new.scan.content;
-        rows.bytes.extend_from_slice(&COLUMNS.to_be_bytes());
+        rows.row();
         rows.field(&gateway_id.to_be_bytes());
         rows.field(&epoch.to_be_bytes());
         rows.field(&seq.to_be_bytes());
@@ -67,38 +66,5 @@ fn encode(scans: &[&NewScan<'_>]) -> Vec<u8> {
         rows.optional(content.client_ref.as_ref().map(|key| key.as_bytes().as_slice()));
         rows.optional(new.when.uncertainty_ms.map(i32::to_be_bytes).as_ref().map(<[u8; 4]>::as_slice));
     }
-    rows.bytes.extend_from_slice(&(-1i16).to_be_bytes());
-    rows.bytes
-}
-
-struct Rows {
-    bytes: Vec<u8>,
-}
-
-impl Rows {
-    fn field(&mut self, value: &[u8]) {
-        // Every value is bounded far below what a length can say.
-        let length = i32::try_from(value.len()).unwrap_or(i32::MAX);
-        self.bytes.extend_from_slice(&length.to_be_bytes());
-        self.bytes.extend_from_slice(value);
-    }
-
-    fn optional(&mut self, value: Option<&[u8]>) {
-        match value {
-            Some(value) => self.field(value),
-            None => self.bytes.extend_from_slice(&(-1i32).to_be_bytes()),
-        }
-    }
-
-    /// Microseconds since 2000-01-01.
-    fn moment(&mut self, time: DateTime<Utc>) {
-        const YEAR_2000: i64 = 946_684_800_000_000;
-        self.field(&time.timestamp_micros().saturating_sub(YEAR_2000).to_be_bytes());
-    }
-
-    /// Days since 2000-01-01.
-    fn day(&mut self, day: NaiveDate) {
-        let days = day.signed_duration_since(NaiveDate::default()).num_days() - 10_957;
-        self.field(&i32::try_from(days).unwrap_or(i32::MAX).to_be_bytes());
-    }
+    rows.into_bytes()
 }

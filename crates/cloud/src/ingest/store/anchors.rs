@@ -3,11 +3,16 @@
 //! the gateway), so nothing is stored by an older anchor beside the correction.
 
 use super::runs::{KnownRun, RunKey};
-use crate::distribution::record;
 use crate::ingest::clock::{Anchor, when};
+use crate::ingest::events;
 use crate::ingest::parse::{Incoming, Sender};
+use crate::ingest::streams::Stream;
 use crate::moment::Told;
+use crate::{distribution, telemetry};
 use chrono::{DateTime, Utc};
+use lumbung_shared::event::Event;
+use lumbung_shared::reading::Reading;
+use lumbung_shared::scan::Scan;
 use lumbung_shared::wire::Epoch;
 use sqlx::PgConnection;
 use std::collections::HashMap;
@@ -40,10 +45,12 @@ impl<'a> Anchors<'a> {
                     anchors.offer((gateway_id, sender.epoch.to_db()), anchor, noted_at);
                 }
             }
-            for record in &incoming.scans {
-                let told = told_by_scan(&record.scan, noted_at);
-                if let Some(anchor) = Anchor::of_record(told) {
-                    anchors.offer((gateway_id, record.epoch.to_db()), anchor, noted_at);
+            anchors.offer_records::<Scan>(incoming);
+            anchors.offer_records::<Reading>(incoming);
+            anchors.offer_records::<Event>(incoming);
+            for event in &incoming.records.events {
+                if let Some(anchor) = events::anchor(&event.of, noted_at.timestamp_millis()) {
+                    anchors.offer((gateway_id, event.epoch.to_db()), anchor, noted_at);
                 }
             }
         }
@@ -52,9 +59,15 @@ impl<'a> Anchors<'a> {
 
     fn boot(&self, run: RunKey) -> Option<(Boot<'a>, &'a KnownRun)> {
         let known = self.runs.get(&run)?;
-        // A boot that could not be named is not the same as another such boot.
-        let boot = known.boot_id.as_deref().filter(|boot| *boot != "unknown")?;
-        Some(((run.0, boot), known))
+        Some(((run.0, known.boot()?), known))
+    }
+
+    fn offer_records<T: Stream>(&mut self, incoming: &Incoming) {
+        for record in T::all(&incoming.records) {
+            if let Some(anchor) = Anchor::of_record(record.of.told(incoming.received_at)) {
+                self.offer((incoming.gateway_id, record.epoch.to_db()), anchor, incoming.received_at);
+            }
+        }
     }
 
     fn offer(&mut self, run: RunKey, anchor: Anchor, noted_at: DateTime<Utc>) {
@@ -143,9 +156,12 @@ async fn correct(
         .collect();
     let runs: Vec<RunKey> = anchors.keys().copied().collect();
     let rule = |run: RunKey, told: Told| when(told, anchors.get(&run).copied().flatten());
-    let scans = record::correct(tx, &runs, rule).await?;
-    if scans > 0 {
-        tracing::info!(scans, boots = boots.len(), "the times of stored records are known better now");
+    let events = events::correct(tx, &runs, rule).await?;
+    let scans = distribution::record::correct(tx, &runs, rule).await?;
+    let readings = telemetry::record::correct(tx, &runs, rule).await?;
+    if scans + readings + events > 0 {
+        let boots = boots.len();
+        tracing::info!(boots, scans, readings, events, "the times of stored records are known better now");
     }
     Ok(())
 }
@@ -163,17 +179,6 @@ fn told_by_sender(sender: &Sender, received_at: DateTime<Utc>) -> Told {
         wall_ms: sender.sent_ms.unwrap_or(i64::MIN),
         clock: sender.clock,
         at_ms: None,
-        received_ms: received_at.timestamp_millis(),
-    }
-}
-
-/// What a scan says of its own time.
-pub(super) fn told_by_scan(scan: &lumbung_shared::scan::Scan, received_at: DateTime<Utc>) -> Told {
-    Told {
-        mono_ms: scan.mono_ms,
-        wall_ms: scan.wall_ms,
-        clock: scan.clock,
-        at_ms: scan.content.at_ms,
         received_ms: received_at.timestamp_millis(),
     }
 }

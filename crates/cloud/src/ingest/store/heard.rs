@@ -1,9 +1,10 @@
 //! What the cloud holds of each run, and the latest that each gateway said of itself.
 
+use super::News;
 use crate::ingest::parse::{Incoming, Outcome, Sender};
 use chrono::{DateTime, Utc};
 use lumbung_shared::time::{ClockState, from_ms, parse_rfc3339};
-use lumbung_shared::wire::{Epoch, Held, SCAN_STREAM};
+use lumbung_shared::wire::{EVENT_STREAM, Epoch, Held, READING_STREAM, SCAN_STREAM};
 use sqlx::PgConnection;
 use std::collections::{BTreeMap, HashMap};
 
@@ -62,11 +63,7 @@ pub(super) async fn hold(
 }
 
 /// Keeps the latest that each gateway said of itself.
-pub(super) async fn hear(
-    tx: &mut PgConnection,
-    group: &[Incoming],
-    new_scans: &HashMap<i32, i64>,
-) -> sqlx::Result<()> {
+pub(super) async fn hear(tx: &mut PgConnection, group: &[Incoming], news: &News) -> sqlx::Result<()> {
     // The last batch of a gateway in the group speaks for it.
     let mut latest: BTreeMap<i32, (&Incoming, Sender)> = BTreeMap::new();
     for incoming in group {
@@ -82,20 +79,28 @@ pub(super) async fn hear(
     let heard: Vec<_> = latest.values().map(|(incoming, sender)| Heard::of(incoming, sender)).collect();
     let mut held = Vec::new();
     for incoming in group {
-        let ranges = incoming.runs.iter().filter_map(|run| run.ranges.get(SCAN_STREAM)).flatten();
-        held.extend(ranges.map(|&(first, last)| (incoming.gateway_id, first, last)));
+        for (stream, ranges) in incoming.runs.iter().flat_map(|run| &run.ranges) {
+            held.extend(
+                ranges.iter().map(|&(first, last)| (incoming.gateway_id, stream.as_str(), first, last)),
+            );
+        }
     }
-    let scans = |h: &Heard| new_scans.get(&h.gateway_id).copied().unwrap_or(0);
+    let new = |of: &HashMap<i32, i64>| -> Vec<i64> {
+        heard.iter().map(|h| of.get(&h.gateway_id).copied().unwrap_or(0)).collect()
+    };
     sqlx::query!(
         "insert into gateway_state (gateway_id, last_heard_at, epoch, clock_state, clock_skew_ms, unsent,
-             oldest_unsent_at, parked, disk_free_bytes, reader, undervoltage, version, salvaged, scans, held_scans)
-         select h.*, coalesce(held.scans, '{}')
+             oldest_unsent_at, parked, disk_free_bytes, reader, undervoltage, version, salvaged, scans, readings,
+             unsent_readings, unsent_events, held_scans, held_readings, held_events)
+         select h.*, coalesce(held.scans, '{}'), coalesce(held.readings, '{}'), coalesce(held.events, '{}')
          from unnest($1::int[], $2::timestamptz[], $3::bigint[], $4::smallint[], $5::bigint[], $6::bigint[],
                  $7::timestamptz[], $8::bigint[], $9::bigint[], $10::text[], $11::bool[], $12::text[], $13::bigint[],
-                 $14::bigint[]) as h (gateway_id)
+                 $14::bigint[], $15::bigint[], $16::bigint[], $17::bigint[]) as h (gateway_id)
          left join (
-             select gateway_id, range_agg(int8range(first, last, '[]')) as scans
-             from unnest($15::int[], $16::bigint[], $17::bigint[]) as k (gateway_id, first, last)
+             select gateway_id, range_agg(int8range(first, last, '[]')) filter (where stream = 'scan') as scans,
+                 range_agg(int8range(first, last, '[]')) filter (where stream = 'reading') as readings,
+                 range_agg(int8range(first, last, '[]')) filter (where stream = 'event') as events
+             from unnest($18::int[], $19::text[], $20::bigint[], $21::bigint[]) as k (gateway_id, stream, first, last)
              group by gateway_id
          ) held using (gateway_id)
          order by h.gateway_id
@@ -103,18 +108,22 @@ pub(super) async fn hear(
              set last_heard_at = greatest(gateway_state.last_heard_at, excluded.last_heard_at),
                  epoch = excluded.epoch, clock_state = excluded.clock_state,
                  clock_skew_ms = excluded.clock_skew_ms, unsent = excluded.unsent,
+                 unsent_readings = excluded.unsent_readings, unsent_events = excluded.unsent_events,
                  oldest_unsent_at = excluded.oldest_unsent_at, parked = excluded.parked,
                  disk_free_bytes = excluded.disk_free_bytes, reader = excluded.reader,
                  undervoltage = excluded.undervoltage, version = excluded.version,
                  salvaged = coalesce(excluded.salvaged, gateway_state.salvaged),
                  scans = gateway_state.scans + excluded.scans,
-                 held_scans = gateway_state.held_scans + excluded.held_scans",
+                 readings = gateway_state.readings + excluded.readings,
+                 held_scans = gateway_state.held_scans + excluded.held_scans,
+                 held_readings = gateway_state.held_readings + excluded.held_readings,
+                 held_events = gateway_state.held_events + excluded.held_events",
         &heard.iter().map(|h| h.gateway_id).collect::<Vec<_>>(),
         &heard.iter().map(|h| h.received_at).collect::<Vec<_>>(),
         &heard.iter().map(|h| h.epoch).collect::<Vec<_>>(),
         &heard.iter().map(|h| h.clock).collect::<Vec<_>>(),
         &heard.iter().map(|h| h.skew_ms).collect::<Vec<_>>(),
-        &heard.iter().map(|h| h.unsent).collect::<Vec<_>>(),
+        &heard.iter().map(|h| h.unsent.scans).collect::<Vec<_>>(),
         &heard.iter().map(|h| h.oldest_unsent_at).collect::<Vec<_>>() as &[Option<DateTime<Utc>>],
         &heard.iter().map(|h| h.parked).collect::<Vec<_>>(),
         &heard.iter().map(|h| h.disk_free_bytes).collect::<Vec<_>>() as &[Option<i64>],
@@ -122,14 +131,41 @@ pub(super) async fn hear(
         &heard.iter().map(|h| h.undervoltage).collect::<Vec<_>>() as &[Option<bool>],
         &heard.iter().map(|h| h.version.as_str()).collect::<Vec<_>>() as &[&str],
         &heard.iter().map(|h| h.salvaged).collect::<Vec<_>>() as &[Option<i64>],
-        &heard.iter().map(scans).collect::<Vec<_>>(),
+        &new(&news.scans),
+        &new(&news.readings),
+        &heard.iter().map(|h| h.unsent.readings).collect::<Vec<_>>(),
+        &heard.iter().map(|h| h.unsent.events).collect::<Vec<_>>(),
         &held.iter().map(|h| h.0).collect::<Vec<_>>(),
-        &held.iter().map(|h| h.1).collect::<Vec<_>>(),
+        &held.iter().map(|h| h.1).collect::<Vec<_>>() as &[&str],
         &held.iter().map(|h| h.2).collect::<Vec<_>>(),
+        &held.iter().map(|h| h.3).collect::<Vec<_>>(),
     )
     .execute(tx)
     .await?;
     Ok(())
+}
+
+/// Records that a gateway has still to send.
+struct Unsent {
+    scans: i64,
+    readings: i64,
+    events: i64,
+}
+
+impl Unsent {
+    /// What it told of, less the batch's own: the gateway counts those too, and they no longer are.
+    fn of(incoming: &Incoming, told: &BTreeMap<String, u64>) -> Self {
+        let after = |stream: &str| {
+            let told = told.get(stream).map_or(0, |n| i64::try_from(*n).unwrap_or(i64::MAX));
+            let ranges = incoming.runs.iter().filter_map(|run| run.ranges.get(stream)).flatten();
+            told.saturating_sub(ranges.map(|(first, last)| last - first + 1).sum()).max(0)
+        };
+        Self { scans: after(SCAN_STREAM), readings: after(READING_STREAM), events: after(EVENT_STREAM) }
+    }
+
+    fn any(&self) -> bool {
+        self.scans > 0 || self.readings > 0 || self.events > 0
+    }
 }
 
 struct Heard {
@@ -138,7 +174,7 @@ struct Heard {
     epoch: i64,
     clock: i16,
     skew_ms: i64,
-    unsent: i64,
+    unsent: Unsent,
     oldest_unsent_at: Option<DateTime<Utc>>,
     parked: i64,
     disk_free_bytes: Option<i64>,
@@ -152,10 +188,7 @@ impl Heard {
     fn of(incoming: &Incoming, sender: &Sender) -> Self {
         let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
         let health = sender.health.clone().unwrap_or_default();
-        // The gateway counts the batch's own scans as unsent; they no longer are.
-        let told = number(health.unsent.get(SCAN_STREAM).copied().unwrap_or(0));
-        let ranges = incoming.runs.iter().filter_map(|run| run.ranges.get(SCAN_STREAM)).flatten();
-        let unsent = told.saturating_sub(ranges.map(|(first, last)| last - first + 1).sum()).max(0);
+        let unsent = Unsent::of(incoming, &health.unsent);
         let oldest = health.oldest_unsent_at.as_deref().and_then(parse_rfc3339).map(from_ms);
         let clean = |text: String| text.chars().filter(|c| !c.is_control()).take(64).collect::<String>();
         let received_ms = incoming.received_at.timestamp_millis();
@@ -165,8 +198,8 @@ impl Heard {
             epoch: sender.epoch.to_db(),
             clock: sender.clock.code(),
             skew_ms: sender.sent_ms.map_or(0, |sent| sent.saturating_sub(received_ms)),
+            oldest_unsent_at: oldest.filter(|_| unsent.any()),
             unsent,
-            oldest_unsent_at: oldest.filter(|_| unsent > 0),
             parked: number(health.parked),
             disk_free_bytes: health.disk_free_bytes.map(number),
             reader: health.reader.map(clean),

@@ -1,31 +1,49 @@
-//! The transaction that stores a group of batches: small tables first, then the scans, then what is
-//! derived from them, and word of it to whoever listens.
+//! The transaction that stores a group of batches: small tables first, then the records of each stream, then
+//! what is derived from them, and word of it to whoever listens.
 
 mod anchors;
+mod claim;
 mod heard;
+mod placed;
+mod poison;
 mod quarantine;
 mod runs;
 
-use super::clock::when;
+pub(super) use poison::{Poison, find_poison};
+
+use super::events::{self, NewEvent};
 use super::parse::{Incoming, Outcome};
+use super::streams::Stream;
 use crate::distribution::live;
 use crate::distribution::record::{self, Kept, NewScan};
-use anchors::{Anchors, told_by_scan};
+use crate::telemetry;
+use crate::telemetry::record::NewReading;
+use anchors::Anchors;
 use heard::{hear, hold, raise};
-use lumbung_shared::wire::SCAN_STREAM;
+use lumbung_shared::event::Event;
+use lumbung_shared::reading::Reading;
+use lumbung_shared::scan::Scan;
+use placed::{Placed, place};
 use quarantine::{Quarantined, conflict, quarantine};
-use runs::{KnownRun, RunKey, add_runs, find_forks, known_runs};
+use runs::{add_runs, find_forks, known_runs};
 use sqlx::PgConnection;
 use sqlx::PgPool;
 use std::collections::HashMap;
 
+/// How many records of each stream are new, by gateway.
+#[derive(Default)]
+struct News {
+    scans: HashMap<i32, i64>,
+    readings: HashMap<i32, i64>,
+}
+
 /// Stores everything of these batches in one transaction; the outcomes are in the batches' order.
 pub(super) async fn store(pool: &PgPool, group: &[Incoming]) -> sqlx::Result<Vec<Outcome>> {
     let mut tx = pool.begin().await?;
-    let (mut outcomes, new_scans) = keep_records(&mut tx, group).await?;
+    let (mut outcomes, news) = keep_records(&mut tx, group).await?;
     find_forks(&mut tx, group).await?;
     hold(&mut tx, group, &mut outcomes).await?;
-    hear(&mut tx, group, &new_scans).await?;
+    hear(&mut tx, group, &news).await?;
     raise(&mut tx, group, &mut outcomes).await?;
     tx.commit().await?;
     Ok(outcomes)
@@ -34,47 +52,87 @@ pub(super) async fn store(pool: &PgPool, group: &[Incoming]) -> sqlx::Result<Vec
 /// Keeps records that come from the quarantine, in the caller's transaction; they say nothing new of their
 /// gateway.
 pub(super) async fn keep_again(tx: &mut PgConnection, again: &Incoming) -> sqlx::Result<Outcome> {
-    let (mut outcomes, new_scans) = keep_records(tx, std::slice::from_ref(again)).await?;
+    let (mut outcomes, news) = keep_records(tx, std::slice::from_ref(again)).await?;
+    let new = |of: &HashMap<i32, i64>| of.get(&again.gateway_id).copied().unwrap_or(0);
     sqlx::query!(
-        "update gateway_state set scans = scans + $2 where gateway_id = $1",
+        "update gateway_state set scans = scans + $2, readings = readings + $3 where gateway_id = $1",
         again.gateway_id,
-        new_scans.get(&again.gateway_id).copied().unwrap_or(0)
+        new(&news.scans),
+        new(&news.readings)
     )
     .execute(tx)
     .await?;
     Ok(outcomes.pop().unwrap_or_default())
 }
 
-/// Runs, scans and quarantine of a group; answers what became of them and the new scans per gateway.
-async fn keep_records(
-    tx: &mut PgConnection,
-    group: &[Incoming],
-) -> sqlx::Result<(Vec<Outcome>, HashMap<i32, i64>)> {
+/// Runs, anchors, records and quarantine of a group; answers what became of them and what is new.
+async fn keep_records(tx: &mut PgConnection, group: &[Incoming]) -> sqlx::Result<(Vec<Outcome>, News)> {
     let mut outcomes: Vec<Outcome> = group.iter().map(|_| Outcome::default()).collect();
     add_runs(tx, group).await?;
     let runs = known_runs(tx, group).await?;
     let anchors = Anchors::of(group, &runs);
     anchors.improve(tx).await?;
-    let (scans, origin) = order(group, &runs, &anchors);
-    let kept = record::keep(tx, &scans).await?;
     let mut refused = Vec::new();
-    let mut new_scans: HashMap<i32, i64> = HashMap::new();
-    for ((scan, &from), kept) in scans.iter().zip(&origin).zip(&kept) {
-        let key = || (scan.epoch, SCAN_STREAM.to_owned());
+    let mut news = News::default();
+
+    let placed = place::<Event>(group, &runs, &anchors);
+    let new: Vec<NewEvent<'_>> = placed.iter().map(Into::into).collect();
+    let kept = events::keep(tx, &new).await?;
+    tell(&placed, &kept, &mut outcomes, &mut refused);
+
+    let placed = place::<Scan>(group, &runs, &anchors);
+    let new: Vec<NewScan<'_>> = placed.iter().map(Into::into).collect();
+    let kept = record::keep(tx, &new).await?;
+    news.scans = tell(&placed, &kept, &mut outcomes, &mut refused);
+    let arrived = new.iter().zip(&kept).filter(|(_, kept)| **kept == Kept::New).map(|(scan, _)| scan.name());
+    live::announce(tx, arrived).await?;
+
+    let placed = place::<Reading>(group, &runs, &anchors);
+    let kept: Vec<Kept> = claim::claim(tx, &placed)
+        .await?
+        .into_iter()
+        .map(|new| if new { Kept::New } else { Kept::Duplicate })
+        .collect();
+    let fresh = placed.iter().zip(&kept).filter(|(_, kept)| **kept == Kept::New);
+    let new: Vec<NewReading<'_>> = fresh.map(|(placed, _)| placed.into()).collect();
+    telemetry::record::keep(tx, &new).await?;
+    news.readings = tell(&placed, &kept, &mut outcomes, &mut refused);
+
+    refuse(group, &mut outcomes, &mut refused);
+    quarantine(tx, refused).await?;
+    Ok((outcomes, news))
+}
+
+/// Tells each batch what became of its records of a stream; answers how many are new by gateway.
+fn tell<T: Stream>(
+    placed: &[Placed<'_, T>],
+    kept: &[Kept],
+    outcomes: &mut [Outcome],
+    refused: &mut Vec<Quarantined>,
+) -> HashMap<i32, i64> {
+    let mut new = HashMap::new();
+    for (record, kept) in placed.iter().zip(kept) {
+        let outcome = &mut outcomes[record.from];
+        let key = || (record.epoch, T::NAME.to_owned());
+        let seq = record.of.seq();
         match kept {
-            Kept::New => *new_scans.entry(scan.gateway_id).or_default() += 1,
-            Kept::Duplicate => outcomes[from].duplicates.entry(key()).or_default().push(scan.scan.seq),
+            Kept::New => *new.entry(record.gateway_id).or_default() += 1,
+            Kept::Duplicate => outcome.duplicates.entry(key()).or_default().push(seq),
             Kept::Conflict => {
-                refused.push(conflict(scan));
-                let reason = (scan.scan.seq, scan.scan.seq, "conflict".to_owned());
-                outcomes[from].quarantined.entry(key()).or_default().push(reason);
+                refused.push(conflict(record));
+                outcome.quarantined.entry(key()).or_default().push((seq, seq, "conflict".to_owned()));
             }
         }
     }
-    for (incoming, outcome) in group.iter().zip(&mut outcomes) {
-        for refused_record in &incoming.refusals {
-            let refusal = &refused_record.refusal;
-            let key = (refused_record.epoch, refused_record.stream.clone());
+    new
+}
+
+/// Tells each batch of its records that could not be read, and puts them to what goes to quarantine.
+fn refuse(group: &[Incoming], outcomes: &mut [Outcome], refused: &mut Vec<Quarantined>) {
+    for (incoming, outcome) in group.iter().zip(outcomes) {
+        for unread in &incoming.refusals {
+            let refusal = &unread.refusal;
+            let key = (unread.epoch, unread.stream.clone());
             outcome.quarantined.entry(key).or_default().push((
                 refusal.seq,
                 refusal.through,
@@ -82,8 +140,8 @@ async fn keep_records(
             ));
             refused.push(Quarantined {
                 gateway_id: incoming.gateway_id,
-                epoch: refused_record.epoch.to_db(),
-                stream: refused_record.stream.clone(),
+                epoch: unread.epoch.to_db(),
+                stream: unread.stream.clone(),
                 seq: refusal.seq,
                 through: refusal.through,
                 reason: refusal.reason,
@@ -93,68 +151,4 @@ async fn keep_records(
             });
         }
     }
-    quarantine(tx, refused).await?;
-    let arrived =
-        scans.iter().zip(&kept).filter(|(_, kept)| **kept == Kept::New).map(|(scan, _)| scan.name());
-    live::announce(tx, arrived).await?;
-    Ok((outcomes, new_scans))
-}
-
-/// Tries each scan of a batch by itself and answers which ones the database will not take, and why.
-pub(super) async fn find_poison(pool: &PgPool, incoming: &Incoming) -> sqlx::Result<Vec<(usize, String)>> {
-    let mut tx = pool.begin().await?;
-    let group = std::slice::from_ref(incoming);
-    add_runs(&mut tx, group).await?;
-    let runs = known_runs(&mut tx, group).await?;
-    let (scans, _) = order(group, &runs, &Anchors::of(group, &runs));
-    let mut poison = HashMap::new();
-    for scan in scans {
-        let name = scan.name();
-        sqlx::query!("savepoint one").execute(&mut *tx).await?;
-        if let Err(error) = record::keep(&mut tx, &[scan]).await {
-            if crate::error::is_unreachable(&error) {
-                return Err(error);
-            }
-            poison.insert(name, error.to_string());
-        }
-        sqlx::query!("rollback to savepoint one").execute(&mut *tx).await?;
-    }
-    tx.rollback().await?;
-    let name = |record: &super::parse::Record| (incoming.gateway_id, record.epoch.to_db(), record.scan.seq);
-    let found = incoming.scans.iter().enumerate();
-    Ok(found.filter_map(|(i, record)| Some((i, poison.get(&name(record))?.clone()))).collect())
-}
-
-/// All scans of the group in the order of their names, each with the batch it came in.
-fn order<'a>(
-    group: &'a [Incoming],
-    runs: &HashMap<RunKey, KnownRun>,
-    anchors: &Anchors<'_>,
-) -> (Vec<NewScan<'a>>, Vec<usize>) {
-    let mut scans = Vec::new();
-    for (from, incoming) in group.iter().enumerate() {
-        // What ties a run to the time of day is looked for once.
-        let mut ties = HashMap::new();
-        for record in &incoming.scans {
-            // add_runs put every run of the batch there in this transaction.
-            let key = (incoming.gateway_id, record.epoch.to_db());
-            let Some(known) = runs.get(&key) else { continue };
-            let tie = *ties
-                .entry(record.epoch)
-                .or_insert_with(|| [anchors.best(key), anchors.own(incoming, record.epoch)]);
-            let when = when(told_by_scan(&record.scan, incoming.received_at), tie.into_iter().flatten());
-            let new = NewScan {
-                gateway_id: incoming.gateway_id,
-                epoch: record.epoch,
-                scan: &record.scan,
-                site_id: known.site_id,
-                when,
-                local_day: when.at.with_timezone(&known.zone).date_naive(),
-                received_at: incoming.received_at,
-            };
-            scans.push((new, from));
-        }
-    }
-    scans.sort_by_key(|(scan, _)| scan.name());
-    scans.into_iter().unzip()
 }

@@ -1,8 +1,8 @@
 //! Keeping what cannot be taken as it came.
 
-use crate::distribution::record::NewScan;
+use super::placed::Placed;
+use crate::ingest::streams::Stream;
 use chrono::{DateTime, Utc};
-use lumbung_shared::wire::{SCAN_STREAM, write_raw_scan};
 use sha2::{Digest, Sha256};
 use sqlx::PgConnection;
 
@@ -18,18 +18,18 @@ pub(super) struct Quarantined {
     pub(super) received_at: DateTime<Utc>,
 }
 
-/// A scan whose name is taken by another content, in the form that can be read again.
-pub(super) fn conflict(new: &NewScan<'_>) -> Quarantined {
+/// A record whose name is taken by another content, in the form that can be read again.
+pub(super) fn conflict<T: Stream>(new: &Placed<'_, T>) -> Quarantined {
     let (gateway_id, epoch, seq) = new.name();
     Quarantined {
         gateway_id,
         epoch,
-        stream: SCAN_STREAM.to_owned(),
+        stream: T::NAME.to_owned(),
         seq,
         through: seq,
         reason: "conflict",
-        detail: "another scan with this identity or client_ref has other content".to_owned(),
-        raw: write_raw_scan(new.scan),
+        detail: "another record with this identity or client_ref has other content".to_owned(),
+        raw: new.of.write_raw(),
         received_at: new.received_at,
     }
 }
@@ -38,7 +38,9 @@ pub(super) async fn quarantine(tx: &mut PgConnection, mut refused: Vec<Quarantin
     if refused.is_empty() {
         return Ok(());
     }
-    refused.sort_by_key(|r| (r.gateway_id, r.epoch, r.seq));
+    refused.sort_by(|a, b| {
+        (a.gateway_id, a.epoch, &a.stream, a.seq).cmp(&(b.gateway_id, b.epoch, &b.stream, b.seq))
+    });
     sqlx::query!(
         "insert into quarantine (gateway_id, epoch, stream, seq, through, reason, detail, raw, raw_hash, received_at)
          select * from unnest($1::int[], $2::bigint[], $3::text[], $4::bigint[], $5::bigint[], $6::text[],

@@ -21,6 +21,13 @@ pub(super) struct KnownRun {
     pub(super) anchor: Option<Anchor>,
 }
 
+impl KnownRun {
+    /// Its boot. One that could not be named is not the same as another such boot.
+    pub(super) fn boot(&self) -> Option<&str> {
+        self.boot_id.as_deref().filter(|boot| *boot != "unknown")
+    }
+}
+
 /// Every run is known before its records are. The gateway is locked until the transaction ends: batches of
 /// one gateway are stored one after the other, whichever replica they came to.
 pub(super) async fn add_runs(tx: &mut PgConnection, group: &[Incoming]) -> sqlx::Result<()> {

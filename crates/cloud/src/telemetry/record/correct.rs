@@ -1,0 +1,163 @@
+//! Readings whose time becomes known (better) after they came.
+
+use super::{Row, latest, store};
+use crate::moment::{TimeBasis, Told, When};
+use chrono::{DateTime, Utc};
+use lumbung_shared::time::ClockState;
+use sqlx::PgConnection;
+use std::collections::BTreeSet;
+
+/// Readings moved by one statement.
+const PAGE: i64 = 5_000;
+
+/// Gives the readings of these runs (gateway, epoch) whose time is a guess or came from an anchor the time that
+/// `rule` finds, and lets those go that waited for one. Answers how many were moved.
+pub(crate) async fn correct(
+    tx: &mut PgConnection,
+    runs: &[(i32, i64)],
+    rule: impl Fn((i32, i64), Told) -> When,
+) -> sqlx::Result<usize> {
+    let released = release(tx, runs, &rule).await?;
+    Ok(released + move_stored(tx, runs, &rule).await?)
+}
+
+/// Had the source's own time been believable, the reading would not be here.
+fn told(mono_ms: i64, timestamp: DateTime<Utc>, clock_state: i16, received_at: DateTime<Utc>) -> Told {
+    Told {
+        mono_ms,
+        wall_ms: timestamp.timestamp_millis(),
+        clock: ClockState::from_code(clock_state),
+        at_ms: None,
+        received_ms: received_at.timestamp_millis(),
+    }
+}
+
+async fn release(
+    tx: &mut PgConnection,
+    runs: &[(i32, i64)],
+    rule: &impl Fn((i32, i64), Told) -> When,
+) -> sqlx::Result<usize> {
+    let (gateways, epochs): (Vec<i32>, Vec<i64>) = runs.iter().copied().unzip();
+    let mut after = (i32::MIN, i64::MIN, i64::MIN);
+    let mut released = 0;
+    loop {
+        let waiting = sqlx::query!(
+            r#"select w.* from unnest($1::int[], $2::bigint[]) as k (gateway_id, epoch)
+               join waiting_reading w on w.gateway_id = k.gateway_id and w.epoch = k.epoch
+               where (w.gateway_id, w.epoch, w.seq) > ($3, $4, $5)
+               order by w.gateway_id, w.epoch, w.seq limit $6"#,
+            &gateways,
+            &epochs,
+            after.0,
+            after.1,
+            after.2,
+            PAGE
+        )
+        .fetch_all(&mut *tx)
+        .await?;
+        let Some(last) = waiting.last() else { return Ok(released) };
+        after = (last.gateway_id, last.epoch, last.seq);
+        let (mut rows, mut gone) = (Vec::new(), (Vec::new(), Vec::new(), Vec::new()));
+        for row in waiting {
+            let told = told(row.mono_ms, row.timestamp, row.clock_state, row.received_at);
+            let when = rule((row.gateway_id, row.epoch), told);
+            if when.basis == TimeBasis::Uncertain {
+                continue;
+            }
+            gone.0.push(row.gateway_id);
+            gone.1.push(row.epoch);
+            gone.2.push(row.seq);
+            rows.push(Row {
+                series_id: row.series_id,
+                when,
+                epoch: row.epoch,
+                seq: row.seq,
+                value: row.value,
+                quality: row.quality,
+                clock_state: row.clock_state,
+                timestamp: row.timestamp,
+                received_at: row.received_at,
+                mono_ms: row.mono_ms,
+            });
+        }
+        released += rows.len();
+        sqlx::query!(
+            "delete from waiting_reading w using unnest($1::int[], $2::bigint[], $3::bigint[])
+                 as k (gateway_id, epoch, seq)
+             where (w.gateway_id, w.epoch, w.seq) = (k.gateway_id, k.epoch, k.seq)",
+            &gone.0,
+            &gone.1,
+            &gone.2
+        )
+        .execute(&mut *tx)
+        .await?;
+        store(tx, &mut rows).await?;
+    }
+}
+
+async fn move_stored(
+    tx: &mut PgConnection,
+    runs: &[(i32, i64)],
+    rule: &impl Fn((i32, i64), Told) -> When,
+) -> sqlx::Result<usize> {
+    let (gateways, epochs): (Vec<i32>, Vec<i64>) = runs.iter().copied().unzip();
+    let mut after = (i64::MIN, i64::MIN);
+    let mut moved = 0;
+    let mut touched = BTreeSet::new();
+    loop {
+        // Found through reading_doubtful. An epoch is as good as unique, but nobody may rely on that.
+        let rows = sqlx::query!(
+            r#"select s.gateway_id, r.series_id, r.reading_time, r.epoch, r.seq, r.time_basis, r.uncertainty_ms,
+                   r."timestamp", r.clock_state, r.received_at, r.mono_ms
+               from reading r join series s using (series_id)
+               where r.time_basis in (1, 3) and r.epoch = any($2)
+                   and (s.gateway_id, r.epoch) in (select * from unnest($1::int[], $2::bigint[]))
+                   and (r.epoch, r.seq) > ($3, $4)
+               order by r.epoch, r.seq limit $5"#,
+            &gateways,
+            &epochs,
+            after.0,
+            after.1,
+            PAGE
+        )
+        .fetch_all(&mut *tx)
+        .await?;
+        let Some(last) = rows.last() else { break };
+        after = (last.epoch, last.seq);
+        let (mut keys, mut whens) = ((Vec::new(), Vec::new(), Vec::new(), Vec::new()), Vec::new());
+        for row in rows {
+            let told = told(row.mono_ms, row.timestamp, row.clock_state, row.received_at);
+            let when = rule((row.gateway_id, row.epoch), told);
+            let before = (row.reading_time, row.time_basis, row.uncertainty_ms);
+            if before == (when.at, when.basis.code(), when.uncertainty_ms) {
+                continue;
+            }
+            keys.0.push(row.series_id);
+            keys.1.push(row.reading_time);
+            keys.2.push(row.epoch);
+            keys.3.push(row.seq);
+            whens.push(when);
+        }
+        sqlx::query!(
+            "update reading r set reading_time = c.at, time_basis = c.time_basis, uncertainty_ms = c.uncertainty_ms
+             from unnest($1::bigint[], $2::timestamptz[], $3::bigint[], $4::bigint[], $5::timestamptz[],
+                 $6::smallint[], $7::int[]) as c (series_id, reading_time, epoch, seq, at, time_basis, uncertainty_ms)
+             where (r.series_id, r.reading_time, r.epoch, r.seq) = (c.series_id, c.reading_time, c.epoch, c.seq)",
+            &keys.0,
+            &keys.1,
+            &keys.2,
+            &keys.3,
+            &whens.iter().map(|when| when.at).collect::<Vec<_>>(),
+            &whens.iter().map(|when| when.basis.code()).collect::<Vec<_>>(),
+            &whens.iter().map(|when| when.uncertainty_ms).collect::<Vec<_>>() as &[Option<i32>],
+        )
+        .execute(&mut *tx)
+        .await?;
+        moved += whens.len();
+        touched.extend(keys.0);
+    }
+    if !touched.is_empty() {
+        latest::renew(tx, &touched.into_iter().collect::<Vec<_>>()).await?;
+    }
+    Ok(moved)
+}
