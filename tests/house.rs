@@ -62,9 +62,9 @@ const CLOUD: Table = &[
 
 const GATEWAY: Table = &[
     ("clock", &[]),
-    ("config", &[]),
     ("durable", &[]),
     ("hardware", &[]),
+    ("config", &["hardware"]),
     ("identity", &["durable"]),
     ("metrics", &[]),
     ("mutant", &[]),
@@ -82,7 +82,7 @@ const GATEWAY: Table = &[
             "watchdog",
         ],
     ),
-    ("cli", &["app", "config", "hardware", "identity", "outbox", "sync", "words"]),
+    ("cli", &["app", "capture", "config", "hardware", "identity", "outbox", "sync", "words"]),
 ];
 
 #[test]

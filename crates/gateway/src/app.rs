@@ -4,9 +4,10 @@
 //! first nobody may bring scans any more, then nothing is sent any more, and the store closes last.
 
 use crate::capture::mqtt::{MapError, MqttHealth, MqttLoop, MqttMaps};
+use crate::capture::sensors::SensorLoop;
 use crate::capture::{Action, Capture, ReaderLoop};
 use crate::clock::{Clock, boot_id};
-use crate::config::{Config, ReaderKind, TagIdentity};
+use crate::config::{Config, ConfigError, ReaderKind, TagIdentity};
 use crate::hardware::pn532::{Link, LinkAddress, Naming, Pn532Reader, Settings as Pn532Settings};
 use crate::hardware::{
     Lights, LoggedSignal, PinError, Pins, ReaderHealth, Signal, SimulatedReader, TagReader, output,
@@ -44,6 +45,8 @@ pub enum BuildError {
     #[error("reader.pn532.link: {0}")]
     ReaderLink(String),
     #[error(transparent)]
+    Sensor(#[from] ConfigError),
+    #[error(transparent)]
     Pin(#[from] PinError),
     #[error(transparent)]
     Mqtt(#[from] MapError),
@@ -70,6 +73,7 @@ pub struct Gateway {
     worker: SyncWorker,
     reader: Option<ReaderLoop>,
     mqtt: Option<MqttLoop>,
+    sensors: SensorLoop,
     watchdog: Watchdog,
     outbox: Outbox,
     ended: Ended,
@@ -81,6 +85,7 @@ pub async fn build(config: Config) -> Result<Gateway, BuildError> {
     let device = device(&config)?;
     let signal = signal(&config)?;
     let maps = MqttMaps::parse(&config.mqtt.map)?;
+    let sensors = config.sensor_plans()?;
     let unbound = |error| BuildError::Listen { address: config.http.listen, error };
     // Before the store: a port that is taken must not begin a run.
     let listener = TcpListener::bind(config.http.listen).map_err(unbound)?;
@@ -136,6 +141,8 @@ pub async fn build(config: Config) -> Result<Gateway, BuildError> {
         Some(mqtt.map_err(BuildError::MqttSession)?)
     };
     let watchdog = Watchdog::over(outbox.clone(), reader.is_some().then(|| Arc::clone(&health)));
+    let sensors =
+        SensorLoop::new(sensors, capture.clone()).map_err(|error| BuildError::Thread(error.to_string()))?;
     let worker = SyncWorker {
         outbox: outbox.clone(),
         clock: Arc::clone(&clock),
@@ -157,6 +164,7 @@ pub async fn build(config: Config) -> Result<Gateway, BuildError> {
         mqtt: broker,
         action,
         series_prefix: config.http.series_prefix,
+        sensors: sensors.board(),
         listen: address,
         field_manual: config.lan.field_manual,
     };
@@ -168,6 +176,7 @@ pub async fn build(config: Config) -> Result<Gateway, BuildError> {
         worker,
         reader,
         mqtt,
+        sensors,
         watchdog,
         outbox,
         ended,
@@ -244,10 +253,12 @@ impl Gateway {
 
     /// Runs until `stop`. An error when a part ended by itself; everything is stopped by then.
     pub async fn run(self, stop: CancellationToken) -> Result<(), Broken> {
-        let Self { listener, address, workers, api, worker, reader, mqtt, watchdog, outbox, ended } = self;
+        let Self { listener, address, workers, api, worker, reader, mqtt, sensors, watchdog, outbox, ended } =
+            self;
         let mut server = Part::start("the local API", |stop| serve(api, listener, workers, stop));
         let mut taps = Part::start("the tag reader", |stop| listen(reader, stop));
         let mut mqtt = Part::start("the MQTT client", |stop| subscribe(mqtt, stop));
+        let mut sensors = Part::start("the sensors", |stop| sensors.run(stop));
         let mut sync = Part::start("the sync", |stop| send(worker, stop));
         let keeper = outbox.clone();
         let mut keeper = Part::start("the housekeeping", |stop| keep(keeper, stop));
@@ -260,6 +271,7 @@ impl Gateway {
             broken = server.ended() => Some(broken),
             broken = taps.ended() => Some(broken),
             broken = mqtt.ended() => Some(broken),
+            broken = sensors.ended() => Some(broken),
             broken = sync.ended() => Some(broken),
             broken = keeper.ended() => Some(broken),
             broken = store.ended() => Some(broken),
@@ -270,7 +282,7 @@ impl Gateway {
             None => tracing::info!("stopping"),
         }
         watchdog::stopping();
-        for part in [&mut watchdog, &mut server, &mut taps, &mut mqtt, &mut sync, &mut keeper] {
+        for part in [&mut watchdog, &mut server, &mut taps, &mut mqtt, &mut sensors, &mut sync, &mut keeper] {
             part.stop().await;
         }
         outbox.close().await;

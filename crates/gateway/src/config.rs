@@ -1,5 +1,9 @@
 //! What an operator can set: the embedded default, then a file, then the environment.
 
+mod sensors;
+
+pub use sensors::{SensorPlan, SeriesPlan, Turns};
+
 use config::{Environment, File, FileFormat};
 use serde::Deserialize;
 use std::net::SocketAddr;
@@ -25,6 +29,8 @@ pub struct Config {
     pub reader: Reader,
     pub signal: Signal,
     pub mqtt: Mqtt,
+    #[serde(default)]
+    pub sensor: Vec<sensors::Sensor>,
     pub lan: Lan,
     pub log: Log,
 }
@@ -215,12 +221,12 @@ pub enum ConfigError {
     #[error("the configuration cannot be read: {0}")]
     Unreadable(#[from] config::ConfigError),
     #[error("{key}: {problem}")]
-    Unusable { key: &'static str, problem: String },
+    Unusable { key: String, problem: String },
 }
 
 impl ConfigError {
-    fn unusable(key: &'static str, problem: impl Into<String>) -> Self {
-        Self::Unusable { key, problem: problem.into() }
+    fn unusable(key: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self::Unusable { key: key.into(), problem: problem.into() }
     }
 }
 
@@ -355,7 +361,12 @@ impl Config {
                 return Err(ConfigError::unusable("reader.simulated.tags", "must name at least one tag"));
             }
         }
-        Ok(())
+        self.sensor_plans().map(|_| ())
+    }
+
+    /// What the configured sensors come to.
+    pub fn sensor_plans(&self) -> Result<Vec<SensorPlan>, ConfigError> {
+        sensors::plans(&self.sensor)
     }
 }
 

@@ -35,6 +35,17 @@ struct ResetLabel {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct BrokerLabel {}
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SensorLabel {
+    sensor: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SensorErrorLabel {
+    sensor: String,
+    reason: &'static str,
+}
+
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
@@ -55,6 +66,9 @@ pub struct Metrics {
     reader_resets: Family<ResetLabel, Counter>,
     mqtt_messages: Family<OutcomeLabel, Counter>,
     mqtt_connected: Family<BrokerLabel, Gauge>,
+    sensor_up: Family<SensorLabel, Gauge>,
+    sensor_readings: Family<SensorLabel, Counter>,
+    sensor_errors: Family<SensorErrorLabel, Counter>,
 }
 
 /// The gauges at the moment of a look.
@@ -95,6 +109,9 @@ impl Default for Metrics {
             reader_resets: Family::default(),
             mqtt_messages: Family::default(),
             mqtt_connected: Family::default(),
+            sensor_up: Family::default(),
+            sensor_readings: Family::default(),
+            sensor_errors: Family::default(),
             registry: Registry::default(),
         };
         registry.register("scans_stored", "Scans stored durably", metrics.stored.clone());
@@ -141,6 +158,17 @@ impl Default for Metrics {
             "mqtt_connected",
             "1 while the MQTT broker is connected",
             metrics.mqtt_connected.clone(),
+        );
+        registry.register("sensor_up", "1 while the sensor can be read", metrics.sensor_up.clone());
+        registry.register(
+            "sensor_readings",
+            "Readings of the sensor stored durably",
+            metrics.sensor_readings.clone(),
+        );
+        registry.register(
+            "sensor_errors",
+            "Attempts to read the sensor that failed",
+            metrics.sensor_errors.clone(),
         );
         let build = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("build", "The running program", build);
@@ -189,6 +217,21 @@ impl Metrics {
     /// A gateway without a broker never says so.
     pub fn mqtt_connected(&self, is: bool) {
         self.mqtt_connected.get_or_create(&BrokerLabel {}).set(i64::from(is));
+    }
+
+    pub fn sensor_up(&self, sensor: &str, up: bool) {
+        self.sensor_up.get_or_create(&SensorLabel { sensor: sensor.to_owned() }).set(i64::from(up));
+    }
+
+    pub fn count_sensor_readings(&self, sensor: &str, count: usize) {
+        let count = u64::try_from(count).unwrap_or(u64::MAX);
+        self.sensor_readings.get_or_create(&SensorLabel { sensor: sensor.to_owned() }).inc_by(count);
+    }
+
+    /// `reason` is an error code.
+    pub fn count_sensor_error(&self, sensor: &str, reason: &'static str) {
+        let label = SensorErrorLabel { sensor: sensor.to_owned(), reason };
+        self.sensor_errors.get_or_create(&label).inc();
     }
 
     /// The text that Prometheus reads.

@@ -53,10 +53,12 @@ pub enum Code {
     LoopbackOnly,
     MethodNotAllowed,
     NoReader,
+    NoSensor,
     NotFound,
     ReadingsFailed,
     ReadingsFull,
     RequestTimeout,
+    SensorsStopped,
     StorageFailed,
     StorageFull,
     TooLarge,
@@ -65,9 +67,11 @@ pub enum Code {
 
 impl Code {
     #[cfg(test)]
-    const ALL: [Self; 17] = [
+    const ALL: [Self; 19] = [
         Self::ActionFailed,
         Self::NoReader,
+        Self::NoSensor,
+        Self::SensorsStopped,
         Self::BadField,
         Self::BadJson,
         Self::BadHost,
@@ -90,6 +94,7 @@ impl Code {
         match self {
             Self::ActionFailed => "action_failed",
             Self::NoReader => "no_reader",
+            Self::NoSensor => "no_sensor",
             Self::BadField => "bad_field",
             Self::BadJson => "bad_json",
             Self::BadHost => "bad_host",
@@ -101,6 +106,7 @@ impl Code {
             Self::RequestTimeout => "request_timeout",
             Self::ReadingsFailed | Self::StorageFailed => "storage_failed",
             Self::ReadingsFull | Self::StorageFull => "storage_full",
+            Self::SensorsStopped => "sensors_stopped",
             Self::TooLarge => "too_large",
             Self::UnsupportedType => "unsupported_type",
         }
@@ -111,7 +117,7 @@ impl Code {
         match self {
             Self::BadField | Self::BadJson => 400,
             Self::LoopbackOnly => 403,
-            Self::NotFound | Self::NoReader => 404,
+            Self::NotFound | Self::NoReader | Self::NoSensor => 404,
             Self::MethodNotAllowed => 405,
             Self::RequestTimeout => 408,
             Self::ClientRefConflict | Self::KeyReused => 409,
@@ -121,6 +127,7 @@ impl Code {
             Self::ActionFailed
             | Self::ReadingsFailed
             | Self::ReadingsFull
+            | Self::SensorsStopped
             | Self::StorageFailed
             | Self::StorageFull => 503,
         }
@@ -136,6 +143,13 @@ impl Code {
             Self::NoReader => {
                 lang.pick("Gateway ini tidak punya pembaca tag.", "This gateway has no tag reader.")
             }
+            Self::NoSensor => {
+                lang.pick("Tidak ada sensor dengan nama itu.", "There is no sensor of that name.")
+            }
+            Self::SensorsStopped => lang.pick(
+                "Gateway sedang berhenti; sensor tidak dibaca.",
+                "The gateway is stopping; sensors are not read.",
+            ),
             Self::BadField => lang.pick("Ada isian yang tidak dapat diterima.", "A field cannot be taken."),
             Self::BadJson => {
                 lang.pick("Isi permintaan harus berupa objek JSON.", "The body must be a JSON object.")

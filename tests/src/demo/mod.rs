@@ -262,7 +262,21 @@ fn gateway_toml(options: &Options, place: &Place) -> Result<String> {
          [reader.simulated]\n\
          interval = \"20s\"\n\
          status = \"makanan_keluar\"\n\
-         tags = {tags:?}\n",
+         tags = {tags:?}\n\
+         # Not real: they make their values up.\n\
+         [[sensor]]\n\
+         name = \"kulkas-tiruan\"\n\
+         kind = \"simulated\"\n\
+         every = \"10s\"\n\
+         seed = 1\n\
+         offset = {{ temperature = -22.5 }}\n\
+         range = {{ temperature = [0, 8] }}\n\
+         [[sensor]]\n\
+         name = \"dapur-tiruan\"\n\
+         kind = \"simulated\"\n\
+         every = \"10s\"\n\
+         seed = 2\n\
+         report_change = {{ temperature = 0.2, humidity = 1 }}\n",
         data = place.dir("gateway").to_string_lossy(),
         port = options.gateway_port,
         cloud = options.cloud_port,

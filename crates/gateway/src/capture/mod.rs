@@ -3,6 +3,7 @@
 mod action;
 pub mod mqtt;
 mod reader;
+pub mod sensors;
 
 pub use action::{Action, ActionError};
 pub use reader::ReaderLoop;

@@ -3,6 +3,7 @@
 mod enrol;
 mod quarantine;
 mod run;
+mod sensor;
 mod status;
 mod tag;
 
@@ -79,6 +80,11 @@ enum Command {
         #[command(subcommand)]
         action: TagAction,
     },
+    /// The configured sensors: how they are, and what they say now.
+    Sensor {
+        #[command(subcommand)]
+        action: SensorAction,
+    },
     /// Print the default configuration, every key with its meaning.
     Config,
 }
@@ -119,6 +125,36 @@ enum TagAction {
         /// Seconds to wait for a tag.
         #[arg(long, value_name = "SECONDS", default_value_t = 30)]
         wait: u64,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum SensorAction {
+    /// Every configured sensor with its series and, while the gateway runs, its state and last values.
+    #[command(after_help = "Examples:
+  lumbung-gateway sensor list
+  lumbung-gateway sensor list --json
+
+Exit codes: 0 listed, 2 the configuration is wrong, 3 no sensor is configured.")]
+    List {
+        #[arg(long)]
+        json: bool,
+    },
+    /// Read sensors once and show what they say; nothing is stored.
+    ///
+    /// A running gateway is asked to read them, for it has their buses.
+    #[command(after_help = "Examples:
+  lumbung-gateway sensor read
+  lumbung-gateway sensor read kulkas-1 tanah-2
+
+Exit codes: 0 all were read, 1 one of them failed, 2 there is no such sensor or the configuration is wrong,
+3 no sensor is configured.")]
+    Read {
+        /// Their names; all of them when none is given.
+        #[arg(value_name = "NAME")]
+        names: Vec<String>,
+        #[arg(long)]
+        json: bool,
     },
 }
 
@@ -208,6 +244,7 @@ fn dispatch(arguments: Arguments, lang: Lang) -> Result<Outcome, Failure> {
                 QuarantineAction::Retry { records } => quarantine::retry(&context, &records).await,
             },
             Command::Tag { action } => tag::tag(&context, action).await,
+            Command::Sensor { action } => sensor::sensor(&context, action).await,
             Command::Config => Ok(Outcome::Done),
         }
     })

@@ -121,6 +121,10 @@ fn page(context: &Context, status: &Value) -> String {
         (say("Pembaca tag", "Tag reader"), text(&status["reader"])),
         (say("Versi", "Version"), text(&status["version"])),
     ];
+    for sensor in status["sensors"].as_array().into_iter().flatten() {
+        let name = sensor["name"].as_str().unwrap_or_default();
+        rows.push(("Sensor", format!("{name}: {}", super::sensor::state(context, sensor))));
+    }
     if let Some(saved) = status["salvaged"].as_u64() {
         let text = say("basis data rusak; catatan diselamatkan", "the database was corrupt; records saved");
         rows.push((say("PERHATIAN", "ATTENTION"), format!("{text}: {saved}")));

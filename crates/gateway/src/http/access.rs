@@ -1,6 +1,6 @@
 //! Every address of this API, and who may ask for it. A route without a row does not exist.
 
-use super::{action, log_scan, readings, views};
+use super::{action, log_scan, readings, sensors, views};
 use actix_web::Route;
 use actix_web::http::Method;
 use actix_web::web;
@@ -42,6 +42,7 @@ pub(super) const ROWS: &[Row] = &[
     row(Method::PUT, "/api/action", Access::Loopback, || web::put().to(action::choose)),
     row(Method::GET, "/api/quarantine", Access::Loopback, || web::get().to(views::quarantine)),
     row(Method::POST, "/api/quarantine/retry", Access::Loopback, || web::post().to(views::retry)),
+    row(Method::POST, "/api/sensors/read", Access::Loopback, || web::post().to(sensors::read)),
     row(Method::POST, "/api/sync", Access::Loopback, || web::post().to(views::send_now)),
 ];
 

@@ -13,11 +13,13 @@ mod log_scan;
 mod problem;
 mod readings;
 mod senml;
+mod sensors;
 #[cfg(test)]
 mod tests;
 mod views;
 
 use crate::capture::mqtt::MqttHealth;
+use crate::capture::sensors::SensorBoard;
 use crate::capture::{Action, Capture};
 use crate::clock::Clock;
 use crate::hardware::ReaderHealth;
@@ -45,6 +47,7 @@ pub struct Api {
     pub mqtt: Arc<MqttHealth>,
     /// What taps mean; `None` for a gateway without a reader.
     pub action: Option<Arc<Action>>,
+    pub sensors: Arc<SensorBoard>,
     /// The address the server listens on.
     pub listen: SocketAddr,
     /// Stands before the name of every series that is posted.

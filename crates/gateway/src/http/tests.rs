@@ -46,6 +46,7 @@ fn stand(field_manual: bool) -> Stand {
         mqtt: Arc::new(MqttHealth::new(Arc::default())),
         series_prefix: "lan/".to_owned(),
         action: Some(Arc::new(Action::in_dir(dir.path(), "makanan_keluar").unwrap())),
+        sensors: Arc::default(),
         listen: listen.parse().unwrap(),
         field_manual,
     });

@@ -70,6 +70,7 @@ async fn look(api: &Api) -> Result<Value, OutboxError> {
         "disk": { "free_bytes": api.outbox.disk_free(), "full": gauges.is_full() },
         "reader": api.reader.as_str(),
         "mqtt": api.mqtt.view(),
+        "sensors": api.sensors.views(),
         "version": VERSION,
     }))
 }

@@ -66,7 +66,7 @@ async fn pending_seqs(outbox: &Outbox) -> Vec<i64> {
     pending.runs.iter().flat_map(|run| run.scans.iter().map(|scan| scan.seq)).collect()
 }
 
-fn settled(first: i64, through: i64) -> Settlement {
+pub(crate) fn settled(first: i64, through: i64) -> Settlement {
     Settlement { ranges: vec![SeqRange { stream: Stream::Scan, first, through }], ..Settlement::default() }
 }
 
