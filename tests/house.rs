@@ -70,19 +70,20 @@ const GATEWAY: Table = &[
     ("mutant", &[]),
     ("signing", &["durable"]),
     ("words", &[]),
+    ("phones", &["durable"]),
     ("outbox", &["clock", "mutant"]),
     ("sync", &["clock", "config", "hardware", "identity", "metrics", "mutant", "outbox", "signing"]),
     ("watchdog", &["hardware", "outbox", "words"]),
     ("capture", &["clock", "config", "durable", "hardware", "metrics", "outbox", "sync"]),
-    ("http", &["capture", "clock", "hardware", "metrics", "outbox", "sync", "words"]),
+    ("http", &["capture", "clock", "hardware", "metrics", "outbox", "phones", "sync", "words"]),
     (
         "app",
         &[
-            "capture", "clock", "config", "hardware", "http", "identity", "metrics", "outbox", "sync",
-            "watchdog",
+            "capture", "clock", "config", "hardware", "http", "identity", "metrics", "outbox", "phones",
+            "sync", "watchdog",
         ],
     ),
-    ("cli", &["app", "capture", "config", "hardware", "identity", "outbox", "sync", "words"]),
+    ("cli", &["app", "capture", "config", "hardware", "identity", "outbox", "phones", "sync", "words"]),
 ];
 
 #[test]

@@ -13,12 +13,15 @@ use crate::hardware::{
     Lights, LoggedSignal, PinError, Pins, ReaderHealth, Signal, SimulatedReader, TagReader, output,
     reset_line,
 };
-use crate::http::{self, Api};
+use crate::http::{self, Api, Gate, PhoneDoor};
 use crate::identity::IdentityFile;
 use crate::metrics::Metrics;
 use crate::outbox::{Ended, OpenError, Outbox, OutboxError, Settings};
+use crate::phones::{CertificateError, Phones};
 use crate::sync::{ClientError, SyncHandle, SyncWorker, http_client};
 use crate::watchdog::{self, Watchdog};
+use actix_web::dev::Server;
+use actix_web::web::Data;
 use lumbung_shared::tag::TagId;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -40,6 +43,10 @@ pub enum BuildError {
     Client(#[from] ClientError),
     #[error("http.listen: {address} cannot be listened on: {error}")]
     Listen { address: SocketAddr, error: std::io::Error },
+    #[error("lan.listen: {address} cannot be listened on: {error}")]
+    ListenLan { address: SocketAddr, error: std::io::Error },
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
     #[error("reader.{kind}.{error}")]
     Reader { kind: &'static str, error: lumbung_shared::FieldError },
     #[error("reader.pn532.link: {0}")]
@@ -69,7 +76,8 @@ pub struct Gateway {
     listener: TcpListener,
     address: SocketAddr,
     workers: usize,
-    api: Api,
+    api: Data<Api>,
+    phone_door: Option<PhoneDoor>,
     worker: SyncWorker,
     reader: Option<ReaderLoop>,
     mqtt: Option<MqttLoop>,
@@ -90,6 +98,11 @@ pub async fn build(config: Config) -> Result<Gateway, BuildError> {
     // Before the store: a port that is taken must not begin a run.
     let listener = TcpListener::bind(config.http.listen).map_err(unbound)?;
     let address = listener.local_addr().map_err(unbound)?;
+    let lan = config
+        .lan
+        .listen
+        .map(|address| TcpListener::bind(address).map_err(|error| BuildError::ListenLan { address, error }));
+    let lan = lan.transpose()?;
     let identity = IdentityFile::in_dir(&config.data_dir);
     let clock = Arc::new(Clock::default());
     let settings = Settings {
@@ -136,7 +149,7 @@ pub async fn build(config: Config) -> Result<Gateway, BuildError> {
     let mqtt = if config.mqtt.broker.is_empty() {
         None
     } else {
-        let (dir, health) = (config.data_dir, Arc::clone(&broker));
+        let (dir, health) = (config.data_dir.clone(), Arc::clone(&broker));
         let mqtt = MqttLoop::new(config.mqtt, maps, dir, health, capture.clone());
         Some(mqtt.map_err(BuildError::MqttSession)?)
     };
@@ -154,7 +167,16 @@ pub async fn build(config: Config) -> Result<Gateway, BuildError> {
         config: config.sync,
         cloud_url: config.cloud.url,
     };
-    let api = Api {
+    let dir = config.data_dir;
+    let opened = tokio::task::spawn_blocking(move || {
+        let door = lan.map(|listener| PhoneDoor::new(listener, &dir)).transpose()?;
+        Ok::<_, CertificateError>((Phones::in_dir(&dir), door))
+    });
+    let (phones, phone_door) = opened.await.map_err(|error| BuildError::Thread(error.to_string()))??;
+    let api = Data::new(Api {
+        phones: Arc::new(phones),
+        gate: Arc::new(Gate::default()),
+        lan: phone_door.as_ref().map(PhoneDoor::lan),
         capture,
         outbox: outbox.clone(),
         clock,
@@ -167,10 +189,11 @@ pub async fn build(config: Config) -> Result<Gateway, BuildError> {
         sensors: sensors.board(),
         listen: address,
         field_manual: config.lan.field_manual,
-    };
+    });
     Ok(Gateway {
         listener,
         address,
+        phone_door,
         workers: config.http.workers,
         api,
         worker,
@@ -253,15 +276,31 @@ impl Gateway {
 
     /// Runs until `stop`. An error when a part ended by itself; everything is stopped by then.
     pub async fn run(self, stop: CancellationToken) -> Result<(), Broken> {
-        let Self { listener, address, workers, api, worker, reader, mqtt, sensors, watchdog, outbox, ended } =
-            self;
-        let mut server = Part::start("the local API", |stop| serve(api, listener, workers, stop));
+        let Self {
+            listener,
+            address,
+            phone_door,
+            workers,
+            api,
+            worker,
+            reader,
+            mqtt,
+            sensors,
+            watchdog,
+            outbox,
+            ended,
+        } = self;
+        let plain = http::serve(Data::clone(&api), listener, workers);
+        let mut server = Part::start("the local API", |stop| serve(plain, stop));
+        let phones = Arc::clone(&api.phones);
+        let tls = phone_door.map(|door| door.serve(api));
+        let mut lan = Part::start("the API for phones", |stop| serve_phones(tls, stop));
         let mut taps = Part::start("the tag reader", |stop| listen(reader, stop));
         let mut mqtt = Part::start("the MQTT client", |stop| subscribe(mqtt, stop));
         let mut sensors = Part::start("the sensors", |stop| sensors.run(stop));
         let mut sync = Part::start("the sync", |stop| send(worker, stop));
         let keeper = outbox.clone();
-        let mut keeper = Part::start("the housekeeping", |stop| keep(keeper, stop));
+        let mut keeper = Part::start("the housekeeping", |stop| keep(keeper, phones, stop));
         let mut store = Part::start("the store", |_| closed(ended));
         let mut watchdog = Part::start("the watchdog", |stop| watchdog.run(stop));
         tracing::info!(%address, "Gateway siap menerima scan");
@@ -269,6 +308,7 @@ impl Gateway {
         let broken = tokio::select! {
             () = stop.cancelled() => None,
             broken = server.ended() => Some(broken),
+            broken = lan.ended() => Some(broken),
             broken = taps.ended() => Some(broken),
             broken = mqtt.ended() => Some(broken),
             broken = sensors.ended() => Some(broken),
@@ -282,7 +322,9 @@ impl Gateway {
             None => tracing::info!("stopping"),
         }
         watchdog::stopping();
-        for part in [&mut watchdog, &mut server, &mut taps, &mut mqtt, &mut sensors, &mut sync, &mut keeper] {
+        for part in
+            [&mut watchdog, &mut lan, &mut server, &mut taps, &mut mqtt, &mut sensors, &mut sync, &mut keeper]
+        {
             part.stop().await;
         }
         outbox.close().await;
@@ -343,13 +385,8 @@ impl Part {
     }
 }
 
-async fn serve(
-    api: Api,
-    listener: TcpListener,
-    workers: usize,
-    stop: CancellationToken,
-) -> Result<(), String> {
-    let server = http::serve(api, listener, workers).map_err(|error| error.to_string())?;
+async fn serve(server: std::io::Result<Server>, stop: CancellationToken) -> Result<(), String> {
+    let server = server.map_err(|error| error.to_string())?;
     let handle = server.handle();
     tokio::pin!(server);
     tokio::select! {
@@ -368,6 +405,19 @@ async fn subscribe(mqtt: Option<MqttLoop>, stop: CancellationToken) -> Result<()
     Ok(())
 }
 
+async fn serve_phones(
+    server: Option<std::io::Result<Server>>,
+    stop: CancellationToken,
+) -> Result<(), String> {
+    match server {
+        Some(server) => serve(server, stop).await,
+        None => {
+            stop.cancelled().await;
+            Ok(())
+        }
+    }
+}
+
 async fn listen(reader: Option<ReaderLoop>, stop: CancellationToken) -> Result<(), String> {
     match reader {
         Some(reader) => reader.run(stop).await.map_err(str::to_owned),
@@ -382,12 +432,20 @@ async fn send(worker: SyncWorker, stop: CancellationToken) -> Result<(), String>
     worker.run(stop).await.map_err(|error| error.to_string())
 }
 
-async fn keep(outbox: Outbox, stop: CancellationToken) -> Result<(), String> {
+async fn keep(outbox: Outbox, phones: Arc<Phones>, stop: CancellationToken) -> Result<(), String> {
     let mut round = tokio::time::interval(HOUSEKEEPING);
     loop {
-        tokio::select! {
-            () = stop.cancelled() => return Ok(()),
-            _ = round.tick() => {}
+        let stopping = tokio::select! {
+            () = stop.cancelled() => true,
+            _ = round.tick() => false,
+        };
+        let phones = Arc::clone(&phones);
+        let written = tokio::task::spawn_blocking(move || phones.write_last_use(stopping)).await;
+        if let Ok(Err(error)) = written {
+            tracing::warn!(%error, "when phones were last used could not be kept");
+        }
+        if stopping {
+            return Ok(());
         }
         match outbox.maintain().await {
             Err(OutboxError::Closed) => return Err("the store is closed".to_owned()),

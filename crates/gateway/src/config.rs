@@ -198,6 +198,9 @@ pub struct SimulatedReader {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Lan {
+    /// Where paired phones are served over TLS; `None` (written as ""): nowhere.
+    #[serde(deserialize_with = "address_or_none")]
+    pub listen: Option<SocketAddr>,
     pub field_manual: bool,
 }
 
@@ -383,6 +386,15 @@ fn credentials(dir: &Path) -> Result<config::Config, ConfigError> {
     Ok(keys.build()?)
 }
 
+fn address_or_none<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<SocketAddr>, D::Error> {
+    let text = String::deserialize(from)?;
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let problem = |_| serde::de::Error::custom("must be an address with a port, such as 0.0.0.0:5443");
+    text.parse().map(Some).map_err(problem)
+}
+
 /// Whether a text is an HTTP address that requests can be sent to.
 pub(crate) fn is_web_address(text: &str) -> bool {
     let Some(rest) = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://")) else {
@@ -427,6 +439,15 @@ mod tests {
         assert_eq!(config.http.listen.to_string(), "127.0.0.1:5000");
         assert_eq!(config.sync.interval, Duration::from_secs(60));
         assert_eq!(config.reader.kind, ReaderKind::None);
+        assert_eq!(config.lan.listen, None);
+    }
+
+    #[test]
+    fn the_address_for_phones_is_empty_or_one_with_a_port() {
+        let listen = |value| with(&[("LUMBUNG_GATEWAY__LAN__LISTEN", value)]);
+        assert_eq!(listen("").unwrap().lan.listen, None);
+        assert_eq!(listen("0.0.0.0:5443").unwrap().lan.listen, Some(([0, 0, 0, 0], 5443).into()));
+        assert!(listen("0.0.0.0").unwrap_err().to_string().contains("lan.listen"));
     }
 
     #[test]

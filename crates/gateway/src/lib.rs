@@ -16,6 +16,7 @@ pub mod identity;
 pub mod metrics;
 mod mutant;
 pub mod outbox;
+pub mod phones;
 pub mod signing;
 pub mod sync;
 mod watchdog;

@@ -63,11 +63,23 @@ pub enum Code {
     StorageFull,
     TooLarge,
     UnsupportedType,
+    ForeignPage,
+    LanClosed,
+    NoSuchPhone,
+    NotThisPhone,
+    OfficerDiffers,
+    PairCodeWrong,
+    PairTooManyTries,
+    PairingNeeded,
+    PhonesFailed,
+    TlsNeeded,
+    TokenRefused,
+    TooManyPhones,
 }
 
 impl Code {
     #[cfg(test)]
-    const ALL: [Self; 19] = [
+    const ALL: [Self; 31] = [
         Self::ActionFailed,
         Self::NoReader,
         Self::NoSensor,
@@ -87,6 +99,18 @@ impl Code {
         Self::StorageFull,
         Self::TooLarge,
         Self::UnsupportedType,
+        Self::ForeignPage,
+        Self::LanClosed,
+        Self::NoSuchPhone,
+        Self::NotThisPhone,
+        Self::OfficerDiffers,
+        Self::PairCodeWrong,
+        Self::PairTooManyTries,
+        Self::PairingNeeded,
+        Self::PhonesFailed,
+        Self::TlsNeeded,
+        Self::TokenRefused,
+        Self::TooManyPhones,
     ];
 
     /// The code as programs read it.
@@ -109,6 +133,18 @@ impl Code {
             Self::SensorsStopped => "sensors_stopped",
             Self::TooLarge => "too_large",
             Self::UnsupportedType => "unsupported_type",
+            Self::ForeignPage => "foreign_page",
+            Self::LanClosed => "lan_closed",
+            Self::NoSuchPhone => "no_such_phone",
+            Self::NotThisPhone => "not_this_phone",
+            Self::OfficerDiffers => "officer_differs",
+            Self::PairCodeWrong => "pair_code_wrong",
+            Self::PairTooManyTries => "pair_too_many_tries",
+            Self::PairingNeeded => "pairing_needed",
+            Self::PhonesFailed => "phones_failed",
+            Self::TlsNeeded => "tls_needed",
+            Self::TokenRefused => "token_refused",
+            Self::TooManyPhones => "too_many_phones",
         }
     }
 
@@ -116,15 +152,23 @@ impl Code {
     pub fn status(self) -> u16 {
         match self {
             Self::BadField | Self::BadJson => 400,
-            Self::LoopbackOnly => 403,
-            Self::NotFound | Self::NoReader | Self::NoSensor => 404,
+            Self::PairingNeeded | Self::TokenRefused => 401,
+            Self::ForeignPage
+            | Self::LoopbackOnly
+            | Self::NotThisPhone
+            | Self::OfficerDiffers
+            | Self::PairCodeWrong
+            | Self::TlsNeeded => 403,
+            Self::NoSuchPhone | Self::NotFound | Self::NoReader | Self::NoSensor => 404,
             Self::MethodNotAllowed => 405,
             Self::RequestTimeout => 408,
-            Self::ClientRefConflict | Self::KeyReused => 409,
+            Self::ClientRefConflict | Self::KeyReused | Self::LanClosed | Self::TooManyPhones => 409,
             Self::TooLarge => 413,
             Self::UnsupportedType => 415,
             Self::BadHost => 421,
+            Self::PairTooManyTries => 429,
             Self::ActionFailed
+            | Self::PhonesFailed
             | Self::ReadingsFailed
             | Self::ReadingsFull
             | Self::SensorsStopped
@@ -195,6 +239,54 @@ impl Code {
                 "The readings were NOT stored: the disk is full. Send them again later.",
             ),
             Self::TooLarge => lang.pick("Isi permintaan terlalu besar.", "The body is too large."),
+            Self::ForeignPage => lang.pick(
+                "Permintaan ini datang dari halaman lain, bukan dari halaman gateway ini.",
+                "This request comes from another page, not from this gateway's own.",
+            ),
+            Self::LanClosed => lang.pick(
+                "Jaringan lokal belum dibuka: isi lan.listen = \"0.0.0.0:5443\" di konfigurasi, lalu mulai ulang gateway.",
+                "The local network is not open: set lan.listen = \"0.0.0.0:5443\" in the configuration and restart the gateway.",
+            ),
+            Self::NoSuchPhone => lang.pick(
+                "Tidak ada ponsel dengan id ini.",
+                "No phone has this id.",
+            ),
+            Self::NotThisPhone => lang.pick(
+                "Ponsel ini tidak berhak melakukan itu.",
+                "This phone may not do that.",
+            ),
+            Self::OfficerDiffers => lang.pick(
+                "Scan TIDAK tersimpan: ponsel ini terdaftar atas petugas lain. Kosongkan officer, atau pasangkan ponsel ini untuk petugas itu.",
+                "The scan was NOT stored: this phone is paired for another officer. Leave officer out, or pair the phone for that officer.",
+            ),
+            Self::PairCodeWrong => lang.pick(
+                "Kode pemasangan salah, sudah dipakai, atau sudah lewat sepuluh menit. Minta kode baru.",
+                "The pairing code is wrong, used, or older than ten minutes. Ask for a new one.",
+            ),
+            Self::PairTooManyTries => lang.pick(
+                "Terlalu banyak kode salah. Pindai kode QR, atau coba lagi nanti.",
+                "Too many wrong codes. Scan the QR code, or try again later.",
+            ),
+            Self::PairingNeeded => lang.pick(
+                "Ponsel ini belum dipasangkan dengan gateway.",
+                "This phone is not paired with the gateway.",
+            ),
+            Self::PhonesFailed => lang.pick(
+                "Daftar ponsel TIDAK berubah: tidak dapat disimpan di gateway.",
+                "The list of phones was NOT changed: it could not be kept on the gateway.",
+            ),
+            Self::TlsNeeded => lang.pick(
+                "Token hanya diterima lewat HTTPS di port 5443.",
+                "Tokens are taken over HTTPS only, on port 5443.",
+            ),
+            Self::TokenRefused => lang.pick(
+                "Token ini tidak berlaku, atau ponsel ini sudah dicabut. Pasangkan lagi.",
+                "This token does not hold, or the phone was revoked. Pair it again.",
+            ),
+            Self::TooManyPhones => lang.pick(
+                "Sudah terlalu banyak ponsel terpasang. Cabut yang tidak dipakai lagi.",
+                "Too many phones are paired. Revoke one that is not used any more.",
+            ),
             Self::UnsupportedType => lang
                 .pick("Content-Type harus application/json.", "The Content-Type must be application/json."),
         }

@@ -1,6 +1,7 @@
 //! The command line. What it shows of a running gateway it asks that gateway for.
 
 mod enrol;
+mod phone;
 mod quarantine;
 mod run;
 mod sensor;
@@ -75,6 +76,11 @@ enum Command {
         #[command(subcommand)]
         action: QuarantineAction,
     },
+    /// Officers' phones: who may talk to this gateway over the local network.
+    Phone {
+        #[command(subcommand)]
+        action: PhoneAction,
+    },
     /// Read or write a tag with this gateway's own reader, while the gateway does not run.
     Tag {
         #[command(subcommand)]
@@ -103,6 +109,35 @@ enum QuarantineAction {
         #[arg(value_name = "STREAM:SEQ")]
         records: Vec<String>,
     },
+}
+
+#[derive(Debug, Subcommand)]
+enum PhoneAction {
+    /// Show a QR code and six digits that make one phone known, within ten minutes.
+    #[command(after_help = "Example:
+  lumbung-gateway phone pair --officer P-07 --name 'HP Sari'")]
+    Pair {
+        /// The officer whose phone it is: stands on all its scans.
+        #[arg(long, value_name = "CODE")]
+        officer: Option<String>,
+        /// What the phone is called here; otherwise it says so itself.
+        #[arg(long, value_name = "TEXT")]
+        name: Option<String>,
+        /// The phone may pair and revoke others.
+        #[arg(long)]
+        may_pair: bool,
+        #[arg(long)]
+        json: bool,
+    },
+    /// List the paired phones.
+    List {
+        #[arg(long)]
+        json: bool,
+    },
+    /// Take a phone's right to talk to this gateway, at once.
+    #[command(after_help = "Example:
+  lumbung-gateway phone revoke 3fa9c1d2")]
+    Revoke { id: String },
 }
 
 #[derive(Debug, Subcommand)]
@@ -242,6 +277,13 @@ fn dispatch(arguments: Arguments, lang: Lang) -> Result<Outcome, Failure> {
             Command::Quarantine { action } => match action {
                 QuarantineAction::List { json } => quarantine::list(&context, json).await,
                 QuarantineAction::Retry { records } => quarantine::retry(&context, &records).await,
+            },
+            Command::Phone { action } => match action {
+                PhoneAction::Pair { officer, name, may_pair, json } => {
+                    phone::pair(&context, phone::Pairing { officer, name, may_pair }, json).await
+                }
+                PhoneAction::List { json } => phone::list(&context, json).await,
+                PhoneAction::Revoke { id } => phone::revoke(&context, &id).await,
             },
             Command::Tag { action } => tag::tag(&context, action).await,
             Command::Sensor { action } => sensor::sensor(&context, action).await,

@@ -1,7 +1,7 @@
 //! `POST /api/log_scan`: a phone, or the field manual's curl, brings a scan.
 
 use super::Api;
-use super::guard::is_loopback;
+use super::guard::Caller;
 use super::problem::Problem;
 use crate::capture::Refused;
 use crate::outbox::{Kept, OutboxError, RecordState};
@@ -64,12 +64,30 @@ pub(super) async fn log_scan(request: HttpRequest, payload: Payload, api: Data<A
 
 async fn take(request: &HttpRequest, payload: Payload, api: &Api) -> Result<HttpResponse, Problem> {
     let body = json_body(request, payload).await?;
-    let content = parse(&body)?;
-    let local = request.peer_addr().is_some_and(|peer| is_loopback(peer.ip()));
-    let source = if local { Source::Phone } else { Source::FieldManual };
+    let mut content = parse(&body)?;
+    let source = match Caller::of(request) {
+        Caller::Loopback => Source::Phone,
+        Caller::Phone(phone) => {
+            sign(&mut content, phone.officer)?;
+            Source::Phone
+        }
+        Caller::Stranger => Source::FieldManual,
+    };
     let (tag, status) = (content.tag.clone(), content.status.clone());
     let kept = api.capture.take(content, source).await.map_err(refusal)?;
     Ok(answer(&kept, tag.as_str(), &status))
+}
+
+/// A phone that was paired for an officer scans for nobody else.
+fn sign(content: &mut ScanContent, officer: Option<String>) -> Result<(), Problem> {
+    match (&content.officer, officer) {
+        (Some(named), Some(bound)) if *named != bound => Err(Problem::of(Code::OfficerDiffers)),
+        (_, Some(bound)) => {
+            content.officer = Some(bound);
+            Ok(())
+        }
+        (_, None) => Ok(()),
+    }
 }
 
 fn answer(kept: &Kept, tag: &str, status: &str) -> HttpResponse {

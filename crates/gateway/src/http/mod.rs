@@ -1,15 +1,20 @@
-//! The API on the gateway itself: plain HTTP on loopback, and one door for the field manual's clients.
+//! The API on the gateway itself: plain HTTP on loopback, TLS for officers' phones on the local network, and one
+//! door for the field manual's clients.
 //!
 //! What must stay true:
 //! - Nothing is answered with success before the store has committed it.
-//! - From other machines, and only with `lan.field_manual`, nothing but a scan can be posted.
+//! - From other machines nothing is served but what [`access`] says: to a paired phone over TLS, to anybody
+//!   liveness and pairing, and, only with `lan.field_manual`, a scan to the plain port.
 //! - A page in somebody's browser cannot reach this API through a name it made up (Host is checked).
 //! - Every limit is stated: body, header time, connections, workers.
 
 mod access;
 mod action;
+mod gate;
 mod guard;
+mod lan;
 mod log_scan;
+mod phones;
 mod problem;
 mod readings;
 mod senml;
@@ -18,6 +23,9 @@ mod sensors;
 mod tests;
 mod views;
 
+pub use gate::Gate;
+pub use lan::{Lan, PhoneDoor};
+
 use crate::capture::mqtt::MqttHealth;
 use crate::capture::sensors::SensorBoard;
 use crate::capture::{Action, Capture};
@@ -25,12 +33,14 @@ use crate::clock::Clock;
 use crate::hardware::ReaderHealth;
 use crate::metrics::Metrics;
 use crate::outbox::Outbox;
+use crate::phones::Phones;
 use crate::sync::SyncHandle;
 use actix_web::dev::Server;
 use actix_web::http::KeepAlive;
 use actix_web::middleware::from_fn;
 use actix_web::web::{self, Data, ServiceConfig};
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer};
+use guard::Door;
 use problem::Problem;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -38,6 +48,10 @@ use std::time::Duration;
 
 /// What the handlers work with.
 pub struct Api {
+    pub phones: Arc<Phones>,
+    pub gate: Arc<Gate>,
+    /// `None` where `lan.listen` is empty.
+    pub lan: Option<Lan>,
     pub capture: Capture,
     pub outbox: Outbox,
     pub clock: Arc<Clock>,
@@ -63,11 +77,11 @@ const SHUTDOWN_SECONDS: u64 = 3;
 const CONNECTIONS_PER_WORKER: usize = 256;
 
 /// The server on an address that is bound already. It stops when its handle says so.
-pub fn serve(api: Api, listener: TcpListener, workers: usize) -> std::io::Result<Server> {
-    let api = Data::new(api);
+pub fn serve(api: Data<Api>, listener: TcpListener, workers: usize) -> std::io::Result<Server> {
     let server = HttpServer::new(move || {
         App::new()
             .app_data(Data::clone(&api))
+            .app_data(Data::new(Door::Plain))
             .wrap(from_fn(guard::guard))
             .configure(routes)
             .default_service(web::to(not_found))

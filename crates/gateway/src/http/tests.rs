@@ -37,6 +37,9 @@ fn stand(field_manual: bool) -> Stand {
     };
     let listen = if field_manual { "0.0.0.0:5000" } else { "127.0.0.1:5000" };
     let api = Data::new(Api {
+        phones: Arc::new(Phones::in_dir(dir.path())),
+        gate: Arc::default(),
+        lan: None,
         capture,
         outbox,
         clock,
@@ -55,9 +58,13 @@ fn stand(field_manual: bool) -> Stand {
 
 macro_rules! app {
     ($stand:expr) => {
+        app!($stand, Door::Plain)
+    };
+    ($stand:expr, $door:expr) => {
         init_service(
             App::new()
                 .app_data(Data::clone(&$stand.api))
+                .app_data(Data::new($door))
                 .wrap(from_fn(guard::guard))
                 .configure(routes)
                 .default_service(web::to(not_found)),
@@ -277,4 +284,141 @@ async fn a_retry_names_what_it_cannot_find() {
     let (status, body) = answer!(app, retry(r#"{"stream":"rumour","seq":1}"#));
     assert_eq!((status, &body["error"]["details"][0]["field"]), (400, &json!("stream")));
     assert_eq!(answer!(app, retry("[]")).0, 400);
+}
+
+/// Everybody who may come, and with what.
+const CALLERS: [(char, Door, &str); 5] = [
+    ('L', Door::Plain, HERE),
+    // A neighbour while the field manual is open.
+    ('F', Door::Plain, LAN),
+    ('P', Door::Tls, LAN),
+    // A phone that may pair others.
+    ('R', Door::Tls, LAN),
+    ('S', Door::Tls, LAN),
+];
+
+/// Who is let in where. A route that is not here fails the test.
+const LET_IN: &[(&str, &str, &str)] = &[
+    ("GET", "/livez", "LFPRS"),
+    ("GET", "/readyz", "L"),
+    ("GET", "/metrics", "L"),
+    ("POST", "/api/log_scan", "LFPR"),
+    ("POST", "/api/readings", "LPR"),
+    ("GET", "/api/scans", "LPR"),
+    ("GET", "/api/status", "LPR"),
+    ("GET", "/api/health", "LPR"),
+    ("GET", "/api/action", "LPR"),
+    ("PUT", "/api/action", "LPR"),
+    ("GET", "/api/quarantine", "LPR"),
+    ("POST", "/api/quarantine/retry", "LPR"),
+    // Tokens are handed out over TLS only.
+    ("POST", "/api/pair", "PRS"),
+    ("POST", "/api/phones/pairing", "LR"),
+    ("GET", "/api/phones", "LPR"),
+    // Of another phone; each may end its own right.
+    ("DELETE", "/api/phones/{id}", "LR"),
+    ("POST", "/api/sensors/read", "LPR"),
+    ("POST", "/api/sync", "LPR"),
+    // Nothing is there, and a stranger does not even hear that.
+    ("GET", "/api/nothing", "L"),
+];
+
+fn token(stand: &Stand, may_pair: bool) -> crate::phones::Paired {
+    let terms = crate::phones::Terms { officer: Some("P-07".into()), name: None, may_pair };
+    let opened = stand.api.phones.open_pairing(terms).unwrap();
+    stand.api.phones.pair(&opened.secret, Some("HP"), 0).unwrap()
+}
+
+#[actix_web::test]
+async fn each_caller_is_let_in_where_the_table_says_and_nowhere_else() {
+    let listed: std::collections::BTreeSet<_> =
+        LET_IN.iter().map(|(method, path, _)| ((*method).to_owned(), *path)).collect();
+    for row in access::ROWS {
+        assert!(
+            listed.contains(&(row.method.to_string(), row.path)),
+            "{} {} is in no row",
+            row.method,
+            row.path
+        );
+    }
+    assert_eq!(LET_IN.len(), access::ROWS.len() + 1);
+
+    let stand = stand(true);
+    let (plain, tls) = (app!(stand), app!(stand, Door::Tls));
+    let (phone, pairing) = (token(&stand, false).token, token(&stand, true).token);
+    for (method, path, who) in LET_IN {
+        for (caller, door, peer) in CALLERS {
+            let method = method.parse().unwrap();
+            let mut request = request(method, &path.replace("{id}", "00000000"), peer)
+                .insert_header(("content-type", "application/json"))
+                .set_payload("[");
+            for (letter, token) in [('P', &phone), ('R', &pairing)] {
+                if caller == letter {
+                    request = request.insert_header(("authorization", format!("Bearer {token}")));
+                }
+            }
+            let (status, body) = match door {
+                Door::Plain => answer!(plain, request),
+                Door::Tls => answer!(tls, request),
+            };
+            let let_in = !matches!(status, 401 | 403);
+            assert_eq!(let_in, who.contains(caller), "{caller} {path}: {status} {body}");
+        }
+    }
+}
+
+#[actix_web::test]
+async fn a_token_counts_over_tls_only_and_not_after_it_was_revoked() {
+    let stand = stand(true);
+    let (plain, tls) = (app!(stand), app!(stand, Door::Tls));
+    let paired = token(&stand, false);
+    let bearer = ("authorization", format!("Bearer {}", paired.token));
+    let ask = |peer| request(Method::GET, "/api/status", peer).insert_header(bearer.clone());
+    assert_eq!(answer!(tls, ask(LAN)).0, 200);
+    let (status, body) = answer!(plain, ask(LAN));
+    assert_eq!((status, &body["error"]["code"]), (403, &json!("tls_needed")));
+    // A machine is not let in over TLS for being the gateway itself.
+    let (status, body) = answer!(tls, request(Method::GET, "/api/status", HERE));
+    assert_eq!((status, &body["error"]["code"]), (401, &json!("pairing_needed")));
+    let end = request(Method::DELETE, &format!("/api/phones/{}", paired.phone.id), LAN);
+    assert_eq!(answer!(tls, end.insert_header(bearer.clone())).0, 200, "a phone gives up its own right");
+    let (status, body) = answer!(tls, ask(LAN));
+    assert_eq!((status, &body["error"]["code"]), (401, &json!("token_refused")));
+}
+
+#[actix_web::test]
+async fn a_phones_officer_stands_on_its_scans_and_nobody_elses() {
+    let stand = stand(false);
+    let tls = app!(stand, Door::Tls);
+    let bearer = ("authorization", format!("Bearer {}", token(&stand, false).token));
+    let scan = |body: &'static str| scan(LAN).insert_header(bearer.clone()).set_payload(body);
+    assert_eq!(answer!(tls, scan(r#"{"nfc_tag_id":"A","status_scan":"b"}"#)).0, 201);
+    assert_eq!(answer!(tls, scan(r#"{"nfc_tag_id":"B","status_scan":"b","officer":"P-07"}"#)).0, 201);
+    let (status, body) = answer!(tls, scan(r#"{"nfc_tag_id":"C","status_scan":"b","officer":"P-08"}"#));
+    assert_eq!((status, &body["error"]["code"]), (403, &json!("officer_differs")));
+    let (_, listed) = answer!(tls, request(Method::GET, "/api/scans", LAN).insert_header(bearer.clone()));
+    let scans = listed["scans"].as_array().unwrap();
+    assert_eq!(scans.len(), 2);
+    assert!(scans.iter().all(|scan| scan["officer"] == "P-07" && scan["source"] == "phone"), "{listed}");
+}
+
+#[actix_web::test]
+async fn a_page_from_elsewhere_changes_nothing_with_a_browsers_cookie_or_on_the_gateway_itself() {
+    let stand = stand(false);
+    let (plain, tls) = (app!(stand), app!(stand, Door::Tls));
+    let cookie = ("cookie", format!("a=b; {}={}", guard::COOKIE_NAME, token(&stand, false).token));
+    let send = |peer| request(Method::POST, "/api/sync", peer).insert_header(("host", "127.0.0.1:5000"));
+    let foreign = ("origin", "https://evil.example");
+    let ours = ("origin", "https://127.0.0.1:5000");
+    assert_eq!(answer!(tls, send(LAN).insert_header(cookie.clone()).insert_header(ours)).0, 202);
+    for request in [
+        send(LAN).insert_header(cookie.clone()).insert_header(foreign),
+        send(LAN).insert_header(cookie.clone()).insert_header(("origin", "null")),
+        send(LAN).insert_header(cookie.clone()),
+    ] {
+        let (status, body) = answer!(tls, request);
+        assert_eq!((status, &body["error"]["code"]), (403, &json!("foreign_page")));
+    }
+    assert_eq!(answer!(plain, send(HERE).insert_header(foreign)).0, 403);
+    assert_eq!(answer!(plain, send(HERE)).0, 202, "a program has no origin");
 }

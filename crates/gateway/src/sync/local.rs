@@ -42,6 +42,13 @@ impl LocalGateway {
         understood(client::read(response).await)
     }
 
+    pub async fn delete(&self, path: &str) -> Result<Value, LocalError> {
+        let response = self.client.delete(format!("{}{path}", self.base)).send().await;
+        let response =
+            response.map_err(|error| LocalError::NotRunning(client::chain(&error.without_url())))?;
+        understood(client::read(response).await)
+    }
+
     pub async fn post(&self, path: &str, body: &Value) -> Result<Value, LocalError> {
         let url = format!("{}{path}", self.base);
         let body = body.to_string().into_bytes();
