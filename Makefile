@@ -13,7 +13,7 @@ SEED   ?= 7
 # The same packages and features everywhere, so that no dependency is compiled twice.
 BUILD := $(CARGO) build --workspace
 
-.PHONY: help run build test mutants lint fmt sqlx durability power-cut bench setup setup-test setup-lint
+.PHONY: help run build test mutants lint fmt sqlx durability power-cut bench deb deb-check pi setup setup-test setup-lint
 
 help: ## What there is to make
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -61,6 +61,19 @@ power-cut: setup-test mutants ## What the card holds after IMAGES power cuts at 
 bench: setup-test ## Each measure beside its baseline, in release builds
 	$(BUILD) --release --bins
 	$(TARGET)/release/bench
+
+deb: setup ## Debian packages of both programs for this machine, in target/packages/
+	$(CARGO) build --release -p lumbung-gateway -p lumbung-cloud
+	scripts/deb.sh lumbung-gateway release $(TARGET)/packages/
+	scripts/deb.sh lumbung-cloud release $(TARGET)/packages/
+	@ls -l $(TARGET)/packages/*.deb
+
+deb-check: deb ## Both packages installed, run, removed and purged in a fresh Debian 12; needs root
+	scripts/deb-check.sh $(TARGET)/packages/lumbung-gateway_*_$$(dpkg --print-architecture).deb
+	scripts/deb-check.sh $(TARGET)/packages/lumbung-cloud_*_$$(dpkg --print-architecture).deb
+
+pi: setup ## The gateway and its Debian package for Raspberry Pis, 64 and 32 bit, in target/packages/
+	scripts/pi.sh
 
 setup: ## Install what is missing (Debian, Ubuntu); test and lint install a little more
 	@scripts/setup.sh run

@@ -4,6 +4,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . scripts/postgres.sh
+. scripts/apt.sh
 purpose=${1:-run}
 
 scripts/cargo --version >/dev/null
@@ -40,25 +41,4 @@ if [ ${#packages[@]} = 0 ] && ! { command -v apt-get >/dev/null && may_install; 
 fi
 packages+=("${handy[@]}")
 
-install="apt-get install -y --no-install-recommends ${packages[*]}"
-if ! command -v apt-get >/dev/null; then
-  echo "Missing here (named as Debian names the packages): ${packages[*]}" >&2
-  echo "Install what your system calls them, then run this again." >&2
-  exit 2
-fi
-if [ "$(id -u)" = 0 ]; then
-  as_root=()
-elif sudo -n true 2>/dev/null; then
-  as_root=(sudo -n)
-else
-  echo "Missing: ${packages[*]}. Installing needs root; let root run this once, then make again:" >&2
-  echo "  apt-get update && $install" >&2
-  exit 2
-fi
-echo "Installing: ${packages[*]}"
-apt() { "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0 "$@" </dev/null >"$tmp/log" 2>&1; }
-if ! { apt update && apt install -y --no-install-recommends "${packages[@]}"; }; then
-  cat "$tmp/log" >&2
-  echo "Installing failed (above). By hand: apt-get update && $install" >&2
-  exit 2
-fi
+apt_install "${packages[@]}"

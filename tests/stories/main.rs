@@ -6,6 +6,9 @@ mod carried;
 mod clock;
 mod disk;
 mod durability;
+#[path = "../../crates/gateway/tests/reader/emulator.rs"]
+#[allow(dead_code, reason = "its SPI and I2C are for the driver's own tests")]
+mod emulator;
 mod enrolment;
 mod hostile;
 mod live;
@@ -15,6 +18,7 @@ mod outage;
 mod phones;
 mod poison;
 mod power_cut;
+mod reader;
 mod refusals;
 mod reviewed;
 mod runs;

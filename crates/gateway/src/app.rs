@@ -8,7 +8,7 @@ use crate::capture::sensors::SensorLoop;
 use crate::capture::{Action, Capture, ReaderLoop};
 use crate::clock::{Clock, boot_id};
 use crate::config::{Config, ConfigError, ReaderKind, TagIdentity};
-use crate::hardware::pn532::{Link, LinkAddress, Naming, Pn532Reader, Settings as Pn532Settings};
+use crate::hardware::pn532::{Link, Naming, Pn532Reader, Settings as Pn532Settings};
 use crate::hardware::{
     Lights, LoggedSignal, PinError, Pins, ReaderHealth, Signal, SimulatedReader, TagReader, output,
     reset_line,
@@ -49,8 +49,6 @@ pub enum BuildError {
     Certificate(#[from] CertificateError),
     #[error("reader.{kind}.{error}")]
     Reader { kind: &'static str, error: lumbung_shared::FieldError },
-    #[error("reader.pn532.link: {0}")]
-    ReaderLink(String),
     #[error(transparent)]
     Sensor(#[from] ConfigError),
     #[error(transparent)]
@@ -236,7 +234,7 @@ fn device(config: &Config) -> Result<Option<Device>, BuildError> {
         }
         ReaderKind::Pn532 => {
             let pn532 = &config.reader.pn532;
-            let address: LinkAddress = pn532.link.parse().map_err(BuildError::ReaderLink)?;
+            let address = pn532.link.clone();
             let reset = pn532.reset_pin.map(|pin| reset_line("reader.pn532.reset_pin", pin)).transpose()?;
             let settings = Pn532Settings {
                 naming: match config.reader.identity {

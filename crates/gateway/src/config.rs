@@ -4,7 +4,10 @@ mod sensors;
 
 pub use sensors::{SensorPlan, SeriesPlan, Turns};
 
+use crate::hardware::pn532::LinkAddress;
 use config::{Environment, File, FileFormat};
+use lumbung_shared::tag::TagId;
+use lumbung_shared::{STATUS_MAX_CHARS, check_text};
 use serde::Deserialize;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -100,8 +103,7 @@ pub enum TagIdentity {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Pn532 {
-    /// `hsu:/dev/ttyS0`, `i2c:/dev/i2c-1` or `spi:/dev/spidev0.0`.
-    pub link: String,
+    pub link: LinkAddress,
     pub status: String,
     #[serde(with = "humantime_serde")]
     pub poll_interval: Duration,
@@ -352,6 +354,18 @@ impl Config {
             return Err(ConfigError::unusable("http.series_prefix", error.message));
         }
         self.check_mqtt()?;
+        for (key, status) in [
+            ("reader.pn532.status", &self.reader.pn532.status),
+            ("reader.simulated.status", &self.reader.simulated.status),
+        ] {
+            check_text(key, status, STATUS_MAX_CHARS)
+                .map_err(|error| ConfigError::unusable(key, error.message))?;
+        }
+        for tag in &self.reader.simulated.tags {
+            TagId::parse(tag).map_err(|error| {
+                ConfigError::unusable("reader.simulated.tags", format!("\"{tag}\" {}", error.message))
+            })?;
+        }
         if self.reader.kind == ReaderKind::Simulated {
             let simulated = &self.reader.simulated;
             if simulated.interval.is_zero() {
@@ -451,6 +465,21 @@ mod tests {
     }
 
     #[test]
+    fn the_installed_example_changes_nothing_and_each_of_its_settings_works() {
+        let example = include_str!("../../../deploy/gateway.toml");
+        assert!(example.lines().all(|line| line.is_empty() || line.starts_with('#')), "{example}");
+        let is_setting = |line: &&str| line.starts_with('[') || line.contains(" = ");
+        let settings: Vec<_> =
+            example.lines().filter_map(|line| line.strip_prefix("# ")).filter(is_setting).collect();
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("gateway.toml");
+        std::fs::write(&file, settings.join("\n")).unwrap();
+        let config = Config::layered(Some(&file), None, HashMap::new()).unwrap();
+        assert_eq!(config.reader.kind, ReaderKind::Pn532);
+        assert_eq!(config.signal.buzzer_pin, Some(22));
+    }
+
+    #[test]
     fn the_environment_beats_the_file_and_the_option_beats_both() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("g.toml");
@@ -504,6 +533,11 @@ mod tests {
         assert!(problem(&[("LUMBUNG_GATEWAY__SYNC__INTERVALL", "1s")]).contains("intervall"));
         assert!(problem(&[("LUMBUNG_GATEWAY__SYNC__INTERVAL", "soon")]).contains("sync.interval"));
         assert!(problem(&[("LUMBUNG_GATEWAY__CLOUD__URL", "ftp://x")]).contains("cloud.url"));
+        let link = problem(&[("LUMBUNG_GATEWAY__READER__PN532__LINK", "usb:/dev/x")]);
+        assert!(link.contains("reader.pn532.link") && link.contains("spi:/dev/spidev0.0"), "{link}");
+        assert!(problem(&[("LUMBUNG_GATEWAY__READER__PN532__STATUS", "")]).contains("reader.pn532.status"));
+        let tags = problem(&[("LUMBUNG_GATEWAY__READER__SIMULATED__TAGS", "A,\u{7}")]);
+        assert!(tags.contains("reader.simulated.tags"), "{tags}");
         assert!(problem(&[("LUMBUNG_GATEWAY__HTTP__LISTEN", "0.0.0.0:5000")]).contains("field_manual"));
     }
 }

@@ -119,6 +119,7 @@ fn page(context: &Context, status: &Value) -> String {
         (say("Jam", "Clock"), clock.to_owned()),
         ("Disk", disk),
         (say("Pembaca tag", "Tag reader"), text(&status["reader"])),
+        (say("Arti tap", "Taps mean"), text(&status["action"])),
         (say("Versi", "Version"), text(&status["version"])),
     ];
     for sensor in status["sensors"].as_array().into_iter().flatten() {

@@ -10,9 +10,7 @@ const POLL_DEADLINE: Duration = Duration::from_millis(500);
 const BETWEEN_LOOKS: Duration = Duration::from_millis(100);
 
 pub(super) async fn tag(context: &Context, action: TagAction) -> Result<Outcome, Failure> {
-    let link = &context.config.reader.pn532.link;
-    let address: LinkAddress =
-        link.parse().map_err(|problem| Failure::Usage(format!("reader.pn532.link: {problem}")))?;
+    let address = context.config.reader.pn532.link.clone();
     if let TagAction::Write { text, .. } = &action {
         TagId::parse(text).map_err(|error| Failure::Usage(format!("TEXT {}", error.message)))?;
     }

@@ -137,6 +137,8 @@ async fn the_action_of_taps_is_shown_and_changed_on_the_gateway_itself_only() {
         assert_eq!(answer!(app, put(HERE, wrong)).0, 400, "{wrong}");
     }
     assert_eq!(answer!(app, show()).1["status_scan"], "wadah_kembali");
+    let status = answer!(app, request(Method::GET, "/api/status", HERE)).1;
+    assert_eq!(status["action"], "wadah_kembali");
 }
 
 fn readings(kind: &str, body: &str) -> TestRequest {

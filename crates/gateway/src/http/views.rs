@@ -71,6 +71,7 @@ async fn look(api: &Api) -> Result<Value, OutboxError> {
         "reader": api.reader.as_str(),
         "mqtt": api.mqtt.view(),
         "sensors": api.sensors.views(),
+        "action": api.action.as_ref().map(|action| action.current()),
         "version": VERSION,
     }))
 }

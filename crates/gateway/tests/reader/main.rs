@@ -2,6 +2,8 @@
 //! against libnfc, which knows nothing of us.
 
 #[cfg(test)]
+mod command;
+#[cfg(test)]
 mod driver;
 #[cfg(test)]
 mod emulator;

@@ -14,6 +14,14 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 fn reader(serial: &SerialPn532, naming: Naming) -> Pn532Reader {
+    reader_with_reset(serial, naming, None)
+}
+
+fn reader_with_reset(
+    serial: &SerialPn532,
+    naming: Naming,
+    reset: Option<Box<dyn FnMut() + Send>>,
+) -> Pn532Reader {
     let settings = ReaderSettings {
         naming,
         debounce: Duration::from_secs(3),
@@ -22,7 +30,7 @@ fn reader(serial: &SerialPn532, naming: Naming) -> Pn532Reader {
         probe_interval: Duration::from_secs(5),
     };
     let address = address(serial);
-    Pn532Reader::new(settings, move || Link::open(&address), None)
+    Pn532Reader::new(settings, move || Link::open(&address), reset)
 }
 
 fn tag(seen: Option<Seen>) -> String {
@@ -82,6 +90,27 @@ fn a_dead_reader_is_an_error_and_each_repair_is_stronger_until_it_lives_again() 
         world.cards = vec![Card::plain(&[1, 2, 3, 4])];
     }
     reader.repair(4);
+    assert_eq!(tag(reader.next(LONG).unwrap()), "01020304");
+}
+
+#[test]
+fn a_reset_pin_that_is_wired_is_pulsed_where_soft_resets_do_not_help() {
+    let serial = SerialPn532::start();
+    let world = Arc::clone(&serial.world);
+    let pulse = move || {
+        let mut world = world.lock().unwrap();
+        world.dead = false;
+        world.cards = vec![Card::plain(&[1, 2, 3, 4])];
+    };
+    let mut reader = reader_with_reset(&serial, Naming::Uid, Some(Box::new(pulse)));
+    assert_eq!(reader.next(SHORT).unwrap(), None);
+    serial.world.lock().unwrap().dead = true;
+    reader.next(LONG).unwrap_err();
+    for attempt in [1, 2] {
+        assert_eq!(reader.repair(attempt), Rung::Soft);
+        reader.next(LONG).unwrap_err();
+    }
+    assert_eq!(reader.repair(3), Rung::ResetPin);
     assert_eq!(tag(reader.next(LONG).unwrap()), "01020304");
 }
 

@@ -5,6 +5,7 @@ use super::hsu::Hsu;
 use crate::hardware::i2c::PiI2c;
 use nix::fcntl::{Flock, FlockArg};
 use pn532::Interface;
+use serde::Deserialize;
 use std::fmt;
 use std::fs::File;
 use std::io;
@@ -13,11 +14,20 @@ use std::str::FromStr;
 use std::task::Poll;
 
 /// Where the PN532 is connected: `hsu:/dev/ttyS0`, `i2c:/dev/i2c-1` or `spi:/dev/spidev0.0`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
 pub enum LinkAddress {
     Hsu(PathBuf),
     I2c { device: PathBuf, bus: u8 },
     Spi { device: PathBuf, bus: u8, select: u8 },
+}
+
+impl TryFrom<String> for LinkAddress {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
 }
 
 impl FromStr for LinkAddress {
