@@ -13,10 +13,11 @@ use crate::hardware::{
     Lights, LoggedSignal, PinError, Pins, ReaderHealth, Signal, SimulatedReader, TagReader, output,
     reset_line,
 };
+use crate::housekeeping::Housekeeping;
 use crate::http::{self, Api, Gate, PhoneDoor};
 use crate::identity::IdentityFile;
 use crate::metrics::Metrics;
-use crate::outbox::{Ended, OpenError, Outbox, OutboxError, Settings};
+use crate::outbox::{Ended, OpenError, Outbox, Settings};
 use crate::phones::{CertificateError, Phones};
 use crate::sync::{ClientError, SyncHandle, SyncWorker, http_client};
 use crate::watchdog::{self, Watchdog};
@@ -29,8 +30,6 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-/// How often the writer looks after the reserve file.
-const HOUSEKEEPING: Duration = Duration::from_secs(30);
 /// Longest that the PN532 may look for tags at once; without one it says so after about 0.1 s.
 const POLL_DEADLINE: Duration = Duration::from_millis(500);
 
@@ -81,6 +80,7 @@ pub struct Gateway {
     mqtt: Option<MqttLoop>,
     sensors: SensorLoop,
     watchdog: Watchdog,
+    housekeeping: Housekeeping,
     outbox: Outbox,
     ended: Ended,
 }
@@ -171,8 +171,15 @@ pub async fn build(config: Config) -> Result<Gateway, BuildError> {
         Ok::<_, CertificateError>((Phones::in_dir(&dir), door))
     });
     let (phones, phone_door) = opened.await.map_err(|error| BuildError::Thread(error.to_string()))??;
+    let phones = Arc::new(phones);
+    let housekeeping = Housekeeping {
+        outbox: outbox.clone(),
+        clock: Arc::clone(&clock),
+        phones: Arc::clone(&phones),
+        keep_synced: config.storage.keep_synced,
+    };
     let api = Data::new(Api {
-        phones: Arc::new(phones),
+        phones,
         gate: Arc::new(Gate::default()),
         lan: phone_door.as_ref().map(PhoneDoor::lan),
         capture,
@@ -199,6 +206,7 @@ pub async fn build(config: Config) -> Result<Gateway, BuildError> {
         mqtt,
         sensors,
         watchdog,
+        housekeeping,
         outbox,
         ended,
     })
@@ -285,20 +293,19 @@ impl Gateway {
             mqtt,
             sensors,
             watchdog,
+            housekeeping,
             outbox,
             ended,
         } = self;
         let plain = http::serve(Data::clone(&api), listener, workers);
         let mut server = Part::start("the local API", |stop| serve(plain, stop));
-        let phones = Arc::clone(&api.phones);
         let tls = phone_door.map(|door| door.serve(api));
         let mut lan = Part::start("the API for phones", |stop| serve_phones(tls, stop));
         let mut taps = Part::start("the tag reader", |stop| listen(reader, stop));
         let mut mqtt = Part::start("the MQTT client", |stop| subscribe(mqtt, stop));
         let mut sensors = Part::start("the sensors", |stop| sensors.run(stop));
         let mut sync = Part::start("the sync", |stop| send(worker, stop));
-        let keeper = outbox.clone();
-        let mut keeper = Part::start("the housekeeping", |stop| keep(keeper, phones, stop));
+        let mut keeper = Part::start("the housekeeping", |stop| keep(housekeeping, stop));
         let mut store = Part::start("the store", |_| closed(ended));
         let mut watchdog = Part::start("the watchdog", |stop| watchdog.run(stop));
         tracing::info!(%address, "Gateway siap menerima scan");
@@ -430,27 +437,8 @@ async fn send(worker: SyncWorker, stop: CancellationToken) -> Result<(), String>
     worker.run(stop).await.map_err(|error| error.to_string())
 }
 
-async fn keep(outbox: Outbox, phones: Arc<Phones>, stop: CancellationToken) -> Result<(), String> {
-    let mut round = tokio::time::interval(HOUSEKEEPING);
-    loop {
-        let stopping = tokio::select! {
-            () = stop.cancelled() => true,
-            _ = round.tick() => false,
-        };
-        let phones = Arc::clone(&phones);
-        let written = tokio::task::spawn_blocking(move || phones.write_last_use(stopping)).await;
-        if let Ok(Err(error)) = written {
-            tracing::warn!(%error, "when phones were last used could not be kept");
-        }
-        if stopping {
-            return Ok(());
-        }
-        match outbox.maintain().await {
-            Err(OutboxError::Closed) => return Err("the store is closed".to_owned()),
-            Err(error) => tracing::warn!(%error, "housekeeping failed"),
-            Ok(()) => {}
-        }
-    }
+async fn keep(housekeeping: Housekeeping, stop: CancellationToken) -> Result<(), String> {
+    housekeeping.run(stop).await.map_err(|error| error.to_string())
 }
 
 async fn closed(ended: Ended) -> Result<(), String> {

@@ -77,6 +77,8 @@ pub struct Sync {
 pub struct Storage {
     pub max_bytes: u64,
     pub reserve_bytes: u64,
+    #[serde(with = "humantime_serde")]
+    pub keep_synced: Duration,
 }
 
 #[derive(Debug, Clone, Deserialize)]

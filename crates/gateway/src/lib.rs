@@ -11,6 +11,7 @@ pub mod clock;
 pub mod config;
 mod durable;
 pub mod hardware;
+pub mod housekeeping;
 pub mod http;
 pub mod identity;
 pub mod metrics;

@@ -19,6 +19,7 @@ mod disk;
 mod group;
 mod pending;
 mod read;
+mod retention;
 mod room;
 mod salvage;
 mod schema;
@@ -305,9 +306,10 @@ impl Outbox {
         self.ask(writer::Command::TellAgain).await
     }
 
-    /// Housekeeping that belongs to the writer: the reserve file and overdue checkpoints.
-    pub async fn maintain(&self) -> Result<(), OutboxError> {
-        self.ask(writer::Command::Maintain).await
+    /// Housekeeping that belongs to the writer: the reserve file, old keys, and a bite of what the cloud holds
+    /// where it is older than `before_ms` or room is short. True: there may be more of that, ask again.
+    pub async fn maintain(&self, before_ms: Option<i64>) -> Result<bool, OutboxError> {
+        self.ask(|reply| writer::Command::Maintain(before_ms, reply)).await
     }
 
     /// Returns when both threads have answered; touches no disk.

@@ -1,6 +1,7 @@
 //! Transactions, and the room on the disk that they need.
 
-use super::settle::{self, Change};
+use super::retention;
+use super::settle::Change;
 use super::trouble::Trouble;
 use super::writer::Parts;
 use rusqlite::Connection;
@@ -45,7 +46,7 @@ pub(super) struct Room {
 pub(super) fn make_room(parts: &Parts) -> Result<Room, Trouble> {
     let mut room = Room { made: parts.reserve.give_up(), ..Room::default() };
     for most in SHED_ROWS {
-        match transact(&parts.conn, &mut |conn| settle::shed_sent(conn, most)) {
+        match transact(&parts.conn, &mut |conn| retention::shed_sent(conn, most)) {
             Ok((removed, change)) => {
                 room.made |= removed > 0;
                 room.change = change;
@@ -83,9 +84,19 @@ pub(super) fn may_take(parts: &Parts, need: Need) -> Result<bool, Trouble> {
 
 /// Whether so many rows of telemetry leave scans their margin.
 fn leaves_margin(parts: &Parts, rows: usize) -> Result<bool, Trouble> {
-    if !parts.reserve.is_whole() {
-        return Ok(false);
-    }
+    let needed = TELEMETRY_BYTES.saturating_mul(rows as u64);
+    let left = left(parts)?;
+    Ok(parts.reserve.is_whole() && left.iter().all(|(left, margin)| *left >= margin.saturating_add(needed)))
+}
+
+/// Whether sent records should go before their time: telemetry must not come to its margin first.
+pub(super) fn is_short(parts: &Parts) -> Result<bool, Trouble> {
+    Ok(left(parts)?.iter().any(|(left, margin)| *left < margin.saturating_mul(2)))
+}
+
+/// How many bytes the limit of the file and the disk leave, each with its margin. What is free within the file
+/// counts for both.
+fn left(parts: &Parts) -> Result<Vec<(u64, u64)>, Trouble> {
     let pragma = |name: &str| {
         let pages = parts.conn.prepare_cached(&format!("pragma {name}"));
         let pages = pages.and_then(|mut statement| statement.query_row([], |row| row.get::<_, i64>(0)));
@@ -93,13 +104,11 @@ fn leaves_margin(parts: &Parts, rows: usize) -> Result<bool, Trouble> {
     };
     let (page, used) = (pragma("page_size")?, pragma("page_count")?);
     let (free, most) = (pragma("freelist_count")?, pragma("max_page_count")?);
-    let spare = free.saturating_mul(page);
-    let fits = |left: u64, whole: u64| {
-        let needed = TELEMETRY_BYTES.saturating_mul(rows as u64).saturating_add(MARGIN_BYTES.min(whole / 8));
-        left.saturating_add(spare) >= needed
+    let file = (most.saturating_sub(used).saturating_mul(page), most.saturating_mul(page));
+    let with_margin = |(left, whole): (u64, u64)| {
+        (left.saturating_add(free.saturating_mul(page)), MARGIN_BYTES.min(whole / 8))
     };
-    Ok(fits(most.saturating_sub(used).saturating_mul(page), most.saturating_mul(page))
-        && parts.reserve.disk().is_none_or(|(left, whole)| fits(left, whole)))
+    Ok([Some(file), parts.reserve.disk()].into_iter().flatten().map(with_margin).collect())
 }
 
 /// Moves the WAL into the file and cuts it to nothing, if that is possible now.

@@ -1,4 +1,4 @@
-//! What happens to a record after it was stored: sent, parked, released, and last of all removed.
+//! What happens to a record after it was stored: sent, parked, released.
 //! Everything here runs inside a transaction of the writer.
 
 use super::{Gauges, ParkedRecord, Stream};
@@ -38,6 +38,11 @@ pub(super) struct Change {
 impl Change {
     pub(super) fn stored(&mut self, stream: Stream, count: u64) {
         self.unsent[stream as usize] += i64::try_from(count).unwrap_or(i64::MAX);
+    }
+
+    /// Notes on records that are gone.
+    pub(super) fn forgotten(&mut self, notes: usize) {
+        self.quarantined -= notes as i64;
     }
 
     pub(super) fn apply(&self, gauges: &Gauges) {
@@ -202,35 +207,6 @@ pub(super) fn release(conn: &Connection, which: Release<'_>) -> rusqlite::Result
         change.unsent[stream as usize] += rows as i64;
     }
     Ok((released, change))
-}
-
-/// Removes up to `most` of each stream's oldest records that the cloud holds, and never another, with the
-/// notes on them. Says how many records.
-pub(super) fn shed_sent(conn: &Connection, most: i64) -> rusqlite::Result<(u64, Change)> {
-    let mut change = Change::default();
-    let mut removed = 0;
-    for stream in Stream::ALL {
-        // What is sent beyond the cursor waits until the cursor has passed it: looking for it there could
-        // mean to read everything unsent.
-        let sql = format!(
-            "delete from {table} where id in (
-                 select id from {table}
-                 where id <= (select through from cursor where stream = ?1) and synced_to_main_server = 1
-                 order by id limit ?2)",
-            table = stream.table()
-        );
-        let rows = conn.execute(&sql, params![stream.name(), most])?;
-        if rows > 0 {
-            let sql = format!(
-                "delete from quarantine where stream = ?1
-                 and not exists (select 1 from {table} r where r.id = seq)",
-                table = stream.table()
-            );
-            change.quarantined -= conn.execute(&sql, [stream.name()])? as i64;
-        }
-        removed += rows as u64;
-    }
-    Ok((removed, change))
 }
 
 /// Writes as much as a scan needs, and takes it back. Leaves no number used.

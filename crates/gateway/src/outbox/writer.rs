@@ -3,6 +3,7 @@
 #[cfg(feature = "mutants")]
 use super::SeqRange;
 use super::group::{Done, Item, Waiting};
+use super::retention;
 use super::room::{self, Need};
 use super::settle::{Change, Release, Settlement};
 use super::trouble::{OpenError, OutboxError, Trouble};
@@ -32,7 +33,8 @@ pub(super) enum Command {
     Park(Vec<ParkedRecord>, Reply<()>),
     Release(Option<(Stream, i64)>, Reply<u64>),
     TellAgain(Reply<()>),
-    Maintain(Reply<()>),
+    /// Sent records from before this time go; says whether there may be more to do.
+    Maintain(Option<i64>, Reply<bool>),
     Ping(Reply<()>),
     /// Reading met something that must end the program.
     Fail(Trouble),
@@ -135,11 +137,20 @@ impl Writer {
                     settle::tell_again(conn, run_id).map(|()| ((), Change::default()))
                 })
             }
-            Command::Maintain(reply) => {
+            Command::Maintain(before_ms, reply) => {
                 self.parts.reserve.keep();
                 self.look_for_room()?;
-                self.change(1, reply, |conn| {
-                    telemetry::forget_old_keys(conn).map(|()| ((), Change::default()))
+                let short = room::is_short(&self.parts)?;
+                self.change(retention::BITE, reply, |conn| {
+                    telemetry::forget_old_keys(conn)?;
+                    let (mut removed, mut change) = match before_ms {
+                        Some(before_ms) => retention::shed_old(conn, before_ms, retention::BITE)?,
+                        None => (0, Change::default()),
+                    };
+                    if removed == 0 && short {
+                        (removed, change) = retention::shed_sent(conn, retention::BITE)?;
+                    }
+                    Ok((removed > 0, change))
                 })
             }
             Command::Ping(reply) => {
@@ -243,11 +254,16 @@ impl Writer {
         mut work: impl FnMut(&Connection) -> rusqlite::Result<T>,
     ) -> Result<T, Trouble> {
         if matches!(need, Need::Telemetry(_)) {
-            // It never asks anything else to go.
-            return match room::may_take(&self.parts, need)? {
-                true => room::transact(&self.parts.conn, &mut work),
-                false => Err(no_room()),
-            };
+            // All it asks to go is a bite of what the cloud holds.
+            if !room::may_take(&self.parts, need)? {
+                let mut shed = |conn: &Connection| retention::shed_sent(conn, retention::BITE);
+                let (_, change) = room::transact(&self.parts.conn, &mut shed)?;
+                change.apply(&self.gauges);
+                if !room::may_take(&self.parts, need)? {
+                    return Err(no_room());
+                }
+            }
+            return room::transact(&self.parts.conn, &mut work);
         }
         // Once full, room for the reserve comes before room for scans.
         let mut result = match self.gauges.is_full() && !room::may_take(&self.parts, need)? {

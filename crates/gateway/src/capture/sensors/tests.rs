@@ -185,7 +185,7 @@ async fn values_that_a_full_store_refused_are_told_as_missed_when_there_is_room(
     eventually("it is said", || stand.board.views()[0].unstored).await;
     assert_eq!((stand.readings(), stand.state()), (0, SensorState::Ok));
     stand.outbox.settle(settled(1, scans)).await.unwrap();
-    stand.outbox.maintain().await.unwrap();
+    stand.outbox.maintain(None).await.unwrap();
     eventually("readings are stored again", || stand.readings() > 2).await;
     eventually("it is told", || stand.told().contains("readings_missed storage_full")).await;
     assert!(!stand.board.views()[0].unstored);

@@ -13,6 +13,8 @@ use std::collections::HashSet;
 /// More rows than this never fit into one page; it bounds how far numbers are probed when nothing in
 /// the database says how high they go.
 const ROWS_PER_PAGE: i64 = 200;
+/// No gateway gives so many numbers.
+const HIGHEST: i64 = 1 << 48;
 /// Most keys that are tried in one go: a damaged count must not keep the gateway from starting.
 const MOST_TRIES: i64 = 20_000_000;
 
@@ -129,7 +131,7 @@ pub(super) fn copy(damaged: &Connection, fresh: &mut Connection) -> Result<u64, 
         if !orphans.is_empty() {
             tracing::warn!(runs = orphans.len(), table, "records of lost runs were given new runs");
         }
-        restore_sequence(damaged, &transaction, table)?;
+        restore_sequence(damaged, &transaction, stream)?;
     }
     for (table, columns) in [("parked", PARKED), ("quarantine", QUARANTINE), ("once", ONCE)] {
         // Small, and only notes: what cannot be read in one go is done without.
@@ -145,6 +147,13 @@ pub(super) fn copy(damaged: &Connection, fresh: &mut Connection) -> Result<u64, 
         }
     }
     for stream in Stream::ALL {
+        // A note must not speak of a record that will be given its number anew.
+        let table = stream.table();
+        for notes in ["parked", "quarantine"] {
+            let sql =
+                format!("delete from {notes} where stream = ?1 and seq not in (select id from {table})");
+            transaction.execute(&sql, [stream.name()])?;
+        }
         settle::advance(&transaction, stream)?;
     }
     transaction.commit()?;
@@ -330,10 +339,16 @@ fn placeholder_run(into: &Connection, run_id: i64, epoch: Option<String>) -> Res
 }
 
 /// Numbers go on behind the highest that was ever given, as far as that can still be read.
-fn restore_sequence(damaged: &Connection, into: &Connection, table: &str) -> Result<(), OpenError> {
-    let told: i64 = damaged
-        .query_row("select seq from sqlite_sequence where name = ?1", [table], |row| row.get(0))
-        .unwrap_or(0);
+fn restore_sequence(damaged: &Connection, into: &Connection, stream: Stream) -> Result<(), OpenError> {
+    let table = stream.table();
+    let told = |sql: &str, name: &str| {
+        let told = damaged.query_row(sql, [name], |row| row.get::<_, Option<i64>>(0)).ok().flatten();
+        // A damaged number must not be the last one there is.
+        told.filter(|told| *told < HIGHEST).unwrap_or(0)
+    };
+    // Sent records may all have been removed: then the cursor knows how far the numbers were.
+    let told = told("select seq from sqlite_sequence where name = ?1", table)
+        .max(told("select through from cursor where stream = ?1", stream.name()));
     let used: i64 =
         into.query_row(&format!("select coalesce(max(id), 0) from {table}"), [], |row| row.get(0))?;
     let last = told.max(used);

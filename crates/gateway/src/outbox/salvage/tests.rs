@@ -185,7 +185,7 @@ async fn a_database_that_is_gone_is_read_from_its_wal_and_a_damaged_note_is_done
     {
         let conn = Connection::open(dir.path().join(DATABASE)).unwrap();
         conn.execute_batch(
-            "insert into quarantine values ('scan', 9, cast(x'ff' as text), ''), ('scan', 10, 'ok', '')",
+            "insert into quarantine values ('scan', 9, cast(x'ff' as text), ''), ('scan', 1, 'ok', '')",
         )
         .unwrap();
     }

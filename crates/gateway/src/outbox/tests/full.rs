@@ -42,11 +42,11 @@ async fn a_full_store_notices_by_itself_that_there_is_room_again() {
     settings.max_bytes = 200_000;
     let (outbox, ended) = open(&settings);
     let (_, stored) = fill(&outbox).await;
-    outbox.maintain().await.unwrap();
+    outbox.maintain(None).await.unwrap();
     assert!(outbox.gauges().is_full(), "nothing has changed");
     outbox.settle(settled(1, stored)).await.unwrap();
     outbox.gauges.full.store(true, Relaxed);
-    outbox.maintain().await.unwrap();
+    outbox.maintain(None).await.unwrap();
     assert!(!outbox.gauges().is_full());
     close(outbox, ended).await;
 }
@@ -85,7 +85,7 @@ async fn scans_wait_until_the_reserve_is_there_again_and_settling_does_not() {
     assert_eq!(outbox.settle(settled(1, 1)).await.unwrap(), 1);
     assert!(outbox.gauges().is_full(), "settling says nothing about room for scans");
     std::fs::remove_dir(&reserve).unwrap();
-    outbox.maintain().await.unwrap();
+    outbox.maintain(None).await.unwrap();
     assert!(!outbox.gauges().is_full() && Reserve::new(dir.path(), 4096).restore());
     outbox.store(scan("MORE")).await.unwrap();
     close(outbox, ended).await;

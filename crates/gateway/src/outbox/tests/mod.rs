@@ -2,6 +2,7 @@
 
 mod damage;
 mod full;
+mod retention;
 mod telemetry;
 
 use super::*;

@@ -58,7 +58,7 @@ async fn a_message_brought_again_is_kept_once_and_a_new_one_takes_its_place() {
     assert_eq!(keep(&outbox, place(7, 2, true)).await, (4, true));
     assert_eq!(keep(&outbox, place(7, 1, true)).await, (5, true), "the place was taken by another");
     assert_eq!(keep(&outbox, once("k", 1)).await, (6, true));
-    outbox.maintain().await.unwrap();
+    outbox.maintain(None).await.unwrap();
     close(outbox, ended).await;
     assert_eq!(peek::<i64>(dir.path(), "select count(*) from once where once_id < 0"), 2);
     assert_eq!(peek::<i64>(dir.path(), "select max(once_id) from once"), 1);
@@ -91,7 +91,7 @@ async fn the_same_key_keeps_the_same_readings_once() {
     .unwrap();
     drop(conn);
     let (outbox, ended) = open(&settings);
-    outbox.maintain().await.unwrap();
+    outbox.maintain(None).await.unwrap();
     assert_eq!(peek::<i64>(dir.path(), "select count(*) from once"), 10_000);
     assert_eq!(peek::<i64>(dir.path(), "select min(once_id) from once"), 51, "the newest are kept");
     close(outbox, ended).await;
