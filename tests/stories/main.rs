@@ -22,6 +22,7 @@ mod reader;
 mod refusals;
 mod reviewed;
 mod runs;
+mod sensors;
 mod store;
 mod systemd;
 mod telemetry;
