@@ -34,12 +34,14 @@ pub enum Measure {
     Payload,
     /// Bytes a scan on the card.
     Card,
-    /// Rows a second into the cloud, beside COPY.
+    /// Scans a second into the cloud, beside COPY.
     Ingest,
+    /// Readings a second into the cloud, beside COPY.
+    Readings,
 }
 
 impl Measure {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Ack,
         Self::SlowCard,
         Self::Rate,
@@ -48,6 +50,7 @@ impl Measure {
         Self::Drain,
         Self::Million,
         Self::Ingest,
+        Self::Readings,
     ];
 }
 
@@ -66,6 +69,7 @@ pub async fn run(measures: &[Measure], out: &mut (dyn Write + Send)) -> Result<b
             Measure::Payload => outbox::payload(&stand).await?,
             Measure::Card => card::bytes_written(&stand).await?,
             Measure::Ingest => ingest::rows(&stand).await?,
+            Measure::Readings => ingest::readings(&stand).await?,
         };
         for line in lines {
             good &= line.good();
