@@ -8,7 +8,10 @@ use lumbung_shared::wire::{
     write_readings,
 };
 use lumbung_tests::programs::Cloud;
+use lumbung_tests::programs::faults::TurnedClock;
+use lumbung_tests::proxy::{Line, Proxy};
 use lumbung_tests::story::story;
+use lumbung_tests::wait::eventually;
 use lumbung_tests::wire::{event, now_ms, reading, start, telemetry, whole};
 use serde_json::{Value, json};
 
@@ -354,6 +357,42 @@ fn a_gateway_that_moves_begins_new_series_and_leaves_the_old_ones_where_they_wer
             let there = list(&cloud, &format!("/api/telemetry/series?site={site}"), "series").await?;
             assert_eq!(there.len(), 1, "{site}");
             assert_eq!(readings(&cloud, &there[0]["series_id"]).await?.len(), count, "{site}");
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn readings_of_a_real_gateway_made_offline_by_a_clock_in_1970_arrive_at_their_time() -> Result<()> {
+    story(async |stand| {
+        let cloud = stand.cloud().await?;
+        let proxy = Proxy::start(&cloud.address())?;
+        let mut gateway = stand.gateway_not_started("GW-1", &cloud, &proxy.base()).await?;
+        let _clock = TurnedClock::on(&mut gateway, "@1970-01-01 00:00:10")?;
+        proxy.line(Line::Refused);
+        gateway.start().await?;
+        let before = now_ms();
+        for value in 1..=3 {
+            let one = json!({ "series": "kulkas-1/temperature", "unit": "Cel", "value": value });
+            gateway.post("/api/readings", &json!({ "readings": [one] })).await?.expect(201)?;
+        }
+        let after = now_ms();
+        gateway.scan("BERSAMA", "makanan_keluar").await?;
+        proxy.line(Line::Up);
+        let seen = eventually("the cloud has the readings", || async {
+            let found = list(&cloud, "/api/telemetry/series?prefix=kulkas-1/", "series").await?;
+            let Some(fridge_1) = found.first() else { return Ok(None) };
+            let seen = readings(&cloud, &fridge_1["series_id"]).await?;
+            Ok((seen.len() == 3).then_some(seen))
+        })
+        .await?;
+        assert_eq!(values(&seen), [3.0, 2.0, 1.0], "in the order they were made");
+        for one in &seen {
+            let at: chrono::DateTime<chrono::Utc> =
+                one["reading_time"].as_str().unwrap_or_default().parse()?;
+            let at = at.timestamp_millis();
+            assert!((before - 5_000..after + 5_000).contains(&at), "{one}");
+            assert_eq!(one["time_basis"], "anchored", "{one}");
         }
         Ok(())
     })

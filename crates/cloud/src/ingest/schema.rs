@@ -28,7 +28,7 @@ pub(super) struct SyncBatch {
     #[schema(example = "held")]
     clock: String,
     statuses: Vec<String>,
-    /// Oldest first: `{epoch, start?, streams: {scan: [{seq, n, step?, cols}]}}`.
+    /// Oldest first: `{epoch, start?, streams: {scan | reading | event: [{seq, n, step?, cols}]}}`.
     runs: Vec<serde_json::Value>,
     health: Option<serde_json::Value>,
 }
@@ -51,7 +51,7 @@ pub(super) struct SyncAnswer {
     protocol: u16,
     server_time: String,
     gateway_id: String,
-    /// `{epoch, streams: {scan: {acked_through, exceptions: [{seq, through?, verdict, reason?}], held}}}`
+    /// `{epoch, streams: {scan | reading | event: {acked_through, exceptions: [{seq, through?, verdict, reason?}], held}}}`
     runs: Vec<serde_json::Value>,
     alarms: Vec<String>,
 }

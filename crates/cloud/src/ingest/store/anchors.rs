@@ -62,10 +62,16 @@ impl<'a> Anchors<'a> {
         Some(((run.0, known.boot()?), known))
     }
 
+    /// One synced record of a run is as good as the next: thousands of them cost one look.
     fn offer_records<T: Stream>(&mut self, incoming: &Incoming) {
+        let mut offered = None;
         for record in T::all(&incoming.records) {
+            if offered == Some(record.epoch) {
+                continue;
+            }
             if let Some(anchor) = Anchor::of_record(record.of.told(incoming.received_at)) {
                 self.offer((incoming.gateway_id, record.epoch.to_db()), anchor, incoming.received_at);
+                offered = Some(record.epoch);
             }
         }
     }
