@@ -61,8 +61,8 @@ const CLOUD: Table = &[
 ];
 
 const GATEWAY: Table = &[
-    ("clock", &[]),
     ("durable", &[]),
+    ("clock", &["durable"]),
     ("hardware", &[]),
     ("config", &["hardware"]),
     ("identity", &["durable"]),

@@ -5,8 +5,8 @@
 
 use crate::capture::mqtt::{MapError, MqttHealth, MqttLoop, MqttMaps};
 use crate::capture::sensors::SensorLoop;
-use crate::capture::{Action, Capture, ReaderLoop};
-use crate::clock::{Clock, boot_id};
+use crate::capture::{Action, Capture, ClockLoop, ReaderLoop};
+use crate::clock::{Clock, ClockFile, boot_id};
 use crate::config::{Config, ConfigError, ReaderKind, TagIdentity};
 use crate::hardware::pn532::{Link, Naming, Pn532Reader, Settings as Pn532Settings};
 use crate::hardware::{
@@ -17,7 +17,7 @@ use crate::housekeeping::Housekeeping;
 use crate::http::{self, Api, Gate, PhoneDoor};
 use crate::identity::IdentityFile;
 use crate::metrics::Metrics;
-use crate::outbox::{Ended, OpenError, Outbox, Settings};
+use crate::outbox::{Ended, OpenError, Outbox, Settings, last_moment};
 use crate::phones::{CertificateError, Phones};
 use crate::sync::{ClientError, SyncHandle, SyncWorker, http_client};
 use crate::watchdog::{self, Watchdog};
@@ -25,6 +25,7 @@ use actix_web::dev::Server;
 use actix_web::web::Data;
 use lumbung_shared::tag::TagId;
 use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinHandle;
@@ -79,6 +80,7 @@ pub struct Gateway {
     reader: Option<ReaderLoop>,
     mqtt: Option<MqttLoop>,
     sensors: SensorLoop,
+    clock: ClockLoop,
     watchdog: Watchdog,
     housekeeping: Housekeeping,
     outbox: Outbox,
@@ -87,7 +89,6 @@ pub struct Gateway {
 
 /// Opens the store, begins a run and binds the address. Nothing is served yet.
 pub async fn build(config: Config) -> Result<Gateway, BuildError> {
-    let client = http_client(&config.cloud.ca_file, config.sync.request_timeout)?;
     let device = device(&config)?;
     let signal = signal(&config)?;
     let maps = MqttMaps::parse(&config.mqtt.map)?;
@@ -102,7 +103,11 @@ pub async fn build(config: Config) -> Result<Gateway, BuildError> {
         .map(|address| TcpListener::bind(address).map_err(|error| BuildError::ListenLan { address, error }));
     let lan = lan.transpose()?;
     let identity = IdentityFile::in_dir(&config.data_dir);
-    let clock = Arc::new(Clock::default());
+    let dir = config.data_dir.clone();
+    let clock = tokio::task::spawn_blocking(move || Arc::new(clock_of(&dir)))
+        .await
+        .map_err(|error| BuildError::Thread(error.to_string()))?;
+    let client = http_client(&config.cloud.ca_file, config.sync.request_timeout, Arc::clone(&clock))?;
     let settings = Settings {
         dir: config.data_dir.clone(),
         max_bytes: config.storage.max_bytes,
@@ -154,6 +159,7 @@ pub async fn build(config: Config) -> Result<Gateway, BuildError> {
     let watchdog = Watchdog::over(outbox.clone(), reader.is_some().then(|| Arc::clone(&health)));
     let sensors =
         SensorLoop::new(sensors, capture.clone()).map_err(|error| BuildError::Thread(error.to_string()))?;
+    let clock_loop = ClockLoop::over(capture.clone(), ClockFile::in_dir(&config.data_dir, &boot_id()));
     let worker = SyncWorker {
         outbox: outbox.clone(),
         clock: Arc::clone(&clock),
@@ -205,11 +211,17 @@ pub async fn build(config: Config) -> Result<Gateway, BuildError> {
         reader,
         mqtt,
         sensors,
+        clock: clock_loop,
         watchdog,
         housekeeping,
         outbox,
         ended,
     })
+}
+
+/// The clock of a gateway that has been before: it goes on from the last that is known in its directory. Blocks.
+pub(crate) fn clock_of(dir: &Path) -> Clock {
+    Clock::knowing(&ClockFile::in_dir(dir, &boot_id()).recall(last_moment(dir).as_ref()))
 }
 
 /// Where the gateway believes it stands. Scans are stored whether that can be read or not.
@@ -292,6 +304,7 @@ impl Gateway {
             reader,
             mqtt,
             sensors,
+            clock,
             watchdog,
             housekeeping,
             outbox,
@@ -304,6 +317,7 @@ impl Gateway {
         let mut taps = Part::start("the tag reader", |stop| listen(reader, stop));
         let mut mqtt = Part::start("the MQTT client", |stop| subscribe(mqtt, stop));
         let mut sensors = Part::start("the sensors", |stop| sensors.run(stop));
+        let mut clock = Part::start("the clock", |stop| clock.run(stop));
         let mut sync = Part::start("the sync", |stop| send(worker, stop));
         let mut keeper = Part::start("the housekeeping", |stop| keep(housekeeping, stop));
         let mut store = Part::start("the store", |_| closed(ended));
@@ -317,6 +331,7 @@ impl Gateway {
             broken = taps.ended() => Some(broken),
             broken = mqtt.ended() => Some(broken),
             broken = sensors.ended() => Some(broken),
+            broken = clock.ended() => Some(broken),
             broken = sync.ended() => Some(broken),
             broken = keeper.ended() => Some(broken),
             broken = store.ended() => Some(broken),
@@ -327,9 +342,11 @@ impl Gateway {
             None => tracing::info!("stopping"),
         }
         watchdog::stopping();
-        for part in
-            [&mut watchdog, &mut lan, &mut server, &mut taps, &mut mqtt, &mut sensors, &mut sync, &mut keeper]
-        {
+        let bringing = [&mut lan, &mut server, &mut taps, &mut mqtt, &mut sensors];
+        for part in [&mut watchdog].into_iter().chain(bringing) {
+            part.stop().await;
+        }
+        for part in [&mut sync, &mut clock, &mut keeper] {
             part.stop().await;
         }
         outbox.close().await;

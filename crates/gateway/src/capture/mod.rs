@@ -1,11 +1,13 @@
 //! A tag, a phone's post or a sensor's turn becomes a record, and only then is anybody told that it is safe.
 
 mod action;
+mod clock;
 pub mod mqtt;
 mod reader;
 pub mod sensors;
 
 pub use action::{Action, ActionError};
+pub use clock::ClockLoop;
 pub use reader::ReaderLoop;
 
 use crate::clock::Clock;

@@ -1,12 +1,14 @@
 //! `enrol` and `rotate`
 
 use super::{Context, Failure, Outcome, print};
+use crate::app;
 use crate::identity::IdentityFile;
-use crate::sync::{self, EnrolError, EnrolLink, http_client};
+use crate::sync::{self, CloudClient, DateDoubt, EnrolError, EnrolLink, http_client};
 use crate::words::Lang;
 use anyhow::anyhow;
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
+use std::sync::Arc;
 
 pub(super) async fn enrol(
     context: &Context,
@@ -78,6 +80,20 @@ fn words(error: &EnrolError, lang: Lang) -> String {
         EnrolError::Unreachable(why) => {
             format!("cloud tidak dapat dihubungi: {why}. Jalankan perintah yang sama lagi untuk melanjutkan")
         }
+        EnrolError::Dates { error, doubt } => {
+            let doubt = match doubt {
+                DateDoubt::Disagree { now } => format!(
+                    "gateway ini diberi tahu bahwa sekarang {now}; server waktunya atau sertifikat itu yang salah"
+                ),
+                DateDoubt::Ended { proven } => {
+                    format!("sekarang pasti sudah lewat {proven}; cloud memerlukan sertifikat baru")
+                }
+                DateDoubt::TooFarAhead { latest } => format!(
+                    "jam gateway ini belum dipastikan, dan tanggal setelah {latest} tidak dipercayanya"
+                ),
+            };
+            format!("sertifikat cloud ditolak karena tanggalnya: {error} ({doubt})")
+        }
         EnrolError::Refused(why) => format!("cloud menolak: {why}"),
         EnrolError::Answer(why) => format!("jawaban cloud tidak dapat dibaca: {why}"),
         EnrolError::Identity(why) => format!("berkas identitas: {why}"),
@@ -85,9 +101,10 @@ fn words(error: &EnrolError, lang: Lang) -> String {
     }
 }
 
-fn client(context: &Context) -> Result<sync::Client, Failure> {
+fn client(context: &Context) -> Result<CloudClient, Failure> {
     let config = &context.config;
-    http_client(&config.cloud.ca_file, config.sync.request_timeout)
+    let clock = Arc::new(app::clock_of(&config.data_dir));
+    http_client(&config.cloud.ca_file, config.sync.request_timeout, clock)
         .map_err(|error| Failure::Usage(error.to_string()))
 }
 
@@ -112,6 +129,9 @@ mod tests {
             EnrolError::NoClaim,
             EnrolError::NotEnrolled,
             EnrolError::Unreachable("x".into()),
+            EnrolError::Dates { error: "x".into(), doubt: DateDoubt::Ended { proven: "x".into() } },
+            EnrolError::Dates { error: "x".into(), doubt: DateDoubt::Disagree { now: "x".into() } },
+            EnrolError::Dates { error: "x".into(), doubt: DateDoubt::TooFarAhead { latest: "x".into() } },
             EnrolError::Refused("x".into()),
             EnrolError::Answer("x".into()),
         ] {

@@ -17,6 +17,7 @@
 mod check;
 mod disk;
 mod group;
+mod last;
 mod pending;
 mod read;
 mod retention;
@@ -31,6 +32,7 @@ pub(crate) mod tests;
 mod trouble;
 mod writer;
 
+pub use last::last_moment;
 pub(crate) use pending::Limits;
 pub use pending::{Pending, PendingRun};
 pub(crate) use read::Glance;

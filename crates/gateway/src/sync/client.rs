@@ -1,12 +1,16 @@
 //! The only HTTP client: how requests leave this program and how answers are read.
 
 use super::rules::Reply;
+use super::tls::{self, Verifier};
+use crate::clock::{Clock, TrustedTime};
 use crate::identity::Key;
-use lumbung_shared::time::ClockState;
+use lumbung_shared::time::{parse_rfc3339, rfc3339};
 use lumbung_shared::wire::Answer;
 use reqwest::header::{self, HeaderMap};
-use reqwest::{Certificate, Client, Response, StatusCode};
-use std::path::Path;
+use reqwest::{Client, Response, StatusCode, Url};
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Most bytes of an answer that are read.
@@ -21,20 +25,21 @@ pub enum ClientError {
     Client(String),
 }
 
+/// The client, and the clock that judges certificates with it and learns from answers.
+#[derive(Debug)]
+pub struct CloudClient {
+    pub(super) http: Client,
+    verifier: Arc<Verifier>,
+    clock: Arc<Clock>,
+}
+
 /// A client that trusts Mozilla's authorities and those of `ca_file` (PEM; empty: none). It follows no
 /// redirects: a batch goes to the cloud that was agreed on.
-pub fn http_client(ca_file: &str, timeout: Duration) -> Result<Client, ClientError> {
-    let mut roots = Vec::new();
-    for root in webpki_root_certs::TLS_SERVER_ROOT_CERTS {
-        let root = Certificate::from_der(root).map_err(|error| ClientError::Client(chain(&error)))?;
-        roots.push(root);
-    }
-    if !ca_file.is_empty() {
-        roots.append(&mut own_authorities(Path::new(ca_file))?);
-    }
-    Client::builder()
+pub fn http_client(ca_file: &str, timeout: Duration, clock: Arc<Clock>) -> Result<CloudClient, ClientError> {
+    let (tls, verifier) = tls::client_config(ca_file, &clock)?;
+    let http = Client::builder()
         .user_agent(concat!("lumbung-gateway/", env!("CARGO_PKG_VERSION")))
-        .tls_certs_only(roots)
+        .tls_backend_preconfigured(tls)
         .redirect(reqwest::redirect::Policy::none())
         .no_proxy()
         .connect_timeout(CONNECT_TIMEOUT.min(timeout))
@@ -43,17 +48,99 @@ pub fn http_client(ca_file: &str, timeout: Duration) -> Result<Client, ClientErr
         .tcp_nodelay(true)
         .tcp_keepalive(Duration::from_secs(60))
         .build()
-        .map_err(|error| ClientError::Client(chain(&error)))
+        .map_err(|error| ClientError::Client(chain(&error)))?;
+    Ok(CloudClient { http, verifier, clock })
 }
 
-fn own_authorities(path: &Path) -> Result<Vec<Certificate>, ClientError> {
-    let problem = |problem: String| ClientError::CaFile { path: path.display().to_string(), problem };
-    let pem = std::fs::read(path).map_err(|error| problem(error.to_string()))?;
-    let certificates = Certificate::from_pem_bundle(&pem).map_err(|error| problem(chain(&error)))?;
-    if certificates.is_empty() {
-        return Err(problem("holds no certificate".to_owned()));
+impl CloudClient {
+    /// An answer from `url` told the cloud's time. It counts where nobody on the way can have written it.
+    pub(super) fn hear_time(&self, url: &str, asked_mono_ms: i64, heard_mono_ms: i64, server_time: &str) {
+        let Some(wall_ms) = parse_rfc3339(server_time) else { return };
+        let proven = match vouching(url) {
+            Vouching::Certificate if !self.verifier.holds_at(wall_ms) => {
+                tracing::warn!(server_time, "the cloud's time lies outside its own certificate's");
+                return;
+            }
+            Vouching::Certificate => true,
+            Vouching::Loopback => false,
+            Vouching::Nobody => return,
+        };
+        if let Err(error) = self.clock.hear_cloud(asked_mono_ms, heard_mono_ms, wall_ms, proven) {
+            tracing::warn!(server_time, %error, "the cloud's time is not believed");
+        }
     }
-    Ok(certificates)
+
+    /// What the dates of the cloud's certificate have to do with this error, if anything.
+    pub(super) fn doubt(&self, error: &str) -> Option<DateDoubt> {
+        date_doubt(error, self.clock.trusted_time())
+    }
+
+    /// Why there was no answer, with the clock named where it may be the cause.
+    pub(super) fn why_no_answer(&self, error: String) -> String {
+        match self.doubt(&error) {
+            Some(doubt) => format!("{error} ({doubt})"),
+            None => error,
+        }
+    }
+}
+
+/// Who stands for what an address answers.
+#[derive(Debug, PartialEq, Eq)]
+enum Vouching {
+    Certificate,
+    Loopback,
+    Nobody,
+}
+
+fn vouching(url: &str) -> Vouching {
+    let Ok(url) = Url::parse(url) else { return Vouching::Nobody };
+    let host = url.host_str().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
+    let local = host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback());
+    match url.scheme() {
+        "https" => Vouching::Certificate,
+        _ if local => Vouching::Loopback,
+        _ => Vouching::Nobody,
+    }
+}
+
+/// A certificate was refused for its dates; this is what this gateway knows of the day.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DateDoubt {
+    /// A time source stands behind this gateway's time (RFC 3339): one of the two is wrong.
+    Disagree { now: String },
+    /// It ended before a time (RFC 3339) that has certainly been: this gateway's clock is not at fault.
+    Ended { proven: String },
+    /// It begins later than this gateway can believe (RFC 3339) without a time source.
+    TooFarAhead { latest: String },
+}
+
+impl fmt::Display for DateDoubt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Disagree { now } => {
+                write!(
+                    f,
+                    "this gateway was told that it is {now}; its time server or the certificate is wrong"
+                )
+            }
+            Self::Ended { proven } => {
+                write!(f, "it is certainly later than {proven}; the cloud needs a new certificate")
+            }
+            Self::TooFarAhead { latest } => {
+                write!(f, "this gateway's clock is not confirmed, and it believes no date after {latest}")
+            }
+        }
+    }
+}
+
+fn date_doubt(error: &str, time: TrustedTime) -> Option<DateDoubt> {
+    let (ended, early) = (error.contains("certificate expired"), error.contains("certificate not valid yet"));
+    match (ended, early) {
+        (false, false) => None,
+        _ if time.confirmed => Some(DateDoubt::Disagree { now: rfc3339(time.now_ms) }),
+        (true, _) => Some(DateDoubt::Ended { proven: rfc3339(time.earliest_ms) }),
+        _ => Some(DateDoubt::TooFarAhead { latest: rfc3339(time.latest_ms) }),
+    }
 }
 
 /// An answer with a body that was small enough to read.
@@ -173,16 +260,6 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     (until - now).to_std().ok()
 }
 
-/// Why there was no answer, with the clock named where it is the likely cause: certificates have dates, and
-/// this machine may not know today's.
-pub(super) fn why_no_answer(error: String, clock: ClockState) -> String {
-    let dates = error.contains("certificate expired") || error.contains("certificate not valid yet");
-    if dates && clock != ClockState::Synced {
-        return format!("{error} (this gateway's clock is not confirmed; it may be wrong)");
-    }
-    error
-}
-
 /// An error with its causes: reqwest's own text leaves out what went wrong.
 pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
@@ -217,19 +294,40 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_nobody_confirmed_is_named_when_a_certificate_seems_out_of_date() {
-        let error = || "invalid peer certificate: certificate not valid yet: verification time 0".to_owned();
-        assert!(why_no_answer(error(), ClockState::Held).contains("clock"));
-        assert_eq!(why_no_answer(error(), ClockState::Synced), error());
-        assert_eq!(why_no_answer("refused".to_owned(), ClockState::Unset), "refused");
+    fn what_the_dates_of_a_certificate_mean_depends_on_who_stands_behind_the_clock() {
+        let early = "invalid peer certificate: certificate not valid yet: verification time 0";
+        let ended = "invalid peer certificate: certificate expired: verification time 9";
+        let time =
+            |confirmed| TrustedTime { now_ms: 9_000, earliest_ms: 5_000, latest_ms: 99_000, confirmed };
+        for error in [early, ended] {
+            let disagree = DateDoubt::Disagree { now: rfc3339(9_000) };
+            assert_eq!(date_doubt(error, time(true)), Some(disagree));
+        }
+        assert_eq!(date_doubt(ended, time(false)), Some(DateDoubt::Ended { proven: rfc3339(5_000) }));
+        assert_eq!(date_doubt(early, time(false)), Some(DateDoubt::TooFarAhead { latest: rfc3339(99_000) }));
+        assert_eq!(date_doubt("connection refused", time(false)), None);
+    }
+
+    #[test]
+    fn only_a_certificate_or_this_machine_itself_stands_for_a_time() {
+        for (url, expected) in [
+            ("https://mbg.example.id/api", Vouching::Certificate),
+            ("http://127.0.0.1:8000/api", Vouching::Loopback),
+            ("http://[::1]:8000/api", Vouching::Loopback),
+            ("http://localhost/api", Vouching::Loopback),
+            ("http://192.168.1.9:8000/api", Vouching::Nobody),
+            ("http://127.0.0.1.evil.example/api", Vouching::Nobody),
+            ("", Vouching::Nobody),
+        ] {
+            assert_eq!(vouching(url), expected, "{url}");
+        }
     }
 
     #[test]
     fn a_client_can_be_made_from_the_built_in_roots() {
-        // Another test may have been first.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        assert!(http_client("", Duration::from_secs(1)).is_ok());
-        let problem = http_client("/nowhere.pem", Duration::from_secs(1)).unwrap_err();
+        let made = |ca_file| http_client(ca_file, Duration::from_secs(1), Arc::default());
+        assert!(made("").is_ok());
+        let problem = made("/nowhere.pem").unwrap_err();
         assert!(problem.to_string().contains("cloud.ca_file"));
     }
 }

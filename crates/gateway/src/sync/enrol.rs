@@ -3,7 +3,7 @@
 //! The new key is in the file before it is sent: if the answer is lost, asking again with the same key
 //! is the same enrolment.
 
-use super::client::{self, Answered};
+use super::client::{self, Answered, CloudClient, DateDoubt};
 use crate::config::{is_web_address, trimmed_cloud_url};
 use crate::identity::{Enrolment, IdentityError, IdentityFile, Key, Pending, Site};
 use crate::signing::{Registered, SigningError, SigningFile};
@@ -65,6 +65,8 @@ pub enum EnrolError {
     NotEnrolled,
     #[error("the cloud cannot be reached: {0}. The same command again goes on where this one stopped")]
     Unreachable(String),
+    #[error("the cloud's certificate is refused for its dates: {error} ({doubt})")]
+    Dates { error: String, doubt: DateDoubt },
     #[error("the cloud refused: {0}")]
     Refused(String),
     #[error("the cloud's answer cannot be read: {0}")]
@@ -77,7 +79,7 @@ pub enum EnrolError {
 
 /// Redeems a claim: the given one, or the one a lost answer left pending.
 pub async fn enrol(
-    client: &reqwest::Client,
+    client: &CloudClient,
     file: &IdentityFile,
     link: Option<EnrolLink>,
 ) -> Result<Enrolment, EnrolError> {
@@ -112,7 +114,7 @@ pub async fn enrol(
     };
     let body = serde_json::to_vec(&request).map_err(|error| EnrolError::Answer(error.to_string()))?;
     let url = format!("{cloud_url}/api/gateways/enrol");
-    let answer = client::post(client, &url, None, None, body).await;
+    let answer = client::post(&client.http, &url, None, None, body).await;
     if answer.as_ref().is_ok_and(Answered::is_conflict) {
         // The claim belongs to another key: this one will never be good, and waiting for it is over.
         identity.pending = None;
@@ -121,7 +123,7 @@ pub async fn enrol(
             return Err(EnrolError::AlreadyEnrolled(enrolment.gateway_id));
         }
     }
-    let answer = taken(answer)?;
+    let answer = taken(client, answer)?;
     let enrolled: Enrolled =
         serde_json::from_slice(&answer.body).map_err(|error| EnrolError::Answer(error.to_string()))?;
     keep(&signing, &signer, &enrolled.gateway_id, enrolled.receipt_key)?;
@@ -140,7 +142,7 @@ pub async fn enrol(
 
 /// Exchanges the key. The old one stays good until the new one was first used.
 pub async fn rotate(
-    client: &reqwest::Client,
+    client: &CloudClient,
     file: &IdentityFile,
     cloud_url: &str,
 ) -> Result<Enrolment, EnrolError> {
@@ -163,7 +165,7 @@ pub async fn rotate(
     let request = RotateRequest { new_key: new_key.reveal().to_owned() };
     let body = serde_json::to_vec(&request).map_err(|error| EnrolError::Answer(error.to_string()))?;
     let url = format!("{base}/api/gateways/rotate");
-    taken(client::post(client, &url, Some(&enrolment.key), None, body).await)?;
+    taken(client, client::post(&client.http, &url, Some(&enrolment.key), None, body).await)?;
     enrolment.key = new_key;
     identity.pending = None;
     identity.enrolled = Some(enrolment.clone());
@@ -174,7 +176,7 @@ pub async fn rotate(
 /// Tells the cloud with what this gateway signs, unless that cloud knows. True: it knows now. An older cloud
 /// has no ear for it.
 pub(super) async fn register(
-    client: &reqwest::Client,
+    client: &CloudClient,
     base: &str,
     file: &IdentityFile,
     enrolment: &Enrolment,
@@ -187,7 +189,7 @@ pub(super) async fn register(
     let request = SigningKey::new(&signer, enrolment.key.reveal());
     let body = serde_json::to_vec(&request).map_err(|error| EnrolError::Answer(error.to_string()))?;
     let url = format!("{base}/api/gateways/signing_key");
-    let answer = taken(client::post(client, &url, Some(&enrolment.key), None, body).await)?;
+    let answer = taken(client, client::post(&client.http, &url, Some(&enrolment.key), None, body).await)?;
     let enrolled: Enrolled =
         serde_json::from_slice(&answer.body).map_err(|error| EnrolError::Answer(error.to_string()))?;
     keep(&signing, &signer, &enrolment.gateway_id, enrolled.receipt_key)?;
@@ -206,8 +208,11 @@ fn keep(
     signing.keep(Registered { gateway_id, public_key, receipt_key })
 }
 
-fn taken(answer: Result<Answered, client::NoAnswer>) -> Result<Answered, EnrolError> {
-    let answer = answer.map_err(|error| EnrolError::Unreachable(error.text))?;
+fn taken(client: &CloudClient, answer: Result<Answered, client::NoAnswer>) -> Result<Answered, EnrolError> {
+    let answer = answer.map_err(|error| match client.doubt(&error.text) {
+        Some(doubt) => EnrolError::Dates { error: error.text, doubt },
+        None => EnrolError::Unreachable(error.text),
+    })?;
     if answer.status.is_success() {
         Ok(answer)
     } else if answer.status.is_server_error() {
@@ -265,7 +270,6 @@ mod tests {
     }
 
     async fn enrolled_again(cloud: &str, enrolled: bool) -> (EnrolError, bool) {
-        let _ = rustls::crypto::ring::default_provider().install_default();
         let dir = tempfile::tempdir().unwrap();
         let file = IdentityFile::in_dir(dir.path());
         let enrolment = Enrolment {
@@ -277,7 +281,7 @@ mod tests {
         };
         let before = Identity { enrolled: enrolled.then_some(enrolment), pending: None };
         file.write(&before).unwrap();
-        let client = client::http_client("", std::time::Duration::from_secs(5)).unwrap();
+        let client = client::http_client("", std::time::Duration::from_secs(5), Default::default()).unwrap();
         let link = EnrolLink::new(cloud, "ABCD-EFGH").unwrap();
         let error = enrol(&client, &file, Some(link)).await.unwrap_err();
         let after = file.read().unwrap();

@@ -3,6 +3,7 @@
 use super::client::{self, Answered, ClientError, http_client};
 use serde_json::Value;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 #[derive(Debug, thiserror::Error)]
@@ -32,7 +33,8 @@ impl LocalGateway {
                 SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
             });
         }
-        Ok(Self { client: http_client("", Duration::from_secs(10))?, base: format!("http://{address}") })
+        let client = http_client("", Duration::from_secs(10), Arc::default())?.http;
+        Ok(Self { client, base: format!("http://{address}") })
     }
 
     pub async fn get(&self, path: &str) -> Result<Value, LocalError> {

@@ -18,12 +18,12 @@ mod rules;
 mod state;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod verdicts;
 mod work;
 
-pub use client::{ClientError, http_client};
+pub use client::{ClientError, CloudClient, DateDoubt, http_client};
 pub use enrol::{EnrolError, EnrolLink, enrol, rotate};
 pub use local::{LocalError, LocalGateway};
-pub use reqwest::Client;
 pub use state::{LastAnswer, SyncHandle, SyncState, SyncView};
 pub use work::SyncWorker;

@@ -204,12 +204,12 @@ impl Gateway {
         let config = quick(dir.path());
         let worker = SyncWorker {
             outbox: outbox.clone(),
-            clock,
+            clock: Arc::clone(&clock),
             handle: Arc::clone(&handle),
             metrics: Arc::default(),
             reader: Arc::default(),
             identity: file.clone(),
-            client: http_client("", config.request_timeout).unwrap(),
+            client: http_client("", config.request_timeout, Arc::clone(&clock)).unwrap(),
             config,
             cloud_url: String::new(),
         };

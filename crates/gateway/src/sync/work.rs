@@ -1,5 +1,6 @@
 //! The loop: take the oldest, send, settle, wait.
 
+use super::client::CloudClient;
 use super::known::{Change, Cloud, Known};
 use super::rules::{Lock, ParkReason, Reply, Rules, Send, Sent, Wait};
 use super::state::{LastAnswer, SyncHandle, SyncState};
@@ -35,7 +36,7 @@ pub struct SyncWorker {
     pub metrics: Arc<Metrics>,
     pub reader: Arc<ReaderHealth>,
     pub identity: IdentityFile,
-    pub client: reqwest::Client,
+    pub client: CloudClient,
     pub config: config::Sync,
     /// Beats the address in the identity; empty: that one counts.
     pub cloud_url: String,
@@ -191,19 +192,24 @@ impl SyncWorker {
 
         let url = format!("{}{SYNC_PATH}", cloud.url);
         let key = Some(&cloud.enrolment.key);
-        let answered = match client::post(&self.client, &url, key, Some("zstd"), written.body).await {
+        let asked_mono_ms = self.clock.mono_ms();
+        let answered = match client::post(&self.client.http, &url, key, Some("zstd"), written.body).await {
             Ok(answered) => answered,
             Err(error) => {
                 let timed_out = error.timed_out;
                 return Ok(Round {
                     reply: Reply::Failed { timed_out },
-                    ..failed(client::why_no_answer(error.text, now.state))
+                    ..failed(self.client.why_no_answer(error.text))
                 });
             }
         };
+        let heard_mono_ms = self.clock.mono_ms();
         let reply = match answered.judge() {
             Err(reply) => reply,
-            Ok(answer) => self.settle(cloud, &written.sent, &answer, records, more).await?,
+            Ok(answer) => {
+                self.client.hear_time(&url, asked_mono_ms, heard_mono_ms, &answer.server_time);
+                self.settle(cloud, &written.sent, &answer, records, more).await?
+            }
         };
         if reply == Reply::Unauthorised {
             self.drop_on_401(&written.sent).await?;
