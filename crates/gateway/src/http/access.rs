@@ -1,7 +1,7 @@
 //! Every address of this API, and who may ask for it. A route without a row does not exist.
 
 use super::guard::{Caller, Door};
-use super::{action, log_scan, phones, readings, sensors, views};
+use super::{action, log_scan, page, phones, readings, sensors, views};
 use actix_web::Route;
 use actix_web::http::Method;
 use actix_web::web;
@@ -52,6 +52,7 @@ const fn row(method: Method, path: &'static str, access: Access, route: fn() -> 
 
 /// Rows of one path stand together.
 pub(super) const ROWS: &[Row] = &[
+    row(Method::GET, "/", Access::Pairing, || web::get().to(page::page)),
     row(Method::GET, "/livez", Access::Anyone, || web::get().to(views::alive)),
     row(Method::GET, "/readyz", Access::Loopback, || web::get().to(views::ready)),
     row(Method::GET, "/metrics", Access::Loopback, || web::get().to(views::metrics)),

@@ -14,6 +14,7 @@ mod gate;
 mod guard;
 mod lan;
 mod log_scan;
+mod page;
 mod phones;
 mod problem;
 mod readings;

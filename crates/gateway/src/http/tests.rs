@@ -301,6 +301,8 @@ const CALLERS: [(char, Door, &str); 5] = [
 
 /// Who is let in where. A route that is not here fails the test.
 const LET_IN: &[(&str, &str, &str)] = &[
+    // The page without any data: the form for pairing.
+    ("GET", "/", "LPRS"),
     ("GET", "/livez", "LFPRS"),
     ("GET", "/readyz", "L"),
     ("GET", "/metrics", "L"),
