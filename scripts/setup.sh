@@ -23,6 +23,8 @@ if [ "$purpose" = test ]; then
   for program in strace faketime sqlite3; do
     command -v "$program" >/dev/null || packages+=("$program")
   done
+  # Debian keeps servers in /usr/sbin, which a user's PATH may not have.
+  PATH="$PATH:/usr/sbin" command -v mosquitto >/dev/null || packages+=(mosquitto)
   # Judges our units; it need not be what starts this machine.
   command -v systemd-analyze >/dev/null || packages+=(systemd)
 fi

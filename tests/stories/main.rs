@@ -12,6 +12,7 @@ mod emulator;
 mod enrolment;
 mod hostile;
 mod live;
+mod mqtt;
 mod offline;
 mod old_clients;
 mod outage;

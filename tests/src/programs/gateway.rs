@@ -23,6 +23,7 @@ pub struct Gateway {
     settings: BTreeMap<String, String>,
     environment: BTreeMap<String, String>,
     wrapper: Vec<OsString>,
+    config: Option<PathBuf>,
     program: Option<Program>,
     client: reqwest::Client,
 }
@@ -54,6 +55,7 @@ impl Gateway {
             settings: settings.map(|(k, v)| (k.to_owned(), v.to_owned())).into(),
             environment: BTreeMap::new(),
             wrapper: Vec::new(),
+            config: None,
             program: None,
             client: http::client()?,
         })
@@ -71,6 +73,14 @@ impl Gateway {
     pub fn env(&mut self, name: &str, value: impl ToString) -> &mut Self {
         self.environment.insert(name.to_owned(), value.to_string());
         self
+    }
+
+    /// Writes a configuration file for the next start; what is set one by one still wins.
+    pub fn config_file(&mut self, text: &str) -> Result<&mut Self> {
+        let path = self.dir.join("gateway.toml");
+        std::fs::write(&path, text)?;
+        self.config = Some(path);
+        Ok(self)
     }
 
     /// Another build of the gateway.
@@ -103,6 +113,9 @@ impl Gateway {
             .env("RUST_BACKTRACE", "1");
         for (key, value) in &self.settings {
             command.env(variable("LUMBUNG_GATEWAY", key), value);
+        }
+        if let Some(config) = &self.config {
+            command.arg("--config").arg(config);
         }
         command.envs(&self.environment).args(arguments);
         command
@@ -270,6 +283,14 @@ impl Gateway {
         Ok(self.look()?.query_row(sql, [], |row| row.get(0))?)
     }
 
+    /// Records of all kinds whose flag is still 0.
+    pub fn unsent_of_all(&self) -> Result<i64> {
+        let sql = "select (select count(*) from scan_event where synced_to_main_server = 0)
+                        + (select count(*) from reading where synced_to_main_server = 0)
+                        + (select count(*) from event where synced_to_main_server = 0)";
+        Ok(self.look()?.query_row(sql, [], |row| row.get(0))?)
+    }
+
     /// Records set aside on the gateway.
     pub fn parked(&self) -> Result<i64> {
         Ok(self.look()?.query_row("select count(*) from parked", [], |row| row.get(0))?)
@@ -281,6 +302,22 @@ impl Gateway {
         let mut statement = store.prepare("select nfc_tag_id from scan_event order by id")?;
         let tags = statement.query_map([], |row| row.get(0))?;
         Ok(tags.collect::<Result<_, _>>()?)
+    }
+
+    /// The readings in the store with their series, oldest first.
+    pub fn readings(&self) -> Result<Vec<(String, f64)>> {
+        let store = self.look()?;
+        let mut statement = store.prepare("select series, value from reading order by id")?;
+        let readings = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        Ok(readings.collect::<Result<_, _>>()?)
+    }
+
+    /// The events of a kind in the store, their bodies, oldest first.
+    pub fn events(&self, kind: &str) -> Result<Vec<Value>> {
+        let store = self.look()?;
+        let mut statement = store.prepare("select body from event where kind = ?1 order by id")?;
+        let bodies = statement.query_map([kind], |row| row.get::<_, String>(0))?;
+        bodies.map(|body| Ok(serde_json::from_str(&body?)?)).collect()
     }
 
     /// What it has logged so far.

@@ -1,9 +1,11 @@
 //! The real binaries as children: found beside the test, logged to files, killed when dropped.
 
+mod broker;
 mod cloud;
 pub mod faults;
 mod gateway;
 
+pub use broker::{Broker, Published, Publisher, lets_in};
 pub use cloud::{Claim, Cloud, CloudSettings, connect, settings};
 pub use gateway::{Gateway, Stored, look, stored};
 

@@ -2,7 +2,7 @@
 
 use super::MqttLoop;
 use super::keep::Promise;
-use super::session::{REMEMBERED, Session};
+use super::session::Session;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesOrdered;
 use rumqttc::NetworkOptions;
@@ -21,6 +21,8 @@ const CONNECT_SECONDS: u64 = 5;
 /// Largest packet that the broker may send; it drops larger ones. What is over the limit of a payload but below this
 /// is kept as an event.
 const PACKET_BYTES: u32 = 1 << 20;
+/// Requests of ours that may wait to be sent: an acknowledgement for every number there is.
+const MOST_NUMBERS: usize = u16::MAX as usize;
 /// The broker keeps the session, and what waits in it, for as long as it can.
 const FOR_EVER: u32 = u32::MAX;
 
@@ -51,8 +53,8 @@ impl MqttLoop {
     /// Connects and listens; returns only with the reason why that is over.
     pub(super) async fn connection(&mut self) -> Result<Infallible, Lost> {
         // One of each for every connection: nothing of an old one, above all no acknowledgement, can get into the next.
-        let (client, mut events) =
-            AsyncClient::new(self.options().await?, usize::from(self.config.window) + 16);
+        let (client, mut events) = AsyncClient::new(self.options().await?, MOST_NUMBERS);
+        let window = usize::from(self.config.window);
         let mut kept = FuturesOrdered::new();
         loop {
             let event = {
@@ -61,7 +63,9 @@ impl MqttLoop {
                 tokio::pin!(next);
                 loop {
                     tokio::select! {
-                        event = &mut next => break event?,
+                        // Not read while there is enough in hand: what the broker sends above the receive maximum
+                        // (Mosquitto does, of what waited for a long time) stays in the socket.
+                        event = &mut next, if kept.len() < window => break event?,
                         Some(publish) = kept.next() => client.try_ack(&publish)?,
                     }
                 }
@@ -69,12 +73,6 @@ impl MqttLoop {
             match event {
                 Event::Incoming(Packet::ConnAck(answer)) => self.begin(&answer, &client).await?,
                 Event::Incoming(Packet::SubAck(answer)) => self.subscribed(&answer)?,
-                // Nobody was promised a message without QoS. While the store is slow there may be too many of them.
-                Event::Incoming(Packet::Publish(publish))
-                    if publish.qos == QoS::AtMostOnce && kept.len() >= usize::from(self.config.window) =>
-                {
-                    self.capture.metrics.count_mqtt("dropped");
-                }
                 Event::Incoming(Packet::Publish(publish)) => {
                     let promise = promise(&publish, &self.session);
                     let (keeper, maps) = (Arc::clone(&self.keeper), Arc::clone(&self.maps));
@@ -157,7 +155,7 @@ impl MqttLoop {
 /// What the broker was promised: nothing for a message without QoS.
 fn promise(publish: &Publish, session: &Session) -> Option<Promise> {
     (publish.qos != QoS::AtMostOnce).then(|| Promise {
-        place: publish.pkid % REMEMBERED,
+        place: publish.pkid,
         digest: session.digest(publish.pkid, &publish.topic, &publish.payload),
         again: publish.dup,
     })

@@ -10,8 +10,6 @@ use std::io;
 use std::path::Path;
 
 const FILE: &str = "mqtt_session.json";
-/// How many of the latest messages are remembered: more than can ever be unacknowledged at once.
-pub(super) const REMEMBERED: u16 = 256;
 
 /// Survives a restart, as the broker's side does.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
