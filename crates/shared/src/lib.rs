@@ -1,9 +1,11 @@
 //! The language the gateway and the cloud speak: what a scan, a reading and an event are, what a batch looks
 //! like on the wire, what the cloud answers, and how a gateway enrols. Nothing here does any input or output.
 
+pub mod bundle;
 pub mod enrol;
 pub mod event;
 pub mod reading;
+pub mod receipt;
 pub mod scan;
 pub mod signing;
 pub mod tag;
