@@ -57,7 +57,7 @@ const CLOUD: Table = &[
             "watchdog",
         ],
     ),
-    ("cli", &["app", "config", "database", "error", "identity", "ingest", "places"]),
+    ("cli", &["app", "config", "database", "error", "identity", "ingest", "metrics", "places"]),
 ];
 
 const GATEWAY: Table = &[

@@ -82,6 +82,15 @@ impl Error {
         }
     }
 
+    /// For a person at a command line.
+    pub fn explained(&self) -> String {
+        let words = self.details().into_iter().map(|detail| detail.message);
+        std::iter::once(message(self.code(), Language::English).to_owned())
+            .chain(words)
+            .collect::<Vec<_>>()
+            .join(" ")
+    }
+
     /// The answer for one request: its language and its id.
     pub fn answer(&self, request_id: &str, language: Language) -> HttpResponse {
         let error =
@@ -244,6 +253,11 @@ const MESSAGES: &[(&str, &str, &str)] = &[
         "signing_key_revoked",
         "Kunci tanda tangan berkas itu sudah dicabut bersama gateway-nya. Hubungi operator.",
         "The key that signed that file was revoked with its gateway. Ask the operator.",
+    ),
+    (
+        "signing_key_retired",
+        "Berkas itu ditandatangani kunci lama untuk catatan milik kartu yang lebih baru. Hubungi operator.",
+        "An older key signed that file for records of a newer card. Ask the operator.",
     ),
     ("foreign_gateway_id", "Kunci ini milik gateway lain.", "This key belongs to another gateway."),
     ("not_found", "Tidak ditemukan.", "Not found."),

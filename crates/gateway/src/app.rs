@@ -19,7 +19,7 @@ use crate::identity::IdentityFile;
 use crate::metrics::Metrics;
 use crate::outbox::{Ended, OpenError, Outbox, Settings, last_moment};
 use crate::phones::{CertificateError, Phones};
-use crate::sync::{ClientError, SyncHandle, SyncWorker, http_client};
+use crate::sync::{ClientError, Receipts, SyncHandle, SyncWorker, http_client};
 use crate::watchdog::{self, Watchdog};
 use actix_web::dev::Server;
 use actix_web::web::Data;
@@ -108,14 +108,7 @@ pub async fn build(config: Config) -> Result<Gateway, BuildError> {
         .await
         .map_err(|error| BuildError::Thread(error.to_string()))?;
     let client = http_client(&config.cloud.ca_file, config.sync.request_timeout, Arc::clone(&clock))?;
-    let settings = Settings {
-        dir: config.data_dir.clone(),
-        max_bytes: config.storage.max_bytes,
-        reserve_bytes: config.storage.reserve_bytes,
-        site: site(&identity),
-        boot: boot_id(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-    };
+    let settings = store_settings(&config, &identity);
     let now = clock.now();
     let (outbox, ended) = tokio::task::spawn_blocking(move || Outbox::open(&settings, now))
         .await
@@ -160,6 +153,7 @@ pub async fn build(config: Config) -> Result<Gateway, BuildError> {
     let sensors =
         SensorLoop::new(sensors, capture.clone()).map_err(|error| BuildError::Thread(error.to_string()))?;
     let clock_loop = ClockLoop::over(capture.clone(), ClockFile::in_dir(&config.data_dir, &boot_id()));
+    let receipts = Receipts::in_dir(&config.data_dir, outbox.clone(), Arc::clone(&clock));
     let worker = SyncWorker {
         outbox: outbox.clone(),
         clock: Arc::clone(&clock),
@@ -192,6 +186,7 @@ pub async fn build(config: Config) -> Result<Gateway, BuildError> {
         outbox: outbox.clone(),
         clock,
         sync,
+        receipts,
         metrics,
         reader: health,
         mqtt: broker,
@@ -222,6 +217,18 @@ pub async fn build(config: Config) -> Result<Gateway, BuildError> {
 /// The clock of a gateway that has been before: it goes on from the last that is known in its directory. Blocks.
 pub(crate) fn clock_of(dir: &Path) -> Clock {
     Clock::knowing(&ClockFile::in_dir(dir, &boot_id()).recall(last_moment(dir).as_ref()))
+}
+
+/// How this gateway's store is opened.
+pub fn store_settings(config: &Config, identity: &IdentityFile) -> Settings {
+    Settings {
+        dir: config.data_dir.clone(),
+        max_bytes: config.storage.max_bytes,
+        reserve_bytes: config.storage.reserve_bytes,
+        site: site(identity),
+        boot: boot_id(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    }
 }
 
 /// Where the gateway believes it stands. Scans are stored whether that can be read or not.

@@ -57,6 +57,11 @@ pub enum Code {
     NotFound,
     ReadingsFailed,
     ReadingsFull,
+    ReceiptForeign,
+    ReceiptForged,
+    ReceiptNoCloud,
+    ReceiptNotKept,
+    ReceiptUnreadable,
     RequestTimeout,
     SensorsStopped,
     StorageFailed,
@@ -79,7 +84,7 @@ pub enum Code {
 
 impl Code {
     #[cfg(test)]
-    const ALL: [Self; 31] = [
+    const ALL: [Self; 36] = [
         Self::ActionFailed,
         Self::NoReader,
         Self::NoSensor,
@@ -94,6 +99,11 @@ impl Code {
         Self::LoopbackOnly,
         Self::MethodNotAllowed,
         Self::NotFound,
+        Self::ReceiptForeign,
+        Self::ReceiptForged,
+        Self::ReceiptNoCloud,
+        Self::ReceiptNotKept,
+        Self::ReceiptUnreadable,
         Self::RequestTimeout,
         Self::StorageFailed,
         Self::StorageFull,
@@ -127,6 +137,11 @@ impl Code {
             Self::LoopbackOnly => "loopback_only",
             Self::MethodNotAllowed => "method_not_allowed",
             Self::NotFound => "not_found",
+            Self::ReceiptForeign => "receipt_foreign",
+            Self::ReceiptForged => "receipt_forged",
+            Self::ReceiptNoCloud => "receipt_no_cloud",
+            Self::ReceiptNotKept => "receipt_not_kept",
+            Self::ReceiptUnreadable => "receipt_unreadable",
             Self::RequestTimeout => "request_timeout",
             Self::ReadingsFailed | Self::StorageFailed => "storage_failed",
             Self::ReadingsFull | Self::StorageFull => "storage_full",
@@ -151,7 +166,7 @@ impl Code {
     /// HTTP status.
     pub fn status(self) -> u16 {
         match self {
-            Self::BadField | Self::BadJson => 400,
+            Self::BadField | Self::BadJson | Self::ReceiptUnreadable => 400,
             Self::PairingNeeded | Self::TokenRefused => 401,
             Self::ForeignPage
             | Self::LoopbackOnly
@@ -162,15 +177,22 @@ impl Code {
             Self::NoSuchPhone | Self::NotFound | Self::NoReader | Self::NoSensor => 404,
             Self::MethodNotAllowed => 405,
             Self::RequestTimeout => 408,
-            Self::ClientRefConflict | Self::KeyReused | Self::LanClosed | Self::TooManyPhones => 409,
+            Self::ClientRefConflict
+            | Self::KeyReused
+            | Self::LanClosed
+            | Self::ReceiptForeign
+            | Self::ReceiptNoCloud
+            | Self::TooManyPhones => 409,
             Self::TooLarge => 413,
             Self::UnsupportedType => 415,
             Self::BadHost => 421,
+            Self::ReceiptForged => 422,
             Self::PairTooManyTries => 429,
             Self::ActionFailed
             | Self::PhonesFailed
             | Self::ReadingsFailed
             | Self::ReadingsFull
+            | Self::ReceiptNotKept
             | Self::SensorsStopped
             | Self::StorageFailed
             | Self::StorageFull => 503,
@@ -215,6 +237,26 @@ impl Code {
                 "This method is not served at this address.",
             ),
             Self::NotFound => lang.pick("Alamat ini tidak ada.", "There is nothing at this address."),
+            Self::ReceiptForeign => lang.pick(
+                "Tanda terima ini untuk gateway lain. Tidak ada yang berubah.",
+                "This receipt is for another gateway. Nothing has changed.",
+            ),
+            Self::ReceiptForged => lang.pick(
+                "Tanda terima ini tidak ditandatangani cloud milik gateway ini. Tidak ada yang berubah.",
+                "This receipt is not signed by this gateway's cloud. Nothing has changed.",
+            ),
+            Self::ReceiptNoCloud => lang.pick(
+                "Gateway ini belum mengenal kunci cloud. Hubungkan sekali ke cloud.",
+                "This gateway does not know its cloud's key yet. Let it reach the cloud once.",
+            ),
+            Self::ReceiptNotKept => lang.pick(
+                "Tanda terima tidak dapat diproses sekarang. Coba lagi; tidak ada yang hilang.",
+                "The receipt could not be settled now. Try again; nothing is lost.",
+            ),
+            Self::ReceiptUnreadable => lang.pick(
+                "Ini bukan tanda terima yang dapat dibaca. Salin lagi dari cloud.",
+                "This is not a receipt that can be read. Copy it from the cloud again.",
+            ),
             Self::RequestTimeout => {
                 lang.pick("Isi permintaan terlalu lama dikirim.", "The body took too long to arrive.")
             }

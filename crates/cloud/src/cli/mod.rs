@@ -140,7 +140,7 @@ async fn on_database(command: Command, config: &Config, pool: &PgPool) -> anyhow
         Command::Gateway(command) => command.run(config, pool).await,
         Command::Key(command) => command.run(pool).await,
         Command::Quarantine(command) => command.run(pool).await,
-        Command::Import(command) => command.run(pool).await,
+        Command::Import(command) => command.run(config, pool).await,
         Command::Serve | Command::Config | Command::Migrate => say("the schema is up to date"),
     }
 }

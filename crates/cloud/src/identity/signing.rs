@@ -9,8 +9,57 @@
 use super::secret;
 use crate::error::{Error, Result};
 use anyhow::Context;
+use chrono::{DateTime, Utc};
+use lumbung_shared::bundle::Seal;
 use lumbung_shared::signing::{PublicKey, Signer};
 use sqlx::{PgConnection, PgPool};
+
+/// Who signed a bundle.
+#[derive(Debug, Clone)]
+pub struct Carried {
+    pub gateway: super::Gateway,
+    pub key: PublicKey,
+    /// When a newer key took its place.
+    pub retired_at: Option<DateTime<Utc>>,
+}
+
+/// The gateway whose key this is.
+///
+/// # Errors
+/// `signing_key_unknown`, `gateway_revoked`, `signing_key_revoked`, or the database's.
+pub async fn signed_by(pool: &PgPool, key: PublicKey) -> Result<Carried> {
+    let row = sqlx::query!(
+        r#"select g.gateway_id, g.code, g.revoked_at is not null as "shut_out!", s.retired_at,
+               s.revoked_at is not null as "revoked!"
+           from gateway_signing_key s join gateway g using (gateway_id) where s.public_key = $1"#,
+        &key.as_bytes()[..]
+    )
+    .fetch_optional(pool)
+    .await?
+    .ok_or(Error::NotFound("signing_key_unknown"))?;
+    if row.shut_out {
+        return Err(Error::Forbidden("gateway_revoked"));
+    }
+    if row.revoked {
+        return Err(Error::Forbidden("signing_key_revoked"));
+    }
+    let gateway = super::Gateway { id: row.gateway_id, code: row.code };
+    Ok(Carried { gateway, key, retired_at: row.retired_at })
+}
+
+/// What the bundles of a gateway may be sealed with: the hash of every bearer key it ever had.
+///
+/// # Errors
+/// The database's.
+pub async fn seals(pool: &PgPool, gateway: &super::Gateway) -> Result<Vec<Seal>> {
+    let hashes = sqlx::query_scalar!(
+        "select key_hash from gateway_key where gateway_id = $1 order by created_at desc",
+        gateway.id
+    )
+    .fetch_all(pool)
+    .await?;
+    Ok(hashes.into_iter().map(Seal::of_hash).collect())
+}
 
 /// What the cloud signs receipts with; made when it is first asked for.
 ///

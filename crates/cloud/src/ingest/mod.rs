@@ -8,6 +8,7 @@
 //! - Nothing here decides by the gateway's clock.
 
 mod body;
+pub mod carried;
 mod clock;
 pub(crate) mod events;
 mod legacy;

@@ -90,6 +90,16 @@ impl Incoming {
         }
     }
 
+    /// For a batch that people carried: when it arrived says nothing of when it was sent, and its sender may
+    /// have gone on meanwhile. So nobody speaks in it but its records.
+    pub(super) fn carried(self) -> Self {
+        Self { sender: None, ..self }
+    }
+
+    pub(super) fn is_carried(&self) -> bool {
+        self.sender.is_none() && matches!(self.form, Form::Object(_))
+    }
+
     pub(super) fn form(&self) -> Form {
         self.form.clone()
     }

@@ -1,5 +1,6 @@
 //! The command line. What it shows of a running gateway it asks that gateway for.
 
+mod carry;
 mod enrol;
 mod phone;
 mod quarantine;
@@ -70,6 +71,30 @@ enum Command {
         /// As JSON, as `GET /api/status` gives it.
         #[arg(long)]
         json: bool,
+    },
+    /// Write everything unsent into a signed and sealed file, to be carried to the cloud. Marks nothing as sent.
+    ///
+    /// Also while the gateway runs, and of an old card: --data-dir with a copy of its data directory.
+    #[command(after_help = "Examples:
+  lumbung-gateway export --out /media/usb/GW-1.lumbung
+  lumbung-gateway --data-dir /var/tmp/old-card export --out /media/usb/GW-1-old.lumbung
+
+At the cloud:
+  lumbung-cloud import bundle /media/usb/GW-1.lumbung --receipt /media/usb/GW-1.receipt")]
+    Export {
+        /// The file to write; it must not be there yet.
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+        /// What was written, as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Mark as sent what the cloud's signed receipt says it holds.
+    #[command(after_help = "Example:
+  lumbung-gateway settle /media/usb/GW-1.receipt")]
+    Settle {
+        #[arg(value_name = "RECEIPT")]
+        receipt: PathBuf,
     },
     /// Scans that were set aside because the cloud cannot take them.
     Quarantine {
@@ -273,6 +298,8 @@ fn dispatch(arguments: Arguments, lang: Lang) -> Result<Outcome, Failure> {
             Command::Run => run::run(context.config).await,
             Command::Enrol { uri, cloud, claim } => enrol::enrol(&context, uri, cloud.zip(claim)).await,
             Command::Rotate => enrol::rotate(&context).await,
+            Command::Export { out, json } => carry::export(&context, &out, json).await,
+            Command::Settle { receipt } => carry::settle(&context, &receipt).await,
             Command::Status { json } => status::status(&context, json).await,
             Command::Quarantine { action } => match action {
                 QuarantineAction::List { json } => quarantine::list(&context, json).await,

@@ -18,6 +18,7 @@ mod page;
 mod phones;
 mod problem;
 mod readings;
+mod receipt;
 mod senml;
 mod sensors;
 #[cfg(test)]
@@ -35,7 +36,7 @@ use crate::hardware::ReaderHealth;
 use crate::metrics::Metrics;
 use crate::outbox::Outbox;
 use crate::phones::Phones;
-use crate::sync::SyncHandle;
+use crate::sync::{Receipts, SyncHandle};
 use actix_web::dev::Server;
 use actix_web::http::KeepAlive;
 use actix_web::middleware::from_fn;
@@ -57,6 +58,7 @@ pub struct Api {
     pub outbox: Outbox,
     pub clock: Arc<Clock>,
     pub sync: Arc<SyncHandle>,
+    pub receipts: Receipts,
     pub metrics: Arc<Metrics>,
     pub reader: Arc<ReaderHealth>,
     pub mqtt: Arc<MqttHealth>,

@@ -36,10 +36,12 @@ fn stand(field_manual: bool) -> Stand {
         metrics: Arc::clone(&metrics),
     };
     let listen = if field_manual { "0.0.0.0:5000" } else { "127.0.0.1:5000" };
+    let receipts = Receipts::in_dir(dir.path(), outbox.clone(), Arc::clone(&clock));
     let api = Data::new(Api {
         phones: Arc::new(Phones::in_dir(dir.path())),
         gate: Arc::default(),
         lan: None,
+        receipts,
         capture,
         outbox,
         clock,

@@ -30,6 +30,7 @@ mod telemetry;
 #[cfg(test)]
 pub(crate) mod tests;
 mod trouble;
+mod unsent;
 mod writer;
 
 pub use last::last_moment;
@@ -40,6 +41,7 @@ pub use read::{ParkedRow, ScanRow};
 pub use settle::{SeqRange, Settlement};
 pub use telemetry::{KeptReadings, NewEvent, NewReading, Once, OnceName};
 pub use trouble::{OpenError, OutboxError, Trouble};
+pub(crate) use unsent::Unsent;
 
 use crate::clock::Moment;
 use lumbung_shared::scan::{ScanContent, Source};

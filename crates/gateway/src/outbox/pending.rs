@@ -113,7 +113,7 @@ pub(super) fn oldest_unsent_at(conn: &Connection) -> rusqlite::Result<Option<Str
     Ok(oldest)
 }
 
-fn pending(conn: &Connection, limits: Limits) -> rusqlite::Result<Pending> {
+pub(super) fn pending(conn: &Connection, limits: Limits) -> rusqlite::Result<Pending> {
     // One snapshot for all of it.
     let conn = conn.unchecked_transaction()?;
     let mut runs = unheard_runs(&conn, limits.runs)?;

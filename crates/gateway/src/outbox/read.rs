@@ -2,6 +2,7 @@
 //! threads wait for it.
 
 use super::pending::{oldest_unsent_at, unsent};
+use super::settle::SeqRange;
 use super::store::{epoch, state};
 use super::trouble::OpenError;
 use super::{Outbox, OutboxError, ParkedRecord, QuarantinedRecord, RecordState, Stream};
@@ -89,6 +90,46 @@ impl Outbox {
     pub async fn quarantined(&self, limit: usize) -> Result<Vec<QuarantinedRecord>, OutboxError> {
         self.read(move |conn| quarantined(conn, limit)).await
     }
+}
+
+impl Outbox {
+    /// The records of a run among these numbers that are neither sent nor parked.
+    pub(crate) async fn unsent_of(
+        &self,
+        epoch: Epoch,
+        stream: Stream,
+        ranges: Vec<(i64, i64)>,
+    ) -> Result<Vec<SeqRange>, OutboxError> {
+        self.read(move |conn| unsent_of(conn, epoch, stream, &ranges)).await
+    }
+}
+
+fn unsent_of(
+    conn: &Connection,
+    epoch: Epoch,
+    stream: Stream,
+    ranges: &[(i64, i64)],
+) -> rusqlite::Result<Vec<SeqRange>> {
+    let mut statement = conn.prepare_cached(&format!(
+        "select r.id from {table} r
+         where r.id between ?2 and ?3 and r.run_id = (select run_id from run where epoch = ?1)
+             and r.synced_to_main_server = 0
+             and not exists (select 1 from parked p where p.stream = ?4 and p.seq = r.id)
+         order by r.id",
+        table = stream.table()
+    ))?;
+    let mut found: Vec<SeqRange> = Vec::new();
+    for (first, last) in ranges {
+        let mut rows = statement.query(params![epoch.to_string(), first, last, stream.name()])?;
+        while let Some(row) = rows.next()? {
+            let seq = row.get(0)?;
+            match found.last_mut() {
+                Some(range) if range.through + 1 == seq => range.through = seq,
+                _ => found.push(SeqRange { stream, first: seq, through: seq }),
+            }
+        }
+    }
+    Ok(found)
 }
 
 fn recent(conn: &Connection, limit: usize) -> rusqlite::Result<Vec<ScanRow>> {

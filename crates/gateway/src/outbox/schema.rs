@@ -193,6 +193,11 @@ pub(super) fn is_ours(conn: &Connection) -> rusqlite::Result<bool> {
     conn.query_row("pragma user_version", [], |row| Ok(row.get::<_, i64>(0)? > 0))
 }
 
+/// Whether the tables are as this program writes them.
+pub(super) fn is_newest(conn: &Connection) -> rusqlite::Result<bool> {
+    conn.query_row("pragma user_version", [], |row| Ok(row.get::<_, i64>(0)? == newest_version()))
+}
+
 /// Brings the tables to this program's version.
 pub(super) fn migrate(conn: &mut Connection) -> rusqlite::Result<()> {
     let from: i64 = conn.query_row("pragma user_version", [], |row| row.get(0))?;

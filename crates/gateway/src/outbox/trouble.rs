@@ -99,6 +99,10 @@ pub enum OpenError {
     UnknownVersion { path: PathBuf, found: i64, known: i64 },
     #[error("{path} holds tables of another program. It was left untouched; move it away to begin anew")]
     NotOurs { path: PathBuf },
+    #[error(
+        "{path} was written by an older program; copy its directory, and start this program once on the copy"
+    )]
+    OlderVersion { path: PathBuf },
     #[error("{path}: {error}")]
     Path { path: PathBuf, error: std::io::Error },
     #[error(transparent)]

@@ -52,8 +52,12 @@ impl LocalGateway {
     }
 
     pub async fn post(&self, path: &str, body: &Value) -> Result<Value, LocalError> {
+        self.post_bytes(path, body.to_string().into_bytes()).await
+    }
+
+    /// A JSON text as it is.
+    pub async fn post_bytes(&self, path: &str, body: Vec<u8>) -> Result<Value, LocalError> {
         let url = format!("{}{path}", self.base);
-        let body = body.to_string().into_bytes();
         understood(client::post(&self.client, &url, None, None, body).await)
     }
 }

@@ -11,9 +11,11 @@
 mod batch;
 mod client;
 mod enrol;
+mod export;
 mod known;
 mod link;
 mod local;
+mod receipt;
 mod rules;
 mod state;
 #[cfg(test)]
@@ -24,6 +26,8 @@ mod work;
 
 pub use client::{ClientError, CloudClient, DateDoubt, http_client};
 pub use enrol::{EnrolError, EnrolLink, enrol, rotate};
+pub use export::{ExportError, Exported, export};
 pub use local::{LocalError, LocalGateway};
+pub use receipt::{Receipts, SettleError};
 pub use state::{LastAnswer, SyncHandle, SyncState, SyncView};
 pub use work::SyncWorker;

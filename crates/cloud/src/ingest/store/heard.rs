@@ -66,7 +66,7 @@ pub(super) async fn hold(
 pub(super) async fn hear(tx: &mut PgConnection, group: &[Incoming], news: &News) -> sqlx::Result<()> {
     // The last batch of a gateway in the group speaks for it.
     let mut latest: BTreeMap<i32, (&Incoming, Sender)> = BTreeMap::new();
-    for incoming in group {
+    for incoming in group.iter().filter(|incoming| !incoming.is_carried()) {
         let sender = incoming.sender.clone().unwrap_or(Sender {
             epoch: Epoch::LEGACY,
             mono_ms: 0,
@@ -166,6 +166,55 @@ impl Unsent {
     fn any(&self) -> bool {
         self.scans > 0 || self.readings > 0 || self.events > 0
     }
+}
+
+/// Counts what was carried here from gateways that are not heard themselves. One that was never heard gets
+/// its row, of which only the counts say anything.
+pub(super) async fn count_carried(
+    tx: &mut PgConnection,
+    group: &[Incoming],
+    news: &News,
+) -> sqlx::Result<()> {
+    for incoming in group.iter().filter(|incoming| incoming.is_carried()) {
+        let gateway_id = incoming.gateway_id;
+        if group.iter().any(|other| other.gateway_id == gateway_id && !other.is_carried()) {
+            continue;
+        }
+        let (mut streams, mut firsts, mut lasts) = (Vec::new(), Vec::new(), Vec::new());
+        for (stream, ranges) in incoming.runs.iter().flat_map(|run| &run.ranges) {
+            for (first, last) in ranges {
+                streams.push(stream.as_str());
+                firsts.push(*first);
+                lasts.push(*last);
+            }
+        }
+        let new = |of: &HashMap<i32, i64>| of.get(&gateway_id).copied().unwrap_or(0);
+        sqlx::query!(
+            "insert into gateway_state (gateway_id, last_heard_at, epoch, clock_state, clock_skew_ms, unsent, parked,
+                 version, scans, readings, held_scans, held_readings, held_events)
+             select $1, $2, 0, 0, 0, 0, 0, '', $3, $4,
+                 coalesce(range_agg(int8range(first, last, '[]')) filter (where stream = 'scan'), '{}'),
+                 coalesce(range_agg(int8range(first, last, '[]')) filter (where stream = 'reading'), '{}'),
+                 coalesce(range_agg(int8range(first, last, '[]')) filter (where stream = 'event'), '{}')
+             from unnest($5::text[], $6::bigint[], $7::bigint[]) as k (stream, first, last)
+             on conflict on constraint gateway_state_pk do update
+                 set scans = gateway_state.scans + excluded.scans,
+                     readings = gateway_state.readings + excluded.readings,
+                     held_scans = gateway_state.held_scans + excluded.held_scans,
+                     held_readings = gateway_state.held_readings + excluded.held_readings,
+                     held_events = gateway_state.held_events + excluded.held_events",
+            gateway_id,
+            incoming.received_at,
+            new(&news.scans),
+            new(&news.readings),
+            &streams as &[&str],
+            &firsts,
+            &lasts
+        )
+        .execute(&mut *tx)
+        .await?;
+    }
+    Ok(())
 }
 
 struct Heard {

@@ -19,7 +19,7 @@ use crate::distribution::record::{self, Kept, NewScan};
 use crate::telemetry;
 use crate::telemetry::record::NewReading;
 use anchors::Anchors;
-use heard::{hear, hold, raise};
+use heard::{count_carried, hear, hold, raise};
 use lumbung_shared::event::Event;
 use lumbung_shared::reading::Reading;
 use lumbung_shared::scan::Scan;
@@ -44,6 +44,7 @@ pub(super) async fn store(pool: &PgPool, group: &[Incoming]) -> sqlx::Result<Vec
     find_forks(&mut tx, group).await?;
     hold(&mut tx, group, &mut outcomes).await?;
     hear(&mut tx, group, &news).await?;
+    count_carried(&mut tx, group, &news).await?;
     raise(&mut tx, group, &mut outcomes).await?;
     tx.commit().await?;
     Ok(outcomes)
