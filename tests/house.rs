@@ -63,6 +63,7 @@ const CLOUD: Table = &[
 const GATEWAY: Table = &[
     ("durable", &[]),
     ("clock", &["durable"]),
+    ("board", &["durable"]),
     ("hardware", &[]),
     ("config", &["hardware"]),
     ("identity", &["durable"]),
@@ -72,14 +73,15 @@ const GATEWAY: Table = &[
     ("words", &[]),
     ("phones", &["durable"]),
     ("outbox", &["clock", "mutant"]),
-    ("sync", &["clock", "config", "hardware", "identity", "metrics", "mutant", "outbox", "signing"]),
+    ("sync", &["board", "clock", "config", "hardware", "identity", "metrics", "mutant", "outbox", "signing"]),
     ("watchdog", &["hardware", "outbox", "words"]),
     ("capture", &["clock", "config", "durable", "hardware", "metrics", "outbox", "sync"]),
-    ("housekeeping", &["clock", "outbox", "phones"]),
-    ("http", &["capture", "clock", "hardware", "metrics", "outbox", "phones", "sync", "words"]),
+    ("housekeeping", &["board", "capture", "clock", "outbox", "phones"]),
+    ("http", &["board", "capture", "clock", "hardware", "metrics", "outbox", "phones", "sync", "words"]),
     (
         "app",
         &[
+            "board",
             "capture",
             "clock",
             "config",

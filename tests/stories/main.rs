@@ -20,6 +20,7 @@ mod phones;
 mod poison;
 mod power_cut;
 mod reader;
+mod readings;
 mod refusals;
 mod reviewed;
 mod runs;

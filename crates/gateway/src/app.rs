@@ -3,6 +3,7 @@
 //! Its parts run under one token. When any of them ends, even by a panic, the rest is stopped in order:
 //! first nobody may bring scans any more, then nothing is sent any more, and the store closes last.
 
+use crate::board::Board;
 use crate::capture::mqtt::{MapError, MqttHealth, MqttLoop, MqttMaps};
 use crate::capture::sensors::SensorLoop;
 use crate::capture::{Action, Capture, ClockLoop, ReaderLoop};
@@ -149,6 +150,7 @@ pub async fn build(config: Config) -> Result<Gateway, BuildError> {
         let mqtt = MqttLoop::new(config.mqtt, maps, dir, health, capture.clone());
         Some(mqtt.map_err(BuildError::MqttSession)?)
     };
+    let board = Arc::new(Board::new(&config.data_dir, boot_id()));
     let watchdog = Watchdog::over(outbox.clone(), reader.is_some().then(|| Arc::clone(&health)));
     let sensors =
         SensorLoop::new(sensors, capture.clone()).map_err(|error| BuildError::Thread(error.to_string()))?;
@@ -160,6 +162,7 @@ pub async fn build(config: Config) -> Result<Gateway, BuildError> {
         handle: Arc::clone(&sync),
         metrics: Arc::clone(&metrics),
         reader: Arc::clone(&health),
+        board: Arc::clone(&board),
         identity,
         client,
         config: config.sync,
@@ -173,6 +176,8 @@ pub async fn build(config: Config) -> Result<Gateway, BuildError> {
     let (phones, phone_door) = opened.await.map_err(|error| BuildError::Thread(error.to_string()))??;
     let phones = Arc::new(phones);
     let housekeeping = Housekeeping {
+        board: Arc::clone(&board),
+        capture: capture.clone(),
         outbox: outbox.clone(),
         clock: Arc::clone(&clock),
         phones: Arc::clone(&phones),
@@ -188,6 +193,7 @@ pub async fn build(config: Config) -> Result<Gateway, BuildError> {
         sync,
         receipts,
         metrics,
+        board,
         reader: health,
         mqtt: broker,
         action,

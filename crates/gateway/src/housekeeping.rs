@@ -1,9 +1,12 @@
 //! What has to be looked after now and then, whether anybody scans or not.
 
+use crate::board::{Board, BoardLook};
+use crate::capture::Capture;
 use crate::clock::Clock;
 use crate::outbox::{Outbox, OutboxError};
 use crate::phones::Phones;
 use lumbung_shared::time::ClockState;
+use serde_json::json;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -14,8 +17,9 @@ const EVERY: Duration = Duration::from_secs(30);
 const BETWEEN_BITES: Duration = Duration::from_millis(200);
 
 /// The part of the program that does it.
-#[derive(Debug)]
 pub struct Housekeeping {
+    pub board: Arc<Board>,
+    pub capture: Capture,
     pub outbox: Outbox,
     pub clock: Arc<Clock>,
     pub phones: Arc<Phones>,
@@ -27,6 +31,7 @@ impl Housekeeping {
     /// Runs until `stop`, or until the store has ended.
     pub async fn run(self, stop: CancellationToken) -> Result<(), OutboxError> {
         let mut round = tokio::time::interval(EVERY);
+        let mut seen = BoardLook::default();
         loop {
             let stopping = tokio::select! {
                 () = stop.cancelled() => true,
@@ -37,6 +42,7 @@ impl Housekeeping {
             if let Ok(Err(error)) = written {
                 tracing::warn!(%error, "when phones were last used could not be kept");
             }
+            seen = self.look_at_board(seen, stopping).await;
             if stopping {
                 return Ok(());
             }
@@ -47,6 +53,28 @@ impl Housekeeping {
                 }
             }
         }
+    }
+
+    /// Tells the cloud when the power begins to sag or is good again.
+    async fn look_at_board(&self, before: BoardLook, last: bool) -> BoardLook {
+        let board = Arc::clone(&self.board);
+        let Ok(look) = tokio::task::spawn_blocking(move || board.look(last)).await else { return before };
+        self.capture.metrics.board(look.card_written_bytes, look.undervoltage, look.read_only);
+        if look.read_only && !before.read_only {
+            tracing::error!("the store's file system has become read-only: the card may be worn out");
+        }
+        let power =
+            |look: BoardLook| (look.undervoltage == Some(true), look.undervoltage_since_boot == Some(true));
+        if power(look) != power(before) && !last {
+            let (now, since_boot) = power(look);
+            tracing::warn!(now, since_boot, "undervoltage: a weak supply or cable corrupts cards");
+            let body = json!({ "now": now, "since_boot": since_boot });
+            if let Err(error) = self.capture.note("undervoltage", body).await {
+                tracing::warn!(%error, "the undervoltage could not be noted");
+                return BoardLook { undervoltage: before.undervoltage, ..look };
+            }
+        }
+        look
     }
 
     /// One command to the writer. True: there may be more to do.

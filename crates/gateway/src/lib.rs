@@ -5,6 +5,7 @@
 //! ```
 
 pub mod app;
+pub mod board;
 pub mod capture;
 pub mod cli;
 pub mod clock;

@@ -62,6 +62,9 @@ pub struct Metrics {
     clock: Gauge,
     disk_free: Gauge,
     disk_full: Gauge,
+    card_written: Gauge,
+    undervoltage: Gauge,
+    read_only: Gauge,
     reader_up: Family<ReaderLabel, Gauge>,
     reader_resets: Family<ResetLabel, Counter>,
     mqtt_messages: Family<OutcomeLabel, Counter>,
@@ -105,6 +108,9 @@ impl Default for Metrics {
             clock: Gauge::default(),
             disk_free: Gauge::default(),
             disk_full: Gauge::default(),
+            card_written: Gauge::default(),
+            undervoltage: Gauge::default(),
+            read_only: Gauge::default(),
             reader_up: Family::default(),
             reader_resets: Family::default(),
             mqtt_messages: Family::default(),
@@ -146,6 +152,17 @@ impl Default for Metrics {
             "disk_full",
             "1 while scans are refused for want of room",
             metrics.disk_full.clone(),
+        );
+        registry.register(
+            "card_written_bytes",
+            "Bytes written to the store's card over all boots",
+            metrics.card_written.clone(),
+        );
+        registry.register("undervoltage", "1 while the board's supply sags", metrics.undervoltage.clone());
+        registry.register(
+            "disk_read_only",
+            "1 after the store's file system was seen to refuse writes",
+            metrics.read_only.clone(),
         );
         registry.register("reader_up", "1 while the tag reader reads", metrics.reader_up.clone());
         registry.register(
@@ -232,6 +249,13 @@ impl Metrics {
     pub fn count_sensor_error(&self, sensor: &str, reason: &'static str) {
         let label = SensorErrorLabel { sensor: sensor.to_owned(), reason };
         self.sensor_errors.get_or_create(&label).inc();
+    }
+
+    /// What the board said; what it does not say stays 0.
+    pub fn board(&self, card_written: Option<u64>, undervoltage: Option<bool>, read_only: bool) {
+        self.card_written.set(card_written.map_or(0, |bytes| i64::try_from(bytes).unwrap_or(i64::MAX)));
+        self.undervoltage.set(i64::from(undervoltage == Some(true)));
+        self.read_only.set(i64::from(read_only));
     }
 
     /// The text that Prometheus reads.

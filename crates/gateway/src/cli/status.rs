@@ -92,6 +92,19 @@ fn page(context: &Context, status: &Value) -> String {
         Some(free) => format!("{} MB {}", free / 1_000_000, say("tersisa", "free")),
         None => "-".to_owned(),
     };
+    let board = &status["board"];
+    let power = match (board["undervoltage"].as_bool(), board["undervoltage_since_boot"].as_bool()) {
+        (Some(true), _) => say("LEMAH: ganti adaptor atau kabel", "WEAK: replace the supply or its cable"),
+        (_, Some(true)) => say("pernah lemah sejak menyala", "was weak since it was switched on"),
+        (Some(false), _) => say("baik", "good"),
+        _ => "-",
+    };
+    let written = board["card_written_bytes"].as_u64().map_or("-".to_owned(), |bytes| {
+        let read_only = board["read_only"] == json!(true);
+        let worn =
+            if read_only { say(" - HANYA BACA: ganti kartu", " - READ-ONLY: replace the card") } else { "" };
+        format!("{:.1} GB{worn}", bytes as f64 / 1e9)
+    });
     let last = match &status["last_answer"] {
         Value::Null => "-".to_owned(),
         answer => format!("{} ({})", text(&answer["message"]), text(&answer["at"])),
@@ -118,6 +131,8 @@ fn page(context: &Context, status: &Value) -> String {
         (say("Jawaban terakhir", "Last answer"), last),
         (say("Jam", "Clock"), clock.to_owned()),
         ("Disk", disk),
+        (say("Catu daya", "Power"), power.to_owned()),
+        (say("Kartu SD ditulis", "Written to the card"), written),
         (say("Pembaca tag", "Tag reader"), text(&status["reader"])),
         (say("Arti tap", "Taps mean"), text(&status["action"])),
         (say("Versi", "Version"), text(&status["version"])),

@@ -28,6 +28,7 @@ mod views;
 pub use gate::Gate;
 pub use lan::{Lan, PhoneDoor};
 
+use crate::board::Board;
 use crate::capture::mqtt::MqttHealth;
 use crate::capture::sensors::SensorBoard;
 use crate::capture::{Action, Capture};
@@ -61,6 +62,7 @@ pub struct Api {
     pub receipts: Receipts,
     pub metrics: Arc<Metrics>,
     pub reader: Arc<ReaderHealth>,
+    pub board: Arc<Board>,
     pub mqtt: Arc<MqttHealth>,
     /// What taps mean; `None` for a gateway without a reader.
     pub action: Option<Arc<Action>>,

@@ -48,6 +48,7 @@ fn stand(field_manual: bool) -> Stand {
         sync,
         metrics,
         reader: Arc::default(),
+        board: Arc::default(),
         mqtt: Arc::new(MqttHealth::new(Arc::default())),
         series_prefix: "lan/".to_owned(),
         action: Some(Arc::new(Action::in_dir(dir.path(), "makanan_keluar").unwrap())),

@@ -76,6 +76,7 @@ async fn look(api: &Api) -> Result<Value, OutboxError> {
         "run": { "epoch": run.epoch, "previous": run.previous, "started_at": run.started_at },
         "salvaged": api.outbox.salvaged(),
         "disk": { "free_bytes": api.outbox.disk_free(), "full": gauges.is_full() },
+        "board": api.board.latest(),
         "reader": api.reader.as_str(),
         "mqtt": api.mqtt.view(),
         "sensors": api.sensors.views(),

@@ -208,6 +208,7 @@ impl Gateway {
             handle: Arc::clone(&handle),
             metrics: Arc::default(),
             reader: Arc::default(),
+            board: Arc::default(),
             identity: file.clone(),
             client: http_client("", config.request_timeout, Arc::clone(&clock)).unwrap(),
             config,

@@ -5,6 +5,7 @@ use super::known::{Change, Cloud, Known};
 use super::rules::{Lock, ParkReason, Reply, Rules, Send, Sent, Wait};
 use super::state::{LastAnswer, SyncHandle, SyncState};
 use super::{batch, client, enrol, link, verdicts};
+use crate::board::Board;
 use crate::clock::Clock;
 use crate::config;
 use crate::hardware::ReaderHealth;
@@ -35,6 +36,7 @@ pub struct SyncWorker {
     pub handle: Arc<SyncHandle>,
     pub metrics: Arc<Metrics>,
     pub reader: Arc<ReaderHealth>,
+    pub board: Arc<Board>,
     pub identity: IdentityFile,
     pub client: CloudClient,
     pub config: config::Sync,
@@ -295,6 +297,7 @@ impl SyncWorker {
 
     async fn health(&self, pending: &Pending) -> Result<Health, OutboxError> {
         let gauges = self.outbox.gauges();
+        let board = self.board.latest();
         Ok(Health {
             unsent: Stream::ALL
                 .into_iter()
@@ -304,7 +307,10 @@ impl SyncWorker {
             parked: gauges.parked(),
             disk_free_bytes: self.outbox.disk_free(),
             reader: Some(self.reader.as_str().to_owned()),
-            undervoltage: None,
+            undervoltage: board.undervoltage,
+            undervoltage_since_boot: board.undervoltage_since_boot,
+            card_written_bytes: board.card_written_bytes,
+            read_only: board.read_only.then_some(true),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             salvaged: self.outbox.salvaged(),
         })

@@ -184,6 +184,14 @@ pub struct Health {
     pub reader: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub undervoltage: Option<bool>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undervoltage_since_boot: Option<bool>,
+    /// Bytes written to the store's card over all boots.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub card_written_bytes: Option<u64>,
+    /// The store's file system was seen to refuse writes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub read_only: Option<bool>,
     #[serde(default)]
     pub version: String,
     /// Set after a corrupt store was salvaged in this run.
