@@ -17,7 +17,7 @@ pub(super) fn readings(plan: &SensorPlan, samples: &[Sample]) -> Vec<ReadingCont
 }
 
 fn reading(series: &SeriesPlan, sample: &Sample) -> ReadingContent {
-    let value = sample.value + series.offset;
+    let value = measured(sample.value + series.offset);
     let plausible = !sample.doubtful && series.plausible.contains(&value);
     ReadingContent {
         series: series.name.clone(),
@@ -26,6 +26,11 @@ fn reading(series: &SeriesPlan, sample: &Sample) -> ReadingContent {
         quality: if plausible { Quality::Good } else { Quality::Implausible },
         at_ms: None,
     }
+}
+
+/// Seven digits, which is more than any sensor has: the rest would only be the arithmetic's, and travel.
+fn measured(value: f64) -> f64 {
+    format!("{value:.6e}").parse().unwrap_or(value)
 }
 
 /// Remembers what was stored last.
@@ -153,6 +158,13 @@ mod tests {
         let mut doubtful = sample("temperature", 25.0);
         doubtful.doubtful = true;
         assert_eq!(readings(&plan, &[doubtful])[0].quality, Quality::Implausible);
+    }
+
+    #[test]
+    fn what_arithmetic_adds_to_a_value_is_taken_off_again() {
+        let plan = plan("offset = { temperature = -22.5 }");
+        assert_eq!(turn(&plan, 26.81)[0].value, 4.31);
+        assert_eq!([measured(0.0), measured(-100_653.27), measured(1.25e-9)], [0.0, -100_653.3, 1.25e-9]);
     }
 
     #[test]
