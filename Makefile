@@ -13,7 +13,7 @@ SEED   ?= 7
 # The same packages and features everywhere, so that no dependency is compiled twice.
 BUILD := $(CARGO) build --workspace
 
-.PHONY: help run build test mutants lint fmt sqlx durability power-cut bench deb deb-check pi setup setup-test setup-lint
+.PHONY: help run build test mutants lint fmt sqlx durability power-cut bench deb deb-check pi pi-check pi-emulated setup setup-test setup-lint
 
 help: ## What there is to make
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -74,6 +74,16 @@ deb-check: deb ## Both packages installed, run, removed and purged in a fresh De
 
 pi: setup ## The gateway and its Debian package for Raspberry Pis, 64 and 32 bit, in target/packages/
 	scripts/pi.sh
+
+pi-check: setup-test pi ## The Pi's programs run here under emulation: scans kept in SQLite and delivered to a real cloud
+	@. scripts/apt.sh; command -v qemu-arm-static >/dev/null || apt_install qemu-user-static
+	$(BUILD) --bins
+	$(CARGO) test --package lumbung-tests --test stories pi::the_ -- --ignored --nocapture --test-threads 1
+
+pi-emulated: setup-test ## A whole Pi 3 under QEMU reads a thermometer on its I2C bus and tells a cloud on this machine
+	scripts/pi.sh --no-deb aarch64
+	$(BUILD) --bins
+	$(CARGO) test --package lumbung-tests --test stories pi::an_emulated -- --ignored --nocapture
 
 setup: ## Install what is missing (Debian, Ubuntu); test and lint install a little more
 	@scripts/setup.sh run

@@ -17,6 +17,7 @@ mod offline;
 mod old_clients;
 mod outage;
 mod phones;
+mod pi;
 mod poison;
 mod power_cut;
 mod reader;
