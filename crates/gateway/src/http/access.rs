@@ -1,7 +1,7 @@
 //! Every address of this API, and who may ask for it. A route without a row does not exist.
 
 use super::guard::{Caller, Door};
-use super::{action, log_scan, page, phones, readings, receipt, sensors, views};
+use super::{action, log_scan, openapi, page, phones, readings, receipt, sensors, views};
 use actix_web::Route;
 use actix_web::http::Method;
 use actix_web::web;
@@ -65,6 +65,7 @@ pub(super) const ROWS: &[Row] = &[
     row(Method::PUT, "/api/action", Access::Phone, || web::put().to(action::choose)),
     row(Method::GET, "/api/quarantine", Access::Phone, || web::get().to(views::quarantine)),
     row(Method::POST, "/api/quarantine/retry", Access::Phone, || web::post().to(views::retry)),
+    row(Method::GET, "/api/openapi.json", Access::Phone, || web::get().to(openapi::document)),
     row(Method::POST, "/api/pair", Access::Pairing, || web::post().to(phones::pair)),
     row(Method::POST, "/api/phones/pairing", Access::PairingPhone, || web::post().to(phones::open)),
     row(Method::GET, "/api/phones", Access::Phone, || web::get().to(phones::list)),

@@ -14,6 +14,7 @@ mod gate;
 mod guard;
 mod lan;
 mod log_scan;
+mod openapi;
 mod page;
 mod phones;
 mod problem;

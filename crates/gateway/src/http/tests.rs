@@ -318,6 +318,7 @@ const LET_IN: &[(&str, &str, &str)] = &[
     ("PUT", "/api/action", "LPR"),
     ("GET", "/api/quarantine", "LPR"),
     ("POST", "/api/quarantine/retry", "LPR"),
+    ("GET", "/api/openapi.json", "LPR"),
     // Tokens are handed out over TLS only.
     ("POST", "/api/pair", "PRS"),
     ("POST", "/api/phones/pairing", "LR"),
@@ -428,4 +429,19 @@ async fn a_page_from_elsewhere_changes_nothing_with_a_browsers_cookie_or_on_the_
     }
     assert_eq!(answer!(plain, send(HERE).insert_header(foreign)).0, 403);
     assert_eq!(answer!(plain, send(HERE)).0, 202, "a program has no origin");
+}
+
+#[actix_web::test]
+async fn a_stored_scan_is_answered_as_the_document_says() {
+    let stand = stand(false);
+    let app = app!(stand);
+    let (_, document) =
+        answer!(app, request(Method::GET, "/api/openapi.json", HERE).insert_header(("host", "localhost")));
+    let (_, stored) = answer!(app, scan(HERE));
+    let named = document["components"]["schemas"]["Stored"]["required"].as_array().unwrap();
+    let mut named: Vec<&str> = named.iter().map(|name| name.as_str().unwrap()).collect();
+    let mut answered: Vec<&str> = stored.as_object().unwrap().keys().map(String::as_str).collect();
+    named.sort_unstable();
+    answered.sort_unstable();
+    assert_eq!(answered, named);
 }
