@@ -16,6 +16,7 @@ mod mqtt;
 mod offline;
 mod old_clients;
 mod outage;
+mod pairing;
 mod phones;
 mod pi;
 mod poison;
