@@ -325,6 +325,7 @@ const LET_IN: &[(&str, &str, &str)] = &[
     ("GET", "/api/phones", "LPR"),
     // Of another phone; each may end its own right.
     ("DELETE", "/api/phones/{id}", "LR"),
+    ("POST", "/api/receipt", "LPR"),
     ("POST", "/api/sensors/read", "LPR"),
     ("POST", "/api/sync", "LPR"),
     // Nothing is there, and a stranger does not even hear that.
