@@ -145,11 +145,20 @@ pub struct Held {
     pub content: Content,
 }
 
-/// Reads back everything the cloud holds.
+/// The name of a reading in the ledger: each value of a series is told once.
+pub fn reading(series: &str, value: u64) -> String {
+    format!("{series}#{value}")
+}
+
+/// Reads back everything the cloud holds: scans, and readings with and without a time.
 pub async fn held(database: &PgPool) -> Result<Vec<Held>> {
     let rows = sqlx::query(
         "select e.nfc_tag_id, g.code, e.status_scan, e.note \
-         from scan_event e join gateway g using (gateway_id)",
+         from scan_event e join gateway g using (gateway_id) \
+         union all \
+         select s.name || '#' || r.value::bigint, g.code, s.unit, null \
+         from (select series_id, value from reading union all select series_id, value from waiting_reading) r \
+         join series s using (series_id) join gateway g using (gateway_id)",
     )
     .fetch_all(database)
     .await?;

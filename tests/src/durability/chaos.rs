@@ -17,6 +17,7 @@ enum Misfortune {
     GreenLight,
     GatewayKilled,
     AllGatewaysKilled,
+    BrokerRestarted,
     CloudKilled,
     PostgresKilled,
     CloudAndPostgresKilled,
@@ -38,6 +39,7 @@ const DECK: &[(Misfortune, usize)] = &[
     (Misfortune::GreenLight, 4),
     (Misfortune::GatewayKilled, 3),
     (Misfortune::AllGatewaysKilled, 1),
+    (Misfortune::BrokerRestarted, 2),
     (Misfortune::CloudKilled, 3),
     (Misfortune::PostgresKilled, 2),
     (Misfortune::CloudAndPostgresKilled, 1),
@@ -73,13 +75,13 @@ impl Chaos {
         if self.rng.u8(..3) == 0 {
             what = format!("{what} + {}", self.happen(fleet, ledger).await?);
         }
-        fleet.revive()?;
+        fleet.revive().await?;
         self.pause(60, 300).await;
         // The line heals in two of three cycles, so that most batches get through under fire.
         if self.rng.u8(..3) > 0 {
             fleet.proxy.mend();
         }
-        fleet.revive()?;
+        fleet.revive().await?;
         self.pause(30, 150).await;
         Ok(what)
     }
@@ -105,6 +107,8 @@ impl Chaos {
             }
             Misfortune::GatewayKilled => fleet.gateways[n].kill(),
             Misfortune::AllGatewaysKilled => fleet.gateways.iter_mut().for_each(Gateway::kill),
+            // A clean end: what a killed broker has told nobody else is its own to lose.
+            Misfortune::BrokerRestarted => fleet.broker.stop().await?,
             Misfortune::CloudKilled => fleet.cloud.kill(),
             Misfortune::PostgresKilled => {
                 kill_postmaster(&fleet.cloud);

@@ -1,8 +1,8 @@
-//! Officers that never stop tapping, and write down what they were told.
+//! Officers that never stop tapping and meters that never stop telling, who write down what they were told.
 
 use crate::http;
-use crate::ledger::{Content, Ledger, Outcome};
-use crate::programs::Gateway;
+use crate::ledger::{self, Content, Ledger, Outcome};
+use crate::programs::{Broker, Gateway, Published, Publisher};
 use anyhow::Result;
 use fastrand::Rng;
 use serde_json::{Value, json};
@@ -15,6 +15,8 @@ use uuid::Uuid;
 /// The ledger of everybody who taps.
 pub(super) type Shared = Arc<Mutex<Ledger>>;
 
+/// The unit of what meters count.
+pub(super) const UNIT: &str = "1";
 /// Tappers at each gateway.
 const TAPPERS: usize = 4;
 
@@ -24,7 +26,7 @@ pub(super) struct Load {
 }
 
 impl Load {
-    pub(super) fn start(gateways: &[Gateway], ledger: &Shared, seed: u64) -> Result<Self> {
+    pub(super) fn start(gateways: &[Gateway], broker: &Broker, ledger: &Shared, seed: u64) -> Result<Self> {
         let stop = CancellationToken::new();
         let mut tappers = JoinSet::new();
         for (g, gateway) in gateways.iter().enumerate() {
@@ -40,6 +42,17 @@ impl Load {
                 };
                 tappers.spawn(tapper.tap());
             }
+            let meter = |way: &str| Meter {
+                series: format!("{}/{way}", gateway.code),
+                gateway: gateway.code.clone(),
+                ledger: Arc::clone(ledger),
+                rng: Rng::with_seed(seed ^ (g as u64 + 1).wrapping_mul(0x51_7C_C1_B7)),
+                stop: stop.clone(),
+            };
+            let client = http::client_with(Duration::from_secs(5))?;
+            tappers.spawn(meter("post").tell(Way::Post { url: gateway.url("/api/readings"), client }));
+            let device = broker.device(&gateway.code);
+            tappers.spawn(meter("mqtt").tell(Way::Mqtt(Box::new(device))));
         }
         Ok(Self { stop, tappers })
     }
@@ -118,19 +131,103 @@ impl Tapper {
     async fn post(&self, body: &Value) -> Outcome {
         let request =
             self.client.post(&self.url).header("content-type", "application/json").body(body.to_string());
-        match request.send().await {
-            Ok(answer) => match answer.status().as_u16() {
-                200 | 201 => Outcome::Ok,
-                400..=499 => Outcome::Failed,
-                _ => Outcome::Unknown,
-            },
-            // Never reached anybody.
-            Err(error) if error.is_connect() => Outcome::Failed,
-            Err(_) => Outcome::Unknown,
-        }
+        told(request.send().await)
     }
 
     fn ledger(&self) -> std::sync::MutexGuard<'_, Ledger> {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Where a gateway's own meter publishes; gateways share a broker and none listens to another's.
+pub(super) fn topic(gateway: &str) -> String {
+    format!("hitung/{gateway}")
+}
+
+/// How a meter's readings come to the gateway.
+enum Way {
+    Post { url: String, client: reqwest::Client },
+    Mqtt(Box<Publisher>),
+}
+
+/// Tells 1, 2, 3 … as the values of one series.
+struct Meter {
+    series: String,
+    gateway: String,
+    ledger: Shared,
+    rng: Rng,
+    stop: CancellationToken,
+}
+
+impl Meter {
+    async fn tell(mut self, mut way: Way) {
+        for n in 1.. {
+            if self.stop.is_cancelled() {
+                return;
+            }
+            let pause = self.rng.u64(0..30);
+            tokio::time::sleep(Duration::from_millis(pause)).await;
+            if self.one(n, &mut way).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    async fn one(&mut self, n: u64, way: &mut Way) -> Result<()> {
+        let tag = ledger::reading(&self.series, n);
+        let content = Content { gateway: self.gateway.clone(), status: UNIT.to_owned(), note: None };
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner).invoke(&tag, content)?;
+        let outcome = match way {
+            Way::Post { url, client } => self.post(n, url, client).await,
+            // The broker's word is as good as the gateway's: it goes on until the gateway has it.
+            Way::Mqtt(device) => {
+                match device.publish(&topic(&self.gateway), n.to_string().as_bytes()).await {
+                    Ok(Published::Yes) => Outcome::Ok,
+                    Ok(Published::Unknown) => Outcome::Unknown,
+                    Err(_) => Outcome::Failed,
+                }
+            }
+        };
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner).complete(&tag, outcome)?;
+        if outcome == Outcome::Failed {
+            let pause = self.rng.u64(10..60);
+            tokio::time::sleep(Duration::from_millis(pause)).await;
+        }
+        Ok(())
+    }
+
+    /// Half of the posts have a key, and are sent again until somebody knows.
+    async fn post(&mut self, n: u64, url: &str, client: &reqwest::Client) -> Outcome {
+        let keyed = self.rng.bool();
+        let body = json!({ "readings": [{ "series": self.series, "unit": UNIT, "value": n }] }).to_string();
+        let mut outcome = Outcome::Failed;
+        loop {
+            let mut request = client.post(url).header("content-type", "application/json").body(body.clone());
+            if keyed {
+                request = request.header("idempotency-key", format!("{}-{n}", self.series));
+            }
+            let again = told(request.send().await);
+            if again == Outcome::Ok || outcome == Outcome::Failed {
+                outcome = again;
+            }
+            if !keyed || outcome == Outcome::Ok || self.stop.is_cancelled() {
+                return outcome;
+            }
+            let pause = self.rng.u64(5..40);
+            tokio::time::sleep(Duration::from_millis(pause)).await;
+        }
+    }
+}
+
+fn told(answer: reqwest::Result<reqwest::Response>) -> Outcome {
+    match answer {
+        Ok(answer) => match answer.status().as_u16() {
+            200 | 201 => Outcome::Ok,
+            400..=499 => Outcome::Failed,
+            _ => Outcome::Unknown,
+        },
+        // Never reached anybody.
+        Err(error) if error.is_connect() => Outcome::Failed,
+        Err(_) => Outcome::Unknown,
     }
 }

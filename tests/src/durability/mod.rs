@@ -9,7 +9,7 @@ mod load;
 
 use crate::ledger::{self, Findings, Ledger};
 use crate::programs::faults::slow_card;
-use crate::programs::{Cloud, Gateway, mutant_gateway, settings};
+use crate::programs::{Broker, Cloud, Gateway, mutant_gateway, settings};
 use crate::proxy::Proxy;
 use crate::stand::{Stand, embedded_database};
 use crate::wait::{eventually_within, when};
@@ -20,6 +20,9 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+/// How long the last messages may take from the broker to the cloud.
+const LATECOMERS: Duration = Duration::from_secs(20);
 
 /// A known-bad build or database that the harness must catch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -93,6 +96,7 @@ pub(crate) struct Fleet {
     pub(crate) cloud: Cloud,
     pub(crate) gateways: Vec<Gateway>,
     pub(crate) proxy: Proxy,
+    pub(crate) broker: Broker,
 }
 
 impl Fleet {
@@ -105,9 +109,20 @@ impl Fleet {
             sqlx::query("alter table scan_event drop constraint scan_event_pk").execute(&database).await?;
         }
         let proxy = Proxy::start(&cloud.address())?;
+        let codes: Vec<_> = (1..=plan.gateways).map(|n| format!("GW-{n}")).collect();
+        let devices: Vec<_> = codes.iter().map(String::as_str).collect();
+        let mut broker = Broker::new(&stand.path().join("broker"), &stand.log("broker"), &devices)?;
+        broker.start().await?;
         let mut gateways = Vec::new();
-        for n in 1..=plan.gateways {
-            let mut gateway = stand.gateway_not_started(&format!("GW-{n}"), &cloud, &proxy.base()).await?;
+        for code in &codes {
+            let mut gateway = stand.gateway_not_started(code, &cloud, &proxy.base()).await?;
+            let map = format!(
+                "{}[[mqtt.map]]\ntopic = \"{}\"\nfields = [{{ series = \"{code}/mqtt\", unit = \"{}\" }}]\n",
+                broker.section(),
+                load::topic(code),
+                load::UNIT
+            );
+            gateway.config_file(&map)?;
             gateway.set("sync.request_timeout", "3s");
             if plan.slow_card || plan.mutant == Some(Mutant::EarlyAck) {
                 gateway.under(slow_card(&gateway)?);
@@ -118,11 +133,14 @@ impl Fleet {
             gateway.start().await?;
             gateways.push(gateway);
         }
-        Ok(Self { cloud, gateways, proxy })
+        Ok(Self { cloud, gateways, proxy, broker })
     }
 
     /// Starts again whatever ended, as systemd would.
-    pub(crate) fn revive(&mut self) -> Result<()> {
+    pub(crate) async fn revive(&mut self) -> Result<()> {
+        if !self.broker.runs()? {
+            self.broker.start().await?;
+        }
         for gateway in &mut self.gateways {
             if gateway.pid().is_none() || gateway.ended()?.is_some() {
                 gateway.spawn()?;
@@ -139,10 +157,10 @@ impl Fleet {
         self.proxy.heal();
         let deadline = Instant::now() + Duration::from_secs(180);
         loop {
-            self.revive()?;
+            self.revive().await?;
             let mut unsent = 0;
             for gateway in &self.gateways {
-                unsent += gateway.unsent().unwrap_or(1);
+                unsent += gateway.unsent_of_all().unwrap_or(1);
                 // A run of 413s may rightly have set a lone record aside; a person asks for it again.
                 if gateway.parked().unwrap_or(0) > 0 {
                     let _ = gateway.post("/api/quarantine/retry", &serde_json::json!({})).await;
@@ -153,7 +171,7 @@ impl Fleet {
             }
             anyhow::ensure!(
                 Instant::now() < deadline,
-                "{unsent} scans are still unsent, with everything healed"
+                "{unsent} records are still unsent, with everything healed"
             );
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
@@ -181,7 +199,7 @@ async fn run_on(stand: &Stand, plan: &Plan, out: &mut (dyn Write + Send)) -> Res
     let mut chaos = chaos::Chaos::new(plan.seed);
     let mut fleet = Fleet::build(stand, plan).await?;
     let ledger = Arc::new(Mutex::new(Ledger::open(&stand.path().join("ledger.log"))?));
-    let load = Load::start(&fleet.gateways, &ledger, plan.seed)?;
+    let load = Load::start(&fleet.gateways, &fleet.broker, &ledger, plan.seed)?;
     let began = Instant::now();
     let mut cycles = 0;
     while cycles < plan.cycles && plan.longest.is_none_or(|longest| began.elapsed() < longest) {
@@ -197,6 +215,14 @@ async fn run_on(stand: &Stand, plan: &Plan, out: &mut (dyn Write + Send)) -> Res
     let drained = fleet.heal_and_drain().await;
     if let Err(error) = &drained {
         writeln!(out, "not drained: {error:#}")?;
+    }
+    // What waits at the broker is on its way too.
+    let arrived = eventually_within(LATECOMERS, "what the broker took has arrived", || async {
+        let held = ledger::held(&embedded_database(&fleet.cloud).await?).await?;
+        Ok(when(ledger.lock().unwrap_or_else(PoisonError::into_inner).check(&held).lost.is_empty()))
+    });
+    if let Err(error) = arrived.await {
+        writeln!(out, "{error:#}")?;
     }
     // What is committed must also survive the end of the cloud and its PostgreSQL.
     crate::programs::faults::kill_postmaster(&fleet.cloud);
