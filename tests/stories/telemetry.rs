@@ -4,7 +4,7 @@ use anyhow::Result;
 use lumbung_shared::reading::{Quality, Reading};
 use lumbung_shared::time::ClockState;
 use lumbung_shared::wire::{
-    Batch, EVENT_STREAM, Epoch, READING_STREAM, RunStart, Verdict, whole_segment, write_events,
+    Batch, EVENT_STREAM, Epoch, Health, READING_STREAM, RunStart, Verdict, whole_segment, write_events,
     write_readings,
 };
 use lumbung_tests::programs::Cloud;
@@ -96,7 +96,14 @@ fn readings_arrive_once_and_the_latest_of_a_series_is_its_newest() -> Result<()>
         assert_eq!(series(&cloud, "kulkas-1/").await?["latest"]["value"], 3_009.0);
         let oldest = readings(&cloud, &fridge_1["series_id"]).await?;
         assert_eq!(oldest[0]["value"], 3_009.0, "newest first");
+        // What it says of itself is shown as it says it, and its own batch is no longer unsent.
+        let mut told = telemetry(1, vec![], vec![])?;
+        let unsent = [(READING_STREAM.to_owned(), 12), (EVENT_STREAM.to_owned(), 3)].into();
+        told.health = Some(Health { unsent, undervoltage: Some(true), ..Health::default() });
+        gateway.send(&told).await?;
         let line = cloud.summary_of("GW-1").await?;
+        assert_eq!((&line["readings"]["unsent"], &line["events"]["unsent"]), (&json!(12), &json!(3)));
+        assert_eq!(line["health"]["undervoltage"], true, "{line}");
         assert_eq!((&line["readings"]["held"], &line["readings"]["gaps"]), (&json!(3_010), &json!(990)));
         assert_eq!(line["held"], 0, "scans have their own numbers");
         Ok(())

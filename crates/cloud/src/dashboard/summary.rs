@@ -95,6 +95,9 @@ struct GatewayView {
     run: Option<String>,
     /// Records brought back from a damaged store.
     salvaged: Option<i64>,
+    /// All that it said of itself with its last batch.
+    #[schema(value_type = Option<Object>)]
+    health: Option<serde_json::Value>,
     /// `fork`, `conflict`
     alarms: Vec<String>,
     revoked: bool,
@@ -256,7 +259,7 @@ async fn gateways(pool: &PgPool, sites: &[i32]) -> Result<BTreeMap<i32, Vec<Gate
                st.epoch as "epoch?", st.clock_state as "clock_state?", st.clock_skew_ms as "clock_skew_ms?",
                st.unsent as "unsent?", st.oldest_unsent_at, st.parked as "parked?", st.disk_free_bytes, st.reader,
                st.undervoltage, st.version as "version?", st.salvaged,
-               st.unsent_readings as "unsent_readings?", st.unsent_events as "unsent_events?",
+               st.health, st.unsent_readings as "unsent_readings?", st.unsent_events as "unsent_events?",
                numbers_held(st.held_scans) as "held!", numbers_missing(st.held_scans) as "gaps!",
                numbers_held(st.held_readings) as "held_readings!", numbers_missing(st.held_readings) as "reading_gaps!",
                numbers_held(st.held_events) as "held_events!", numbers_missing(st.held_events) as "event_gaps!",
@@ -302,6 +305,7 @@ async fn gateways(pool: &PgPool, sites: &[i32]) -> Result<BTreeMap<i32, Vec<Gate
             version: row.version,
             run: row.epoch.filter(|&epoch| epoch != 0).map(|epoch| Epoch::from_db(epoch).to_string()),
             salvaged: row.salvaged,
+            health: row.health.and_then(|text| serde_json::from_str(&text).ok()),
             alarms: row.alarms,
             revoked: row.revoked,
         });

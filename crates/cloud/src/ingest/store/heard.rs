@@ -8,6 +8,9 @@ use lumbung_shared::wire::{EVENT_STREAM, Epoch, Held, READING_STREAM, SCAN_STREA
 use sqlx::PgConnection;
 use std::collections::{BTreeMap, HashMap};
 
+/// Longest health report that is kept whole.
+const HEALTH_BYTES: usize = 4 << 10;
+
 /// Marks every number of the group as held and answers what is held now.
 pub(super) async fn hold(
     tx: &mut PgConnection,
@@ -91,16 +94,16 @@ pub(super) async fn hear(tx: &mut PgConnection, group: &[Incoming], news: &News)
     sqlx::query!(
         "insert into gateway_state (gateway_id, last_heard_at, epoch, clock_state, clock_skew_ms, unsent,
              oldest_unsent_at, parked, disk_free_bytes, reader, undervoltage, version, salvaged, scans, readings,
-             unsent_readings, unsent_events, held_scans, held_readings, held_events)
+             unsent_readings, unsent_events, health, held_scans, held_readings, held_events)
          select h.*, coalesce(held.scans, '{}'), coalesce(held.readings, '{}'), coalesce(held.events, '{}')
          from unnest($1::int[], $2::timestamptz[], $3::bigint[], $4::smallint[], $5::bigint[], $6::bigint[],
                  $7::timestamptz[], $8::bigint[], $9::bigint[], $10::text[], $11::bool[], $12::text[], $13::bigint[],
-                 $14::bigint[], $15::bigint[], $16::bigint[], $17::bigint[]) as h (gateway_id)
+                 $14::bigint[], $15::bigint[], $16::bigint[], $17::bigint[], $18::text[]) as h (gateway_id)
          left join (
              select gateway_id, range_agg(int8range(first, last, '[]')) filter (where stream = 'scan') as scans,
                  range_agg(int8range(first, last, '[]')) filter (where stream = 'reading') as readings,
                  range_agg(int8range(first, last, '[]')) filter (where stream = 'event') as events
-             from unnest($18::int[], $19::text[], $20::bigint[], $21::bigint[]) as k (gateway_id, stream, first, last)
+             from unnest($19::int[], $20::text[], $21::bigint[], $22::bigint[]) as k (gateway_id, stream, first, last)
              group by gateway_id
          ) held using (gateway_id)
          order by h.gateway_id
@@ -111,7 +114,7 @@ pub(super) async fn hear(tx: &mut PgConnection, group: &[Incoming], news: &News)
                  unsent_readings = excluded.unsent_readings, unsent_events = excluded.unsent_events,
                  oldest_unsent_at = excluded.oldest_unsent_at, parked = excluded.parked,
                  disk_free_bytes = excluded.disk_free_bytes, reader = excluded.reader,
-                 undervoltage = excluded.undervoltage, version = excluded.version,
+                 undervoltage = excluded.undervoltage, version = excluded.version, health = excluded.health,
                  salvaged = coalesce(excluded.salvaged, gateway_state.salvaged),
                  scans = gateway_state.scans + excluded.scans,
                  readings = gateway_state.readings + excluded.readings,
@@ -135,6 +138,7 @@ pub(super) async fn hear(tx: &mut PgConnection, group: &[Incoming], news: &News)
         &new(&news.readings),
         &heard.iter().map(|h| h.unsent.readings).collect::<Vec<_>>(),
         &heard.iter().map(|h| h.unsent.events).collect::<Vec<_>>(),
+        &heard.iter().map(|h| h.health.as_deref()).collect::<Vec<_>>() as &[Option<&str>],
         &held.iter().map(|h| h.0).collect::<Vec<_>>(),
         &held.iter().map(|h| h.1).collect::<Vec<_>>() as &[&str],
         &held.iter().map(|h| h.2).collect::<Vec<_>>(),
@@ -231,11 +235,14 @@ struct Heard {
     undervoltage: Option<bool>,
     version: String,
     salvaged: Option<i64>,
+    /// JSON, whole.
+    health: Option<String>,
 }
 
 impl Heard {
     fn of(incoming: &Incoming, sender: &Sender) -> Self {
         let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+        let whole = sender.health.as_ref().and_then(|health| serde_json::to_string(health).ok());
         let health = sender.health.clone().unwrap_or_default();
         let unsent = Unsent::of(incoming, &health.unsent);
         let oldest = health.oldest_unsent_at.as_deref().and_then(parse_rfc3339).map(from_ms);
@@ -255,6 +262,7 @@ impl Heard {
             undervoltage: health.undervoltage,
             version: clean(health.version),
             salvaged: health.salvaged.map(number),
+            health: whole.filter(|text| text.len() <= HEALTH_BYTES),
         }
     }
 }
