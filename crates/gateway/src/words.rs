@@ -66,6 +66,8 @@ pub enum Code {
     SensorsStopped,
     StorageFailed,
     StorageFull,
+    TimeTooEarly,
+    TimeTooLate,
     TooLarge,
     UnsupportedType,
     ForeignPage,
@@ -84,11 +86,13 @@ pub enum Code {
 
 impl Code {
     #[cfg(test)]
-    const ALL: [Self; 36] = [
+    const ALL: [Self; 38] = [
         Self::ActionFailed,
         Self::NoReader,
         Self::NoSensor,
         Self::SensorsStopped,
+        Self::TimeTooEarly,
+        Self::TimeTooLate,
         Self::BadField,
         Self::BadJson,
         Self::BadHost,
@@ -146,6 +150,8 @@ impl Code {
             Self::ReadingsFailed | Self::StorageFailed => "storage_failed",
             Self::ReadingsFull | Self::StorageFull => "storage_full",
             Self::SensorsStopped => "sensors_stopped",
+            Self::TimeTooEarly => "time_too_early",
+            Self::TimeTooLate => "time_too_late",
             Self::TooLarge => "too_large",
             Self::UnsupportedType => "unsupported_type",
             Self::ForeignPage => "foreign_page",
@@ -182,6 +188,8 @@ impl Code {
             | Self::LanClosed
             | Self::ReceiptForeign
             | Self::ReceiptNoCloud
+            | Self::TimeTooEarly
+            | Self::TimeTooLate
             | Self::TooManyPhones => 409,
             Self::TooLarge => 413,
             Self::UnsupportedType => 415,
@@ -212,6 +220,14 @@ impl Code {
             Self::NoSensor => {
                 lang.pick("Tidak ada sensor dengan nama itu.", "There is no sensor of that name.")
             }
+            Self::TimeTooEarly => lang.pick(
+                "Jam HP ini tertinggal: gateway tahu pasti bahwa sekarang lebih lambat. Perbaiki jam HP.",
+                "This phone's clock is behind: the gateway knows that it is later. Correct the phone's clock.",
+            ),
+            Self::TimeTooLate => lang.pick(
+                "Jam HP ini bertahun-tahun di depan. Perbaiki jam HP.",
+                "This phone's clock is years ahead. Correct the phone's clock.",
+            ),
             Self::SensorsStopped => lang.pick(
                 "Gateway sedang berhenti; sensor tidak dibaca.",
                 "The gateway is stopping; sensors are not read.",

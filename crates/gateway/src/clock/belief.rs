@@ -178,7 +178,7 @@ impl Belief {
                 return Ok(());
             }
             let behind = self.floor.wall_ms.saturating_sub(wall_ms);
-            if behind > 0 && self.floor.trusted && behind > new.uncertainty_ms {
+            if behind > 0 && self.floor.trusted && behind > new.uncertainty_ms.min(DAY_MS) {
                 return Err(Unbelieved::TooEarly);
             }
             // A phone that is a little slow is no reason to go back before a stored record.

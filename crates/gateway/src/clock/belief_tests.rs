@@ -150,6 +150,8 @@ fn a_phone_is_not_believed_before_what_is_certain_nor_years_ahead() {
     ] {
         assert_eq!(certain.donate(phone(wall)), Err(refusal), "{wall}");
     }
+    let vague = donation(TimeSource::Phone, 0, YESTERDAY - 2 * DAY_MS, 30 * DAY_MS);
+    assert_eq!(certain.donate(vague), Err(Unbelieved::TooEarly), "however little it claims to know");
     assert_eq!(certain.read(0, 0, false).state, ClockState::Unset);
 
     // A floor that nobody confirmed: a day may be the phone's fault, more was the clock's.

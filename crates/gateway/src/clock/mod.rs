@@ -144,6 +144,14 @@ impl Clock {
         }
     }
 
+    /// A clock whose system clock stands still.
+    #[cfg(test)]
+    pub(crate) fn stopped_at(system_ms: i64) -> Self {
+        let sources =
+            Sources { system: Box::new(move || system_ms), boot: Box::new(|| 0), flag: "/nowhere".into() };
+        Self::with(sources, &Known::default())
+    }
+
     /// The present moment.
     pub fn now(&self) -> Moment {
         self.read().0

@@ -1,7 +1,7 @@
 //! Every address of this API, and who may ask for it. A route without a row does not exist.
 
 use super::guard::{Caller, Door};
-use super::{action, log_scan, openapi, page, phones, readings, receipt, sensors, views};
+use super::{action, log_scan, openapi, page, phones, readings, receipt, sensors, time, views};
 use actix_web::Route;
 use actix_web::http::Method;
 use actix_web::web;
@@ -72,6 +72,7 @@ pub(super) const ROWS: &[Row] = &[
     row(Method::DELETE, "/api/phones/{id}", Access::Phone, || web::delete().to(phones::revoke)),
     row(Method::POST, "/api/receipt", Access::Phone, || web::post().to(receipt::settle)),
     row(Method::POST, "/api/sensors/read", Access::Phone, || web::post().to(sensors::read)),
+    row(Method::POST, "/api/time", Access::Phone, || web::post().to(time::post)),
     row(Method::POST, "/api/sync", Access::Phone, || web::post().to(views::send_now)),
 ];
 

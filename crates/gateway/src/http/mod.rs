@@ -24,6 +24,7 @@ mod senml;
 mod sensors;
 #[cfg(test)]
 mod tests;
+mod time;
 mod views;
 
 pub use gate::Gate;

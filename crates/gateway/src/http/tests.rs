@@ -291,6 +291,34 @@ async fn a_retry_names_what_it_cannot_find() {
     assert_eq!(answer!(app, retry("[]")).0, 400);
 }
 
+#[actix_web::test]
+async fn a_phones_time_is_taken_where_nothing_better_is_known_and_refused_where_it_cannot_be() {
+    let stand = stand(false);
+    let app = app!(stand);
+    let tell = |body: Value| {
+        request(Method::POST, "/api/time", HERE)
+            .insert_header(("host", "localhost"))
+            .insert_header(("content-type", "application/json"))
+            .set_payload(body.to_string())
+    };
+    let told = stand.api.clock.now().wall_ms + 3_600_000;
+    let (status, body) =
+        answer!(app, tell(json!({ "timestamp": lumbung_shared::time::rfc3339(told), "uncertainty_ms": 1 })));
+    assert_eq!((status, &body["clock"]["source"]), (200, &json!("phone")), "{body}");
+    assert_eq!((&body["clock"]["state"], &body["clock"]["uncertainty_ms"]), (&json!("held"), &json!(2_000)));
+    assert!(stand.api.clock.now().wall_ms >= told);
+    for (timestamp, code) in
+        [("2019-01-01T00:00:00Z", "time_too_early"), ("2199-01-01T00:00:00Z", "time_too_late")]
+    {
+        let (status, body) = answer!(app, tell(json!({ "timestamp": timestamp })));
+        assert_eq!((status, &body["error"]["code"]), (409, &json!(code)));
+    }
+    for wrong in [json!({}), json!({ "timestamp": "2026-11-21T09:30:00" })] {
+        let (status, body) = answer!(app, tell(wrong));
+        assert_eq!((status, &body["error"]["details"][0]["field"]), (400, &json!("timestamp")));
+    }
+}
+
 /// Everybody who may come, and with what.
 const CALLERS: [(char, Door, &str); 5] = [
     ('L', Door::Plain, HERE),
@@ -327,6 +355,7 @@ const LET_IN: &[(&str, &str, &str)] = &[
     ("DELETE", "/api/phones/{id}", "LR"),
     ("POST", "/api/receipt", "LPR"),
     ("POST", "/api/sensors/read", "LPR"),
+    ("POST", "/api/time", "LPR"),
     ("POST", "/api/sync", "LPR"),
     // Nothing is there, and a stranger does not even hear that.
     ("GET", "/api/nothing", "L"),

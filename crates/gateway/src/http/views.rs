@@ -44,8 +44,7 @@ pub(super) async fn status(request: HttpRequest, api: Data<Api>) -> HttpResponse
 }
 
 async fn look(api: &Api) -> Result<Value, OutboxError> {
-    let (view, gauges, run, clock) =
-        (api.sync.view(), api.outbox.gauges(), api.outbox.run(), api.clock.view());
+    let (view, gauges, run) = (api.sync.view(), api.outbox.gauges(), api.outbox.run());
     let unsent: BTreeMap<_, _> = Stream::ALL.map(|s| (s.name(), gauges.unsent(s))).into();
     let oldest = api.outbox.oldest_unsent_at().await?;
     Ok(json!({
@@ -65,14 +64,7 @@ async fn look(api: &Api) -> Result<Value, OutboxError> {
         "quarantined": gauges.quarantined(),
         "last_sent_at": view.last_sent_at,
         "last_answer": view.last_answer,
-        "clock": {
-            "state": clock.now.state,
-            "now": rfc3339(clock.now.wall_ms),
-            "mono_ms": clock.now.mono_ms,
-            "source": clock.source,
-            "uncertainty_ms": clock.uncertainty_ms,
-            "floor": rfc3339(clock.floor_ms),
-        },
+        "clock": super::time::shown(api),
         "run": { "epoch": run.epoch, "previous": run.previous, "started_at": run.started_at },
         "salvaged": api.outbox.salvaged(),
         "disk": { "free_bytes": api.outbox.disk_free(), "full": gauges.is_full() },

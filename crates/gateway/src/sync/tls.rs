@@ -193,6 +193,10 @@ fn ms(time: UnixTime) -> i64 {
 }
 
 #[cfg(test)]
+#[path = "tls_tests.rs"]
+mod met;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
