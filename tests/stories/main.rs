@@ -17,6 +17,7 @@ mod offline;
 mod old_clients;
 mod outage;
 mod pairing;
+mod people;
 mod phones;
 mod pi;
 mod poison;

@@ -4,7 +4,7 @@ use crate::config::Config;
 use crate::database::{self, Server};
 use crate::distribution::live::Live;
 use crate::error::{Error, Language};
-use crate::identity::Attempts;
+use crate::identity::{Attempts, People};
 use crate::ingest::{Ingest, Writers};
 use crate::metrics::Metrics;
 use crate::state::State;
@@ -87,6 +87,7 @@ async fn serve(
     let live = web::Data::new(Live::new(ending.clone()));
     let shared_live = live.clone().into_inner();
     let attempts = web::Data::new(Attempts::new(state.config.enrolment.attempts_per_minute));
+    let people = web::Data::new(People::open(&state).await?);
     let (data, ingest) = (web::Data::new(state.clone()), web::Data::new(ingest));
     let workers = match state.config.http.workers {
         0 => std::thread::available_parallelism().map_or(2, usize::from),
@@ -97,6 +98,7 @@ async fn serve(
             .app_data(data.clone())
             .app_data(ingest.clone())
             .app_data(attempts.clone())
+            .app_data(people.clone())
             .app_data(live.clone())
             .app_data(json_config())
             .app_data(

@@ -17,6 +17,7 @@ pub struct Config {
     pub database: Database,
     pub ingest: Ingest,
     pub enrolment: Enrolment,
+    pub people: People,
     pub development: Development,
     pub log: Log,
 }
@@ -72,6 +73,22 @@ pub struct Enrolment {
     #[serde(with = "humantime_serde")]
     pub claim_valid: Duration,
     pub attempts_per_minute: u32,
+}
+
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct People {
+    pub token_secret: String,
+    pub attempts_per_minute: u32,
+}
+
+/// The secret is never printed.
+impl std::fmt::Debug for People {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("People")
+            .field("attempts_per_minute", &self.attempts_per_minute)
+            .finish_non_exhaustive()
+    }
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -131,6 +148,10 @@ impl Config {
         anyhow::ensure!(
             self.database.ingest_connections as usize > self.ingest.writers,
             "database.ingest_connections must be larger than ingest.writers"
+        );
+        anyhow::ensure!(
+            self.people.token_secret.is_empty() || self.people.token_secret.len() >= 32,
+            "people.token_secret must have at least 32 characters, drawn at random"
         );
         anyhow::ensure!(self.database.max_connections >= 2, "database.max_connections must be at least 2");
         Ok(())

@@ -20,6 +20,9 @@ pub enum Error {
     Unreadable(String),
     #[error("no valid key")]
     Unauthenticated,
+    /// The same for an unknown account and a wrong password.
+    #[error("wrong e-mail address or password")]
+    WrongCredentials,
     /// Known, but not allowed; the code says why.
     #[error("forbidden: {0}")]
     Forbidden(&'static str),
@@ -58,6 +61,7 @@ impl Error {
             Self::Fields(_) => "validation_failed",
             Self::Unreadable(_) => "unreadable_request",
             Self::Unauthenticated => "unauthenticated",
+            Self::WrongCredentials => "wrong_credentials",
             Self::Forbidden(code) | Self::NotFound(code) | Self::Conflict(code) => code,
             Self::MethodNotAllowed => "method_not_allowed",
             Self::Timeout => "request_timeout",
@@ -105,7 +109,7 @@ impl Error {
             Self::TooMany { retry_after } | Self::Busy { retry_after, .. } => {
                 response.insert_header((header::RETRY_AFTER, retry_after.to_string()));
             }
-            Self::Unauthenticated => {
+            Self::Unauthenticated | Self::WrongCredentials => {
                 response.insert_header((header::WWW_AUTHENTICATE, "Bearer"));
             }
             _ => {}
@@ -118,7 +122,7 @@ impl ResponseError for Error {
     fn status_code(&self) -> StatusCode {
         match self {
             Self::Fields(_) | Self::Unreadable(_) => StatusCode::BAD_REQUEST,
-            Self::Unauthenticated => StatusCode::UNAUTHORIZED,
+            Self::Unauthenticated | Self::WrongCredentials => StatusCode::UNAUTHORIZED,
             Self::Forbidden(_) => StatusCode::FORBIDDEN,
             Self::NotFound(_) => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
@@ -238,7 +242,32 @@ impl Language {
 const MESSAGES: &[(&str, &str, &str)] = &[
     ("validation_failed", "Ada isian yang perlu diperbaiki.", "Some fields need mending."),
     ("unreadable_request", "Permintaan tidak dapat dibaca.", "The request cannot be read."),
-    ("unauthenticated", "Perlu kunci akses yang sah.", "A valid access key is needed."),
+    (
+        "unauthenticated",
+        "Perlu kunci akses atau sesi masuk yang sah.",
+        "A valid access key or sign-in is needed.",
+    ),
+    (
+        "wrong_credentials",
+        "Alamat email atau kata sandi salah.",
+        "The e-mail address or the password is wrong.",
+    ),
+    (
+        "account_inactive",
+        "Akun ini dinonaktifkan. Hubungi admin.",
+        "This account has been deactivated. Ask an admin.",
+    ),
+    ("other_user", "Itu akun orang lain.", "That is somebody else's account."),
+    (
+        "email_taken",
+        "Alamat email itu sudah terdaftar. Silakan masuk.",
+        "That e-mail address has an account already. Sign in instead.",
+    ),
+    (
+        "username_taken",
+        "Nama pengguna itu sudah dipakai. Pilih yang lain.",
+        "That user name is taken. Choose another.",
+    ),
     (
         "gateway_revoked",
         "Gateway ini sudah dicabut. Hubungi operator.",

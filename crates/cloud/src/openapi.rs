@@ -12,12 +12,13 @@ use utoipa_swagger_ui::{Config, SwaggerUi};
     info(
         title = "Lumbung cloud",
         description = "Keeps every record of every gateway exactly once and serves it to people.\n\n\
-            Gateways call with their own key (`lbg_…`), readers with an access key (`lbk_…`), both as \
-            `Authorization: Bearer`. Errors always have the same body; their `code` is stable, their message \
+            Gateways call with their own key (`lbg_…`), readers with an access key (`lbk_…`), people with the \
+            token of their sign-in, all as `Authorization: Bearer`. Errors always have the same body; their `code` is stable, their message \
             follows Accept-Language (id, en)."
     ),
     tags(
         (name = "gateways", description = "Enrolment and records, for gateways"),
+        (name = "people", description = "Accounts, signing in, profiles"),
         (name = "distribution", description = "Goods on the move"),
         (name = "telemetry", description = "What farms and meters say"),
         (name = "dashboard", description = "What people look at first"),
@@ -31,6 +32,8 @@ pub fn document() -> Document {
     let mut document = Root::openapi();
     for part in [
         identity::enrol::Docs::openapi(),
+        identity::people::Docs::openapi(),
+        identity::profile::Docs::openapi(),
         ingest::Docs::openapi(),
         ingest::events::Docs::openapi(),
         telemetry::series::Docs::openapi(),
@@ -48,6 +51,7 @@ pub fn document() -> Document {
     let components = document.components.get_or_insert_with(Components::new);
     components.add_security_scheme("gateway_key", bearer("lbg_…"));
     components.add_security_scheme("access_key", bearer("lbk_…"));
+    components.add_security_scheme("session", bearer("JWT"));
     document
 }
 
@@ -81,6 +85,10 @@ mod tests {
             "/api/gateways/{gateway_id}/events",
             "/api/telemetry/series",
             "/api/telemetry/readings",
+            "/api/auth/register",
+            "/api/auth/login",
+            "/api/auth/logout",
+            "/api/users/me",
         ] {
             assert!(paths.contains_key(path), "{path}");
         }

@@ -53,6 +53,7 @@ impl Cloud {
                 ("development.open_loopback", "true"),
                 // Every gateway of a story enrols from the same address.
                 ("enrolment.attempts_per_minute", "1000"),
+                ("people.attempts_per_minute", "1000"),
             ]
             .map(|(key, value)| (key.to_owned(), value.to_owned()))
             .into(),

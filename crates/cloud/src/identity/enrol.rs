@@ -101,7 +101,7 @@ fn check_proof(signing: &SigningKey, bearer: &str) -> Result<()> {
 }
 
 /// Who asks: the peer, or behind a proxy on this machine whom that names last.
-fn client(request: &HttpRequest) -> Option<IpAddr> {
+pub(super) fn client(request: &HttpRequest) -> Option<IpAddr> {
     let peer = request.peer_addr()?.ip();
     let forwarded = || {
         let last = request.headers().get_all("x-forwarded-for").last()?.to_str().ok()?;

@@ -1,20 +1,29 @@
-//! Who is asking: gateways with their own keys, and readers with access keys.
+//! Who is asking: gateways with their own keys, readers with access keys, people with a session.
 
 pub mod access;
 mod attempts;
 pub mod claims;
 pub mod enrol;
 pub mod gateways;
+mod passwords;
+pub mod people;
+pub mod profile;
 mod secret;
+mod sessions;
 pub mod signing;
+mod throttle;
+mod tokens;
 
 pub use access::Reader;
 pub use attempts::Attempts;
 pub use gateways::Gateway;
+pub use people::People;
 
 use actix_web::web::ServiceConfig;
 
-/// The endpoints of enrolment.
+/// The endpoints of enrolment and of accounts.
 pub fn routes(routes: &mut ServiceConfig) {
     enrol::routes(routes);
+    people::routes(routes);
+    profile::routes(routes);
 }

@@ -1,0 +1,200 @@
+//! Passwords: which may be chosen, and Argon2id away from the async threads.
+//!
+//! What must stay true:
+//! - A hash takes 19 MiB and a core for a moment, so only a few run at once; a request that is dropped does not
+//!   free its place before its hash is done.
+//! - Checking the password of nobody takes as long as checking that of somebody.
+
+use crate::error::{Error, Result};
+use anyhow::anyhow;
+use argon2::password_hash::phc::PasswordHash;
+use argon2::password_hash::{Error as HashError, PasswordHasher, PasswordVerifier};
+use argon2::{Algorithm, Argon2, Params, Version};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Semaphore;
+
+/// The most used passwords of eight characters and more, one a line, in lower case.
+const COMMON: &str = include_str!("common_passwords.txt");
+/// How long a request waits for its turn.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// A password as somebody sent it: of a length that may be hashed. Never printed.
+pub struct Password(String);
+
+impl Password {
+    /// A password to be checked.
+    ///
+    /// # Errors
+    /// The field, with what is wrong.
+    pub fn typed(field: &'static str, password: String) -> Result<Self> {
+        match password.chars().take(257).count() {
+            0 => Err(Error::field(field, "must not be empty")),
+            257 => Err(Error::field(field, "must be at most 256 characters")),
+            _ => Ok(Self(password)),
+        }
+    }
+
+    /// A password to be kept; `names` are what everybody can guess of its owner.
+    ///
+    /// # Errors
+    /// The field, with what is wrong.
+    pub fn chosen(field: &'static str, password: String, names: &[&str]) -> Result<Self> {
+        let chosen = Self::typed(field, password)?;
+        if chosen.0.chars().take(8).count() < 8 {
+            return Err(Error::field(field, "must have at least 8 characters"));
+        }
+        let lower = chosen.0.to_lowercase();
+        if COMMON.lines().any(|common| common == lower) {
+            return Err(Error::field(field, "is one of the most used passwords; choose another"));
+        }
+        let mut others = lower.chars();
+        if others.next().is_some_and(|first| others.all(|c| c == first)) {
+            return Err(Error::field(field, "must not be one character again and again"));
+        }
+        let name = |email: &str| email.split('@').next().unwrap_or_default().to_lowercase();
+        if names.iter().any(|known| known.to_lowercase() == lower || name(known) == lower) {
+            return Err(Error::field(field, "must not be your e-mail address or user name"));
+        }
+        Ok(chosen)
+    }
+}
+
+/// What came of checking a password.
+#[derive(Debug)]
+pub enum Checked {
+    Wrong,
+    Right,
+    /// Right, and its hash is of weaker parameters than ours: this one is to be kept instead.
+    Rehashed(String),
+}
+
+/// Hashes and checks, a few at a time.
+#[derive(Clone)]
+pub struct Passwords {
+    turns: Arc<Semaphore>,
+}
+
+impl Passwords {
+    /// Half of the cores, at least one: signing in must leave room for everything else.
+    pub fn new() -> Self {
+        let cores = std::thread::available_parallelism().map_or(2, usize::from);
+        Self { turns: Arc::new(Semaphore::new((cores / 2).max(1))) }
+    }
+
+    /// What is kept of a password.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] when too many wait.
+    pub async fn hash(&self, password: Password) -> Result<String> {
+        self.in_turn(move || Ok(hash(&password)?)).await
+    }
+
+    /// Compares with what is kept; with `None`, of nobody, it is wrong and takes as long.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] when too many wait; a kept hash that cannot be read.
+    pub async fn check(&self, password: Password, kept: Option<String>) -> Result<Checked> {
+        self.in_turn(move || {
+            let Some(kept) = kept else {
+                hash(&password)?;
+                return Ok(Checked::Wrong);
+            };
+            let kept = PasswordHash::new(&kept).map_err(|error| anyhow!("a kept hash: {error}"))?;
+            match ours()?.verify_password(password.0.as_bytes(), &kept) {
+                Ok(()) if weaker(&kept) => Ok(Checked::Rehashed(hash(&password)?)),
+                Ok(()) => Ok(Checked::Right),
+                Err(HashError::PasswordInvalid) => Ok(Checked::Wrong),
+                Err(error) => Err(anyhow!("a password cannot be checked: {error}").into()),
+            }
+        })
+        .await
+    }
+
+    async fn in_turn<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let busy = || Error::Busy { retry_after: 2, reason: "too many sign-ins at once".into() };
+        let turn = tokio::time::timeout(PATIENCE, Arc::clone(&self.turns).acquire_owned())
+            .await
+            .map_err(|_| busy())?
+            .map_err(|_| busy())?;
+        let worked = tokio::task::spawn_blocking(move || {
+            let result = work();
+            drop(turn);
+            result
+        });
+        worked.await.map_err(|error| anyhow!("hashing ended: {error}"))?
+    }
+}
+
+/// The parameters that OWASP recommends: 19 MiB, two passes, one lane.
+fn ours() -> anyhow::Result<Argon2<'static>> {
+    let params = Params::new(19_456, 2, 1, None).map_err(|error| anyhow!("Argon2's parameters: {error}"))?;
+    Ok(Argon2::new(Algorithm::Argon2id, Version::V0x13, params))
+}
+
+fn hash(password: &Password) -> anyhow::Result<String> {
+    let hash: PasswordHash = ours()?
+        .hash_password(password.0.as_bytes())
+        .map_err(|error| anyhow!("a password cannot be hashed: {error}"))?;
+    Ok(hash.to_string())
+}
+
+fn weaker(kept: &PasswordHash) -> bool {
+    let Ok(params) = Params::try_from(kept) else { return true };
+    kept.algorithm.as_str() != "argon2id" || params.m_cost() < 19_456 || params.t_cost() < 2
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn typed(password: &str) -> Password {
+        Password::typed("password", password.into()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_password_is_known_again_and_no_other_is() {
+        let passwords = Passwords::new();
+        let kept = passwords.hash(typed("sepeda merah tua")).await.unwrap();
+        assert!(kept.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{kept}");
+        let check =
+            async |word: &str, kept: Option<String>| passwords.check(typed(word), kept).await.unwrap();
+        assert!(matches!(check("sepeda merah tua", Some(kept.clone())).await, Checked::Right));
+        assert!(matches!(check("sepeda merah muda", Some(kept)).await, Checked::Wrong));
+        assert!(matches!(check("sepeda merah tua", None).await, Checked::Wrong));
+    }
+
+    #[tokio::test]
+    async fn a_weaker_hash_is_replaced_when_its_password_comes_by() {
+        let weak = Argon2::new(Algorithm::Argon2id, Version::V0x13, Params::new(1024, 1, 1, None).unwrap());
+        let hash: PasswordHash = weak.hash_password(b"sepeda merah tua").unwrap();
+        let checked =
+            Passwords::new().check(typed("sepeda merah tua"), Some(hash.to_string())).await.unwrap();
+        let Checked::Rehashed(new) = checked else { panic!("{checked:?}") };
+        assert!(new.contains("m=19456,t=2,p=1"), "{new}");
+    }
+
+    #[test]
+    fn a_password_that_anybody_would_try_first_is_refused() {
+        let refused = |password: &str| {
+            Password::chosen("password", password.into(), &["budi.santoso@example.com", "budisantoso"])
+                .is_err()
+        };
+        for bad in ["", "pendek", "Password123", "BISMILLAH", "88888888", "Budi.Santoso", "BudiSantoso"] {
+            assert!(refused(bad), "{bad} was taken");
+        }
+        assert!(refused(&"x1".repeat(129)));
+        assert!(!refused("sepeda merah tua"));
+        assert!(!refused(&"é1".repeat(128)), "256 characters are not 256 bytes");
+    }
+
+    #[test]
+    fn the_list_of_common_passwords_has_nothing_that_can_never_match() {
+        for common in COMMON.lines() {
+            assert!(common.chars().count() >= 8 && common == common.to_lowercase(), "{common}");
+        }
+    }
+}

@@ -1,0 +1,286 @@
+//! `POST /api/auth/register`, `/login` and `/logout`.
+
+use super::attempts::Attempts;
+use super::enrol::client;
+use super::passwords::{Checked, Password, Passwords};
+use super::profile::{self, Profile};
+use super::sessions::{self, Person, Sessions};
+use super::throttle;
+use super::tokens::Tokens;
+use crate::error::{Error, Language, Result};
+use crate::state::State;
+use actix_web::{HttpRequest, HttpResponse, post, web};
+use serde::{Deserialize, Serialize};
+use std::time::Instant;
+use utoipa::ToSchema;
+
+pub(super) fn routes(routes: &mut web::ServiceConfig) {
+    routes.service(register).service(login).service(logout);
+}
+
+#[derive(utoipa::OpenApi)]
+#[openapi(paths(register, login, logout))]
+pub(crate) struct Docs;
+
+/// What signing in needs; shared by all workers of this replica.
+pub struct People {
+    pub(super) passwords: Passwords,
+    pub(super) tokens: Tokens,
+    pub(super) sessions: Sessions,
+    attempts: Attempts,
+}
+
+impl People {
+    /// # Errors
+    /// The database's, or the system's for want of random bytes.
+    pub async fn open(state: &State) -> anyhow::Result<Self> {
+        let config = &state.config.people;
+        Ok(Self {
+            passwords: Passwords::new(),
+            tokens: Tokens::open(&state.people, &config.token_secret).await?,
+            sessions: Sessions::default(),
+            attempts: Attempts::new(config.attempts_per_minute),
+        })
+    }
+
+    /// Counts a try of the client's address.
+    fn count(&self, request: &HttpRequest) -> Result<()> {
+        client(request).map_or(Ok(()), |address| self.attempts.count(address, Instant::now()))
+    }
+}
+
+#[derive(Deserialize, ToSchema)]
+struct Registration {
+    /// At most 255 characters; one account per address, whatever its case.
+    #[schema(example = "user@example.com")]
+    email: String,
+    /// 8 to 256 characters, not one of the most used.
+    #[schema(example = "sepeda merah tua")]
+    password: String,
+    /// 3 to 100 letters, digits and `_ . -`, beginning with a letter or digit; unique whatever its case.
+    #[schema(example = "userhandle")]
+    username: String,
+    #[schema(example = "Full Name", max_length = 255)]
+    full_name: Option<String>,
+}
+
+#[derive(Serialize, ToSchema)]
+struct Registered {
+    #[schema(example = true)]
+    success: bool,
+    #[schema(example = 123)]
+    user_id: i64,
+    /// For `Authorization: Bearer`, good for 24 hours.
+    #[schema(example = "eyJhbGciOiJIUzI1NiIs...")]
+    token: String,
+    #[schema(example = "Pendaftaran berhasil")]
+    message: &'static str,
+}
+
+/// Open an account and sign in. Anyone may call.
+#[utoipa::path(tag = "people", path = "/api/auth/register", request_body = Registration,
+    responses((status = 201, body = Registered), (status = 400, body = crate::error::ErrorBody),
+        (status = 409, description = "`email_taken` or `username_taken`", body = crate::error::ErrorBody),
+        (status = 429, body = crate::error::ErrorBody),
+        (status = 503, description = "too many at once", body = crate::error::ErrorBody)))]
+#[post("/api/auth/register")]
+async fn register(
+    request: HttpRequest,
+    state: web::Data<State>,
+    people: web::Data<People>,
+    body: web::Json<Registration>,
+) -> Result<HttpResponse> {
+    people.count(&request)?;
+    let Registration { email, password, username, full_name } = body.into_inner();
+    check_email(&email)?;
+    check_username(&username)?;
+    let full_name = full_name.filter(|name| !name.is_empty());
+    if let Some(name) = &full_name {
+        lumbung_shared::check_text("full_name", name, 255).map_err(|wrong| Error::Fields(vec![wrong]))?;
+    }
+    let password = Password::chosen("password", password, &[&email, &username])?;
+    let password_hash = people.passwords.hash(password).await?;
+    let user_id = sqlx::query_scalar!(
+        "insert into app_user (email, username, password_hash, full_name) values ($1, $2, $3, $4)
+         returning user_id",
+        email,
+        username,
+        password_hash,
+        full_name
+    )
+    .fetch_one(&state.people)
+    .await
+    .map_err(taken)?;
+    let token = sessions::open(&state, &people, user_id, &request).await?;
+    tracing::info!(user_id, "account opened");
+    let message = match Language::of(&request) {
+        Language::Indonesian => "Pendaftaran berhasil",
+        Language::English => "Registration successful",
+    };
+    Ok(HttpResponse::Created().json(Registered { success: true, user_id, token, message }))
+}
+
+/// Which of the two names somebody else has.
+fn taken(error: sqlx::Error) -> Error {
+    match error.as_database_error().and_then(|error| error.constraint()) {
+        Some("app_user_email_key") => Error::Conflict("email_taken"),
+        Some("app_user_username_key") => Error::Conflict("username_taken"),
+        _ => error.into(),
+    }
+}
+
+#[derive(Deserialize, ToSchema)]
+struct Credentials {
+    #[schema(example = "user@example.com")]
+    email: String,
+    #[schema(example = "sepeda merah tua")]
+    password: String,
+}
+
+#[derive(Serialize, ToSchema)]
+struct SignedIn {
+    #[schema(example = true)]
+    success: bool,
+    #[schema(example = 123)]
+    user_id: i64,
+    /// For `Authorization: Bearer`, good for 24 hours.
+    #[schema(example = "eyJhbGciOiJIUzI1NiIs...")]
+    token: String,
+    user_data: Profile,
+}
+
+/// Sign in with a password. Anyone may call.
+///
+/// A wrong password and an unknown address are answered alike. After five wrong tries each further one makes
+/// the account wait longer, 1 s doubling to 15 minutes, whichever server is asked.
+#[utoipa::path(tag = "people", path = "/api/auth/login", request_body = Credentials,
+    responses((status = 200, body = SignedIn), (status = 400, body = crate::error::ErrorBody),
+        (status = 401, description = "`wrong_credentials`", body = crate::error::ErrorBody),
+        (status = 403, description = "`account_inactive`", body = crate::error::ErrorBody),
+        (status = 429, body = crate::error::ErrorBody),
+        (status = 503, description = "too many at once", body = crate::error::ErrorBody)))]
+#[post("/api/auth/login")]
+async fn login(
+    request: HttpRequest,
+    state: web::Data<State>,
+    people: web::Data<People>,
+    body: web::Json<Credentials>,
+) -> Result<HttpResponse> {
+    people.count(&request)?;
+    let Credentials { email, password } = body.into_inner();
+    check_email(&email)?;
+    let password = Password::typed("password", password)?;
+    throttle::count(&state.people, &email).await?;
+    let account = sqlx::query!(
+        "select user_id, password_hash, is_active from app_user where lower(email) = lower($1)",
+        email
+    )
+    .fetch_optional(&state.people)
+    .await?;
+    let kept = account.as_ref().map(|account| account.password_hash.clone());
+    let checked = people.passwords.check(password, kept).await?;
+    let account = account.filter(|_| !matches!(checked, Checked::Wrong)).ok_or(Error::WrongCredentials)?;
+    throttle::forgive(&state.people, &email).await?;
+    if !account.is_active {
+        return Err(Error::Forbidden("account_inactive"));
+    }
+    let user_id = account.user_id;
+    if let Checked::Rehashed(stronger) = checked {
+        // Not when the password was changed meanwhile.
+        sqlx::query!(
+            "update app_user set password_hash = $2 where user_id = $1 and password_hash = $3",
+            user_id,
+            stronger,
+            account.password_hash
+        )
+        .execute(&state.people)
+        .await?;
+    }
+    let token = sessions::open(&state, &people, user_id, &request).await?;
+    let user_data = profile::of(&state.people, user_id).await?;
+    Ok(HttpResponse::Ok().json(SignedIn { success: true, user_id, token, user_data }))
+}
+
+#[derive(Serialize, ToSchema)]
+struct Done {
+    #[schema(example = true)]
+    success: bool,
+    #[schema(example = "Anda sudah keluar")]
+    message: &'static str,
+}
+
+/// Sign out: the token that comes with the request ends, on every server within a second.
+///
+/// A token in the body is not looked at.
+#[utoipa::path(tag = "people", path = "/api/auth/logout", security(("session" = [])),
+    responses((status = 200, body = Done), (status = 401, body = crate::error::ErrorBody)))]
+#[post("/api/auth/logout")]
+async fn logout(
+    request: HttpRequest,
+    person: Person,
+    state: web::Data<State>,
+    people: web::Data<People>,
+) -> Result<HttpResponse> {
+    sessions::end(&state, &people, person.user_id, person.session_id).await?;
+    let message = match Language::of(&request) {
+        Language::Indonesian => "Anda sudah keluar",
+        Language::English => "You are signed out",
+    };
+    Ok(HttpResponse::Ok().json(Done { success: true, message }))
+}
+
+/// One `@` between a name and a host name, all in printable ASCII. Whether it is theirs, a mail tells.
+fn check_email(email: &str) -> Result<()> {
+    let good = (3..=255).contains(&email.len())
+        && email.bytes().all(|b| b.is_ascii_graphic() && !b"\"(),:;<>[\\]".contains(&b))
+        && email.split_once('@').is_some_and(|(name, host)| {
+            (1..=64).contains(&name.len())
+                && host.contains('.')
+                && host.split('.').all(|label| {
+                    !label.is_empty() && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+                })
+        });
+    good.then_some(()).ok_or_else(|| Error::field("email", "must be an e-mail address"))
+}
+
+fn check_username(username: &str) -> Result<()> {
+    let good = (3..=100).contains(&username.len())
+        && username.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && username.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b));
+    let wrong = || {
+        Error::field(
+            "username",
+            "must be 3 to 100 letters, digits and _ . - and begin with a letter or digit",
+        )
+    };
+    good.then_some(()).ok_or_else(wrong)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_needs_a_name_and_a_host() {
+        for good in ["user@example.com", "Budi.Santoso+kebun@mail.go.id", "a@b.c"] {
+            assert!(check_email(good).is_ok(), "{good}");
+        }
+        for bad in ["", "user", "user@", "@example.com", "a b@example.com", "a@b@example.com", "a@b..c"] {
+            assert!(check_email(bad).is_err(), "{bad}");
+        }
+        for bad in ["a@example", "a@exa_mple.com", "a\u{0}@example.com", "é@example.com", "<a>@example.com"]
+        {
+            assert!(check_email(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_user_name_can_stand_in_an_address() {
+        for good in ["userhandle", "budi_99", "3-a.b"] {
+            assert!(check_username(good).is_ok(), "{good}");
+        }
+        for bad in ["", "ab", "_budi", "budi santoso", "budi/x", "é-budi"] {
+            assert!(check_username(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! `GET` and `PUT /api/users/me`: what a person says of themselves.
+
+use super::sessions::Person;
+use crate::error::{Error, Result};
+use crate::state::State;
+use actix_web::{HttpResponse, get, put, web};
+use chrono::{DateTime, Utc};
+use lumbung_shared::FieldError;
+use serde::{Deserialize, Deserializer, Serialize};
+use sqlx::PgPool;
+use utoipa::ToSchema;
+
+pub(super) fn routes(routes: &mut web::ServiceConfig) {
+    routes.service(me).service(change);
+}
+
+#[derive(utoipa::OpenApi)]
+#[openapi(paths(me, change))]
+pub(crate) struct Docs;
+
+/// An account as its owner sees it.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Profile {
+    #[schema(example = 123)]
+    user_id: i64,
+    #[schema(example = "user@example.com")]
+    email: String,
+    #[schema(example = "userhandle")]
+    username: String,
+    #[schema(example = "Full Name")]
+    full_name: Option<String>,
+    /// Null until there is a picture.
+    profile_picture_url: Option<String>,
+    bio: Option<String>,
+    #[schema(example = "+62 811 0000 000")]
+    phone_number: Option<String>,
+    address: Option<String>,
+    #[schema(example = "Jakarta")]
+    city: Option<String>,
+    #[schema(example = "Indonesia")]
+    country: Option<String>,
+    /// user, volunteer, ambassador or admin
+    #[schema(example = "user")]
+    role: String,
+    is_verified: bool,
+    created_at: DateTime<Utc>,
+    updated_at: DateTime<Utc>,
+}
+
+#[derive(Serialize, ToSchema)]
+struct Me {
+    #[schema(example = true)]
+    success: bool,
+    user_data: Profile,
+}
+
+/// The profile of one account.
+pub(super) async fn of(pool: &PgPool, user_id: i64) -> Result<Profile> {
+    sqlx::query_as!(
+        Profile,
+        r#"select user_id, email, username, full_name, null::text as profile_picture_url, bio, phone_number, address,
+               city, country, role, is_verified, created_at, updated_at
+           from app_user where user_id = $1"#,
+        user_id
+    )
+    .fetch_optional(pool)
+    .await?
+    .ok_or(Error::Unauthenticated)
+}
+
+/// Your own profile. Whoever is signed in may call.
+#[utoipa::path(tag = "people", path = "/api/users/me", security(("session" = [])),
+    responses((status = 200, body = Me), (status = 401, body = crate::error::ErrorBody)))]
+#[get("/api/users/me")]
+async fn me(person: Person, state: web::Data<State>) -> Result<HttpResponse> {
+    let user_data = of(&state.people, person.user_id).await?;
+    Ok(HttpResponse::Ok().json(Me { success: true, user_data }))
+}
+
+/// What to change. A field that is missing stays; null or an empty text clears it.
+#[derive(Deserialize, ToSchema)]
+struct Changes {
+    /// Only your own, if any.
+    user_id: Option<i64>,
+    #[serde(default, deserialize_with = "given")]
+    #[schema(max_length = 255, example = "Full Name")]
+    full_name: Option<String>,
+    #[serde(default, deserialize_with = "given")]
+    #[schema(max_length = 2000)]
+    bio: Option<String>,
+    /// 5 to 20 digits, spaces and `+ - ( )`.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(max_length = 20, example = "+62 811 0000 000")]
+    phone_number: Option<String>,
+    #[serde(default, deserialize_with = "given")]
+    #[schema(max_length = 1000)]
+    address: Option<String>,
+    #[serde(default, deserialize_with = "given")]
+    #[schema(max_length = 100, example = "Jakarta")]
+    city: Option<String>,
+    #[serde(default, deserialize_with = "given")]
+    #[schema(max_length = 100, example = "Indonesia")]
+    country: Option<String>,
+}
+
+/// Null is as good as an empty text.
+fn given<'de, D: Deserializer<'de>>(field: D) -> std::result::Result<Option<String>, D::Error> {
+    Ok(Some(Option::<String>::deserialize(field)?.unwrap_or_default()))
+}
+
+impl Changes {
+    fn check(&self) -> Result<()> {
+        let line = |field, value: &Option<String>, max| check(field, value, max, false);
+        let wrong: Vec<FieldError> = [
+            line("full_name", &self.full_name, 255),
+            check("bio", &self.bio, 2000, true),
+            line("phone_number", &self.phone_number, 20).or_else(|| check_phone(&self.phone_number)),
+            check("address", &self.address, 1000, true),
+            line("city", &self.city, 100),
+            line("country", &self.country, 100),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
+        if wrong.is_empty() { Ok(()) } else { Err(Error::Fields(wrong)) }
+    }
+}
+
+/// What is wrong with a text; some may have several lines.
+fn check(field: &'static str, value: &Option<String>, max: usize, lines: bool) -> Option<FieldError> {
+    let value = value.as_deref().filter(|value| !value.is_empty())?;
+    let flat = if lines { value.replace(['\n', '\r', '\t'], " ") } else { value.to_owned() };
+    lumbung_shared::check_text(field, &flat, max).err()
+}
+
+fn check_phone(value: &Option<String>) -> Option<FieldError> {
+    let value = value.as_deref().filter(|value| !value.is_empty())?;
+    let good = value.len() >= 5 && value.chars().all(|c| c.is_ascii_digit() || " +-()".contains(c));
+    (!good).then(|| FieldError::new("phone_number", "must be 5 to 20 digits, spaces and + - ( )"))
+}
+
+/// Change your own profile. Whoever is signed in may call.
+#[utoipa::path(tag = "people", path = "/api/users/me", request_body = Changes, security(("session" = [])),
+    responses((status = 200, body = Me), (status = 400, body = crate::error::ErrorBody),
+        (status = 401, body = crate::error::ErrorBody),
+        (status = 403, description = "`other_user`", body = crate::error::ErrorBody)))]
+#[put("/api/users/me")]
+async fn change(person: Person, state: web::Data<State>, body: web::Json<Changes>) -> Result<HttpResponse> {
+    person.must_be(body.user_id)?;
+    body.check()?;
+    sqlx::query!(
+        "update app_user set full_name = nullif(coalesce($2, full_name), ''), bio = nullif(coalesce($3, bio), ''),
+             phone_number = nullif(coalesce($4, phone_number), ''), address = nullif(coalesce($5, address), ''),
+             city = nullif(coalesce($6, city), ''), country = nullif(coalesce($7, country), ''), updated_at = now()
+         where user_id = $1",
+        person.user_id,
+        body.full_name,
+        body.bio,
+        body.phone_number,
+        body.address,
+        body.city,
+        body.country
+    )
+    .execute(&state.people)
+    .await?;
+    let user_data = of(&state.people, person.user_id).await?;
+    Ok(HttpResponse::Ok().json(Me { success: true, user_data }))
+}

@@ -1,0 +1,209 @@
+//! Who is signed in. A token is good as long as its session is: not ended, not expired, its account active.
+//!
+//! What must stay true:
+//! - Every replica asks the database at least once a second for a session in use, so that signing out or a ban
+//!   is felt everywhere within a second.
+//! - What was learnt is dated by when it was asked, not by when the answer came.
+
+use super::gateways::bearer;
+use super::people::People;
+use super::secret;
+use super::tokens::Named;
+use crate::error::{Error, Result};
+use crate::state::State;
+use actix_web::dev::Payload;
+use actix_web::http::header;
+use actix_web::{FromRequest, HttpRequest, web};
+use chrono::Utc;
+use sqlx::PgPool;
+use std::collections::HashMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How long a token is good: its clients ask for the password once a day.
+pub(super) const LASTS: chrono::Duration = chrono::Duration::hours(24);
+/// How long an answer of the database is believed.
+const BELIEVED: Duration = Duration::from_millis(800);
+/// Sessions remembered at most.
+const REMEMBERED: usize = 10_000;
+
+/// A person with a good session. As a handler's argument it refuses everyone else with 401.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Person {
+    pub user_id: i64,
+    pub session_id: i64,
+}
+
+impl Person {
+    /// A `user_id` in a body may only be the caller's own.
+    ///
+    /// # Errors
+    /// `other_user`.
+    pub fn must_be(&self, user_id: Option<i64>) -> Result<()> {
+        if user_id.is_some_and(|id| id != self.user_id) {
+            Err(Error::Forbidden("other_user"))
+        } else {
+            Ok(())
+        }
+    }
+}
+
+impl FromRequest for Person {
+    type Error = Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Self>>>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let token = bearer(request).map(str::to_owned);
+        let state = request.app_data::<web::Data<State>>().cloned();
+        let people = request.app_data::<web::Data<People>>().cloned();
+        Box::pin(async move {
+            let (Some(token), Some(state), Some(people)) = (token, state, people) else {
+                return Err(Error::Unauthenticated);
+            };
+            let named = people.tokens.read(&token, Utc::now().timestamp()).ok_or(Error::Unauthenticated)?;
+            people.sessions.find(&state.people, &named).await
+        })
+    }
+}
+
+/// What the database lately said of sessions in use.
+#[derive(Default)]
+pub(super) struct Sessions {
+    known: Mutex<HashMap<Vec<u8>, (Instant, Person)>>,
+}
+
+impl Sessions {
+    async fn find(&self, pool: &PgPool, named: &Named) -> Result<Person> {
+        let (hash, asked) = (secret::hash(&named.token_id), Instant::now());
+        if let Some(person) = self.remembered(&hash, asked) {
+            return if person.user_id == named.user_id { Ok(person) } else { Err(Error::Unauthenticated) };
+        }
+        let row = sqlx::query!(
+            r#"select s.session_id, s.last_seen_at < now() - interval '1 minute' as "unseen!"
+               from user_session s join app_user u using (user_id)
+               where s.token_id_hash = $1 and s.user_id = $2 and s.revoked_at is null and s.expires_at > now()
+                   and u.is_active"#,
+            hash,
+            named.user_id
+        )
+        .fetch_optional(pool)
+        .await?
+        .ok_or(Error::Unauthenticated)?;
+        if row.unseen {
+            sqlx::query!(
+                "update user_session set last_seen_at = now() where session_id = $1",
+                row.session_id
+            )
+            .execute(pool)
+            .await?;
+        }
+        let person = Person { user_id: named.user_id, session_id: row.session_id };
+        self.remember(hash, asked, person.clone());
+        Ok(person)
+    }
+
+    fn remembered(&self, hash: &[u8], now: Instant) -> Option<Person> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known
+            .get(hash)
+            .filter(|(asked, _)| now.saturating_duration_since(*asked) < BELIEVED)
+            .map(|(_, person)| person.clone())
+    }
+
+    fn remember(&self, hash: Vec<u8>, asked: Instant, person: Person) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= REMEMBERED {
+            known.retain(|_, (at, _)| asked.saturating_duration_since(*at) < BELIEVED);
+            if known.len() >= REMEMBERED {
+                known.clear();
+            }
+        }
+        known.insert(hash, (asked, person));
+    }
+
+    /// What was known of these sessions is asked anew.
+    pub(super) fn forget(&self, which: impl Fn(&Person) -> bool) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|_, (_, person)| !which(person));
+    }
+}
+
+/// Opens a session and clears away the person's old ones; the token for it.
+pub(super) async fn open(
+    state: &State,
+    people: &People,
+    user_id: i64,
+    request: &HttpRequest,
+) -> Result<String> {
+    let token_id = secret::draw_key("")?;
+    let now = Utc::now();
+    let expires = now + LASTS;
+    sqlx::query!(
+        "insert into user_session (user_id, token_id_hash, user_agent, expires_at) values ($1, $2, $3, $4)",
+        user_id,
+        secret::hash(&token_id),
+        user_agent(request),
+        expires
+    )
+    .execute(&state.people)
+    .await?;
+    sqlx::query!(
+        "delete from user_session where user_id = $1 and expires_at < now() - interval '30 days'",
+        user_id
+    )
+    .execute(&state.people)
+    .await?;
+    Ok(people.tokens.issue(&Named { user_id, token_id }, now.timestamp(), expires.timestamp())?)
+}
+
+/// Ends one session of a person.
+///
+/// # Errors
+/// `not_found` when it is not one of theirs, or the database's.
+pub(super) async fn end(state: &State, people: &People, user_id: i64, session_id: i64) -> Result<()> {
+    sqlx::query_scalar!(
+        "update user_session set revoked_at = coalesce(revoked_at, now()) where session_id = $1 and user_id = $2
+         returning session_id",
+        session_id,
+        user_id
+    )
+    .fetch_optional(&state.people)
+    .await?
+    .ok_or(Error::NotFound("not_found"))?;
+    people.sessions.forget(|person| person.session_id == session_id);
+    Ok(())
+}
+
+/// What the client calls itself, cut short: enough for people to know their own devices.
+fn user_agent(request: &HttpRequest) -> Option<String> {
+    let agent = request.headers().get(header::USER_AGENT)?.to_str().ok()?;
+    Some(agent.chars().take(128).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_learnt_of_a_session_is_believed_for_less_than_a_second() {
+        let (sessions, asked) = (Sessions::default(), Instant::now());
+        let person = Person { user_id: 1, session_id: 2 };
+        sessions.remember(vec![1], asked, person.clone());
+        assert_eq!(sessions.remembered(&[1], asked), Some(person.clone()));
+        assert_eq!(sessions.remembered(&[1], asked + Duration::from_millis(799)), Some(person));
+        assert_eq!(sessions.remembered(&[1], asked + Duration::from_millis(800)), None);
+    }
+
+    #[test]
+    fn a_session_that_ended_here_is_forgotten_at_once() {
+        let (sessions, asked) = (Sessions::default(), Instant::now());
+        for id in [1, 2] {
+            sessions.remember(vec![id], asked, Person { user_id: 1, session_id: id.into() });
+        }
+        sessions.forget(|person| person.session_id == 1);
+        assert_eq!(sessions.remembered(&[1], asked), None);
+        assert!(sessions.remembered(&[2], asked).is_some());
+    }
+}

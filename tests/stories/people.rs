@@ -1,0 +1,318 @@
+//! People open accounts, sign in and out; nobody else passes for them.
+
+use anyhow::{Context, Result};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use lumbung_tests::http::{self, Reply};
+use lumbung_tests::programs::Cloud;
+use lumbung_tests::story::story;
+use lumbung_tests::wait::eventually;
+use reqwest::Method;
+use ring::hmac;
+use serde_json::{Value, json};
+
+const PASSWORD: &str = "sepeda merah tua";
+const SECRET: &str = "a secret of this story, longer than thirty-two characters";
+
+/// As an app does it.
+async fn ask(cloud: &Cloud, method: Method, path: &str, token: Option<&str>, body: Value) -> Result<Reply> {
+    let mut request = http::client()?
+        .request(method, cloud.url(path))
+        .header("content-type", "application/json")
+        .body(body.to_string());
+    if let Some(token) = token {
+        request = request.bearer_auth(token);
+    }
+    http::send(request).await
+}
+
+async fn post(cloud: &Cloud, path: &str, body: Value) -> Result<Reply> {
+    ask(cloud, Method::POST, path, None, body).await
+}
+
+async fn me(cloud: &Cloud, token: &str) -> Result<Reply> {
+    http::send(http::client()?.get(cloud.url("/api/users/me")).bearer_auth(token)).await
+}
+
+fn registration(username: &str) -> Value {
+    json!({"email": format!("{username}@example.com"), "password": PASSWORD, "username": username,
+        "full_name": "Budi Santoso"})
+}
+
+async fn register(cloud: &Cloud, username: &str) -> Result<(i64, String)> {
+    let body = post(cloud, "/api/auth/register", registration(username)).await?.expect(201)?;
+    Ok((body["user_id"].as_i64().context("user_id")?, token_of(&body)?))
+}
+
+fn token_of(body: &Value) -> Result<String> {
+    Ok(body["token"].as_str().context("token")?.to_owned())
+}
+
+async fn login(cloud: &Cloud, email: &str, password: &str) -> Result<Reply> {
+    post(cloud, "/api/auth/login", json!({"email": email, "password": password})).await
+}
+
+/// Waits until a token is refused; it must not take longer than a second, which the cache's own test tells.
+async fn refused(cloud: &Cloud, token: &str) -> Result<()> {
+    eventually("the token is refused", || async { Ok((me(cloud, token).await?.status == 401).then_some(())) })
+        .await
+}
+
+#[test]
+fn an_account_is_opened_used_and_left_on_every_replica() -> Result<()> {
+    story(async |stand| {
+        let cloud = stand.cloud().await?;
+        let replica = stand.replica_of(&cloud).await?;
+        let body = post(&cloud, "/api/auth/register", registration("budi")).await?.expect(201)?;
+        assert_eq!((&body["success"], &body["message"]), (&json!(true), &json!("Pendaftaran berhasil")));
+        let first = token_of(&body)?;
+        let signed_in = login(&replica, "BUDI@example.com", PASSWORD).await?.expect(200)?;
+        assert_eq!(signed_in["user_id"], body["user_id"]);
+        assert_eq!(signed_in["user_data"]["email"], "budi@example.com");
+        assert!(!signed_in.to_string().contains("argon2"), "the hash was told");
+        let second = token_of(&signed_in)?;
+        for (at, token) in [(&cloud, &first), (&replica, &first), (&cloud, &second), (&replica, &second)] {
+            let user = me(at, token).await?.expect(200)?["user_data"].clone();
+            assert_eq!((&user["username"], &user["role"]), (&json!("budi"), &json!("user")));
+            assert_eq!((&user["full_name"], &user["is_verified"]), (&json!("Budi Santoso"), &json!(false)));
+        }
+        // A token in the body is nobody's.
+        let reply = post(&cloud, "/api/auth/logout", json!({"token": first})).await?;
+        assert_eq!((reply.status, reply.error_code().as_str()), (401, "unauthenticated"));
+        let left =
+            ask(&cloud, Method::POST, "/api/auth/logout", Some(&first), json!({})).await?.expect(200)?;
+        assert_eq!(left["success"], true);
+        assert_eq!(me(&cloud, &first).await?.status, 401, "it is still good where it was ended");
+        refused(&replica, &first).await?;
+        assert_eq!(me(&replica, &second).await?.status, 200, "another sign-in ended with it");
+        // Neither the database nor a log knows what opens the account, and no log whose it is.
+        let database = cloud.database().await?;
+        let kept: String = sqlx::query_scalar(
+            "select (select string_agg(t::text, ' ') from user_session t)
+                 || (select string_agg(t::text, ' ') from app_user t)",
+        )
+        .fetch_one(&database)
+        .await?;
+        let logs = stand.logs();
+        for secret in [PASSWORD, &first, &second] {
+            assert!(!kept.contains(secret) && !logs.contains(secret), "a secret is kept or logged");
+        }
+        assert!(!logs.contains("example.com"), "a log holds an e-mail address");
+        Ok(())
+    })
+}
+
+#[test]
+fn an_address_and_a_name_are_one_accounts_only() -> Result<()> {
+    story(async |stand| {
+        let cloud = stand.cloud().await?;
+        register(&cloud, "budi").await?;
+        let with = |field: &str, value: &str| {
+            let mut body = registration("siti");
+            body[field] = json!(value);
+            body
+        };
+        for (body, code) in
+            [(with("email", "Budi@Example.com"), "email_taken"), (with("username", "BUDI"), "username_taken")]
+        {
+            let reply = post(&cloud, "/api/auth/register", body).await?;
+            assert_eq!((reply.status, reply.error_code().as_str()), (409, code));
+        }
+        for (field, value) in [
+            ("email", "siti"),
+            ("username", "s t"),
+            ("password", "pendek1"),
+            ("password", "password123"),
+            ("password", "Siti@example.com"),
+            ("full_name", "a\u{0}b"),
+        ] {
+            let reply = post(&cloud, "/api/auth/register", with(field, value)).await?;
+            let body = reply.expect(400)?;
+            assert_eq!(body["error"]["details"][0]["field"], field, "{body}");
+            assert!(!reply.text.contains("password123"), "the answer repeats a password");
+        }
+        // Many at once: one of them gets it.
+        let same = (0..8).map(|_| post(&cloud, "/api/auth/register", registration("ayu")));
+        let statuses: Vec<u16> =
+            futures_util::future::try_join_all(same).await?.iter().map(|reply| reply.status).collect();
+        assert_eq!(statuses.iter().filter(|status| **status == 201).count(), 1, "{statuses:?}");
+        assert!(statuses.iter().all(|status| [201, 409, 503].contains(status)), "{statuses:?}");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_wrong_password_and_an_unknown_account_are_answered_alike() -> Result<()> {
+    story(async |stand| {
+        let cloud = stand.cloud().await?;
+        let replica = stand.replica_of(&cloud).await?;
+        register(&cloud, "budi").await?;
+        let database = cloud.database().await?;
+        let free_at =
+            async |when: &'static str| sqlx::query(when).execute(&database).await.context("moving the wait");
+        let answers = async |email: &str| -> Result<Vec<(u16, Value)>> {
+            let mut answers = Vec::new();
+            // Tried by turns on both: asking another replica gains nothing.
+            for (turn, at) in [&cloud, &replica].into_iter().cycle().take(6).enumerate() {
+                if turn == 5 {
+                    // The wait began at the fifth; it must not be over before a busy machine comes to the sixth.
+                    free_at(
+                        "update sign_in_failure set free_at = free_at + interval '1 hour' where failures = 5",
+                    )
+                    .await?;
+                }
+                let reply = login(at, email, &format!("kata sandi salah {turn}")).await?;
+                answers.push((reply.status, reply.json()?["error"].clone()));
+            }
+            Ok(answers)
+        };
+        let known = answers("budi@example.com").await?;
+        assert_eq!(known, answers("nobody@example.com").await?);
+        let statuses: Vec<u16> = known.iter().map(|(status, _)| *status).collect();
+        assert_eq!(statuses, [401, 401, 401, 401, 401, 429]);
+        assert_eq!(known[0].1["code"], "wrong_credentials");
+        // Nor does the right password pass before its time; then it does, and all is forgiven.
+        let early = login(&replica, "budi@example.com", PASSWORD).await?;
+        assert_eq!(early.status, 429);
+        let wait: i64 = early.header("retry-after").context("no Retry-After")?.parse()?;
+        assert!((3000..=7300).contains(&wait), "{wait}");
+        free_at("update sign_in_failure set free_at = now()").await?;
+        assert_eq!(login(&cloud, "budi@example.com", PASSWORD).await?.status, 200);
+        for turn in 0..4 {
+            assert_eq!(login(&cloud, "budi@example.com", &format!("salah lagi {turn}")).await?.status, 401);
+        }
+        assert_eq!(login(&cloud, "budi@example.com", PASSWORD).await?.status, 200);
+        Ok(())
+    })
+}
+
+#[test]
+fn the_wait_after_wrong_passwords_doubles_up_to_a_quarter_of_an_hour() -> Result<()> {
+    story(async |stand| {
+        let cloud = stand.cloud().await?;
+        let database = cloud.database().await?;
+        let mut waits = Vec::new();
+        for _ in 0..18 {
+            login(&cloud, "nobody@example.com", "kata sandi salah").await?;
+            let wait: f64 = sqlx::query_scalar(
+                "update sign_in_failure f set free_at = now() from sign_in_failure was
+                 where was.address_hash = f.address_hash
+                 returning extract(epoch from was.free_at - was.last_at)::float8",
+            )
+            .fetch_one(&database)
+            .await?;
+            waits.push(wait);
+        }
+        let expected: Vec<f64> =
+            [0., 0., 0., 0., 1., 2., 4., 8., 16., 32., 64., 128., 256., 512., 900., 900., 900., 900.].into();
+        assert_eq!(waits, expected);
+        sqlx::query("update sign_in_failure set last_at = now() - interval '25 hours'")
+            .execute(&database)
+            .await?;
+        login(&cloud, "nobody@example.com", "kata sandi salah").await?;
+        let failures: i32 =
+            sqlx::query_scalar("select failures from sign_in_failure").fetch_one(&database).await?;
+        assert_eq!(failures, 1, "a day of quiet was not forgiven");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_token_that_this_cloud_did_not_make_as_it_is_opens_nothing() -> Result<()> {
+    story(async |stand| {
+        let mut cloud = stand.cloud_not_started().await?;
+        cloud.set("people.token_secret", SECRET);
+        cloud.start().await?;
+        let (user_id, token) = register(&cloud, "budi").await?;
+        let mut parts = token.split('.');
+        let (header, body) = (parts.next().context("header")?, parts.next().context("body")?);
+        let claims: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(body)?)?;
+        assert_eq!(
+            claims["exp"].as_i64().context("exp")? - claims["iat"].as_i64().context("iat")?,
+            24 * 3600
+        );
+        let sign = |secret: &str, header: &str, claims: &Value| {
+            let said = format!("{header}.{}", URL_SAFE_NO_PAD.encode(claims.to_string()));
+            let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
+            format!("{said}.{}", URL_SAFE_NO_PAD.encode(hmac::sign(&key, said.as_bytes())))
+        };
+        let with = |field: &str, value: Value| {
+            let mut other = claims.clone();
+            other[field] = value;
+            other
+        };
+        assert_eq!(
+            me(&cloud, &sign(SECRET, header, &claims)).await?.status,
+            200,
+            "the forgery itself is wrong"
+        );
+        let none = URL_SAFE_NO_PAD.encode(r#"{"alg":"none","typ":"JWT"}"#);
+        let now = claims["iat"].as_i64().context("iat")?;
+        for (what, forged) in [
+            ("another secret", sign("another secret, also longer than thirty-two", header, &claims)),
+            ("no algorithm", format!("{none}.{body}.")),
+            ("no algorithm, signed", sign(SECRET, &none, &claims)),
+            ("expired", sign(SECRET, header, &with("exp", json!(now - 60)))),
+            ("another audience", sign(SECRET, header, &with("aud", json!("someone")))),
+            ("another issuer", sign(SECRET, header, &with("iss", json!("someone")))),
+            ("another person", sign(SECRET, header, &with("sub", json!((user_id + 1).to_string())))),
+            ("a session that never was", sign(SECRET, header, &with("jti", json!("x")))),
+            ("half a token", token[..token.len() / 2].to_owned()),
+            ("an access key", "lbk_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA".to_owned()),
+        ] {
+            let reply = me(&cloud, &forged).await?;
+            assert_eq!((reply.status, reply.error_code().as_str()), (401, "unauthenticated"), "{what}");
+        }
+        // The database's word counts too: a session that ran out, an account that was shut.
+        let database = cloud.database().await?;
+        sqlx::query("update app_user set is_active = false").execute(&database).await?;
+        refused(&cloud, &token).await?;
+        let reply = login(&cloud, "budi@example.com", PASSWORD).await?;
+        assert_eq!((reply.status, reply.error_code().as_str()), (403, "account_inactive"));
+        assert_eq!(login(&cloud, "budi@example.com", "salah").await?.error_code(), "wrong_credentials");
+        sqlx::query("update app_user set is_active = true").execute(&database).await?;
+        assert_eq!(me(&cloud, &token).await?.status, 200);
+        sqlx::query("update user_session set expires_at = now()").execute(&database).await?;
+        refused(&cloud, &token).await
+    })
+}
+
+#[test]
+fn people_change_their_own_profile_and_nobody_elses() -> Result<()> {
+    story(async |stand| {
+        let cloud = stand.cloud().await?;
+        let (budi, token) = register(&cloud, "budi").await?;
+        let (siti, _) = register(&cloud, "siti").await?;
+        let put = async |body: Value| ask(&cloud, Method::PUT, "/api/users/me", Some(&token), body).await;
+        let changes = json!({"user_id": budi, "bio": "Menanam bayam.\nDi atap.", "phone_number": "+62 811-0000-000",
+            "address": "Jl. Cikini 1", "city": "Jakarta", "country": "Indonesia", "role": "admin", "is_verified": true});
+        let user = put(changes).await?.expect(200)?["user_data"].clone();
+        for (field, value) in [
+            ("bio", json!("Menanam bayam.\nDi atap.")),
+            ("phone_number", json!("+62 811-0000-000")),
+            ("city", json!("Jakarta")),
+            ("country", json!("Indonesia")),
+            ("full_name", json!("Budi Santoso")),
+            ("profile_picture_url", Value::Null),
+            ("role", json!("user")),
+            ("is_verified", json!(false)),
+        ] {
+            assert_eq!(user[field], value, "{field}");
+        }
+        let user = put(json!({"bio": null, "city": ""})).await?.expect(200)?["user_data"].clone();
+        assert_eq!(
+            (&user["bio"], &user["city"], &user["address"]),
+            (&Value::Null, &Value::Null, &json!("Jl. Cikini 1"))
+        );
+        let reply = put(json!({"user_id": siti, "bio": "x"})).await?;
+        assert_eq!((reply.status, reply.error_code().as_str()), (403, "other_user"));
+        let reply =
+            put(json!({"phone_number": "call me", "city": "x".repeat(101), "full_name": "a\nb"})).await?;
+        let details = reply.expect(400)?["error"]["details"].clone();
+        let fields: Vec<&str> =
+            details.as_array().context("details")?.iter().filter_map(|d| d["field"].as_str()).collect();
+        assert_eq!(fields, ["full_name", "phone_number", "city"]);
+        assert_eq!(ask(&cloud, Method::PUT, "/api/users/me", None, json!({"bio": "x"})).await?.status, 401);
+        Ok(())
+    })
+}
