@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 /// Drives the real gateway and cloud under load, kills them and their PostgreSQL at random, cuts the
-/// line, loses answers; then compares a ledger kept outside with what the cloud holds.
+/// line, loses answers, turns the gateways' clocks; then compares a ledger kept outside with what the cloud holds.
 ///
 /// The last line is `acked=N lost=N duplicated=N phantom=N cycles=N seed=N`; the exit code is 0 only
 /// when something was acknowledged and nothing was lost, doubled or invented.

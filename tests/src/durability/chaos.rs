@@ -18,6 +18,7 @@ enum Misfortune {
     GatewayKilled,
     AllGatewaysKilled,
     BrokerRestarted,
+    ClockTurned,
     CloudKilled,
     PostgresKilled,
     CloudAndPostgresKilled,
@@ -40,6 +41,7 @@ const DECK: &[(Misfortune, usize)] = &[
     (Misfortune::GatewayKilled, 3),
     (Misfortune::AllGatewaysKilled, 1),
     (Misfortune::BrokerRestarted, 2),
+    (Misfortune::ClockTurned, 4),
     (Misfortune::CloudKilled, 3),
     (Misfortune::PostgresKilled, 2),
     (Misfortune::CloudAndPostgresKilled, 1),
@@ -55,6 +57,11 @@ const DECK: &[(Misfortune, usize)] = &[
     (Misfortune::RequestsLost, 1),
     (Misfortune::Slices, 1),
 ];
+
+/// How far off a gateway's clock may be: right, by hours, by months, years ahead, before its own build
+/// and where a Pi without a battery starts.
+const CLOCKS: &[&str] =
+    &["+0", "-1h", "+1h", "-26h", "+90d", "-90d", "+10y", "@2016-11-03 17:16:43", "@1970-01-01 00:00:10"];
 
 /// Deals misfortunes.
 pub(super) struct Chaos {
@@ -109,6 +116,12 @@ impl Chaos {
             Misfortune::AllGatewaysKilled => fleet.gateways.iter_mut().for_each(Gateway::kill),
             // A clean end: what a killed broker has told nobody else is its own to lose.
             Misfortune::BrokerRestarted => fleet.broker.stop().await?,
+            // It stays wrong, over kills too, until it is turned again.
+            Misfortune::ClockTurned => {
+                let setting = CLOCKS[self.rng.usize(..CLOCKS.len())];
+                fleet.clocks[n].turn(setting)?;
+                return Ok(format!("{kind:?} {setting}"));
+            }
             Misfortune::CloudKilled => fleet.cloud.kill(),
             Misfortune::PostgresKilled => {
                 kill_postmaster(&fleet.cloud);

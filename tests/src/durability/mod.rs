@@ -1,4 +1,5 @@
-//! The kill harness: gateways under load, a line that fails, and kill -9 for everything, at random.
+//! The kill harness: gateways under load, a line that fails, wall clocks that jump, and kill -9 for
+//! everything, at random.
 //!
 //! The ledger is outside the programs. At the end everything is healed, drained, killed once more and
 //! compared: what was acknowledged is in the cloud, once, as it was said, and nothing else is.
@@ -8,11 +9,11 @@ mod green_light;
 mod load;
 
 use crate::ledger::{self, Findings, Ledger};
-use crate::programs::faults::slow_card;
+use crate::programs::faults::{TurnedClock, slow_card};
 use crate::programs::{Broker, Cloud, Gateway, mutant_gateway, settings};
 use crate::proxy::Proxy;
 use crate::stand::{Stand, embedded_database};
-use crate::wait::{eventually_within, when};
+use crate::wait::{eventually, eventually_within, when};
 use anyhow::{Context, Result};
 use load::Load;
 use std::fmt::Display;
@@ -95,6 +96,8 @@ impl Display for Report {
 pub(crate) struct Fleet {
     pub(crate) cloud: Cloud,
     pub(crate) gateways: Vec<Gateway>,
+    /// Of each gateway.
+    pub(crate) clocks: Vec<TurnedClock>,
     pub(crate) proxy: Proxy,
     pub(crate) broker: Broker,
 }
@@ -113,7 +116,7 @@ impl Fleet {
         let devices: Vec<_> = codes.iter().map(String::as_str).collect();
         let mut broker = Broker::new(&stand.path().join("broker"), &stand.log("broker"), &devices)?;
         broker.start().await?;
-        let mut gateways = Vec::new();
+        let (mut gateways, mut clocks) = (Vec::new(), Vec::new());
         for code in &codes {
             let mut gateway = stand.gateway_not_started(code, &cloud, &proxy.base()).await?;
             let map = format!(
@@ -130,10 +133,17 @@ impl Fleet {
             if let Some(name) = plan.mutant.and_then(Mutant::of_gateway) {
                 gateway.with_binary(mutant_gateway()?).env("LUMBUNG_MUTANT", name);
             }
+            clocks.push(TurnedClock::on(&mut gateway, "+0")?);
             gateway.start().await?;
+            // A broker keeps messages only for those it has met: what a gateway that was killed before
+            // its first subscription did not get was never its own.
+            eventually("the gateway has subscribed", || async {
+                Ok(when(gateway.status().await?["mqtt"]["state"] == "connected"))
+            })
+            .await?;
             gateways.push(gateway);
         }
-        Ok(Self { cloud, gateways, proxy, broker })
+        Ok(Self { cloud, gateways, clocks, proxy, broker })
     }
 
     /// Starts again whatever ended, as systemd would.
