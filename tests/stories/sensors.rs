@@ -114,6 +114,7 @@ fn what_sensors_say_while_there_is_no_network_arrives_once_with_its_unit() -> Re
         let series = list(&cloud, "/api/telemetry/series?prefix=tiruan/", "series").await?;
         let units: Vec<_> = series.iter().filter_map(|series| series["unit"].as_str()).collect();
         assert_eq!(units, ["%RH", "Cel"]);
+        until_told(&cloud, "sensor_up started").await?;
         assert_eq!(told(&cloud).await?, ["sensor_up started"]);
         Ok(())
     })
