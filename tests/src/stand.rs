@@ -130,6 +130,6 @@ pub async fn cloud_holds(database: &PgPool, tags: &[String]) -> Result<()> {
 /// Opens the database of a cloud that runs its own PostgreSQL.
 pub async fn embedded_database(cloud: &Cloud) -> Result<PgPool> {
     let settings = Settings { data_dir: cloud.settings.dir.clone(), bin_dir: None };
-    let options = running(&settings).context("the cloud's PostgreSQL is not running")?;
+    let options = running(&settings).await?.context("the cloud's PostgreSQL is not running")?;
     Ok(sqlx::postgres::PgPoolOptions::new().max_connections(2).connect_with(options).await?)
 }

@@ -35,13 +35,14 @@ impl Server {
         }
     }
 
-    /// For commands beside a running cloud: joins its embedded server, or starts it for the moment.
+    /// For commands beside a running cloud: joins its embedded server once that takes connections, or
+    /// starts it for the moment.
     ///
     /// # Errors
-    /// As [`Server::start`].
+    /// As [`Server::start`], and when the running cloud's server takes none for a minute.
     pub async fn join(config: &Config) -> anyhow::Result<Self> {
         if given(&config.database)?.is_none()
-            && let Some(options) = embedded::running(&settings(config))
+            && let Some(options) = embedded::running(&settings(config)).await?
         {
             return Ok(Self { options, embedded: None });
         }

@@ -126,12 +126,12 @@ fn serve(api: Data<Api>, listener: TcpListener, tls: &ServerConfig) -> std::io::
                     );
                 apply_fn_factory(http, move |stream: TcpStream, http| {
                     let place = stream.peer_addr().ok().and_then(|peer| gate.enter(peer.ip()));
-                    let talk = place.map(|place| (http.call(stream), place));
+                    let talk = place.as_ref().map(|_| http.call(stream));
                     async move {
-                        let Some((talk, place)) = talk else { return Ok(()) };
-                        tokio::select! {
-                            done = talk => done,
-                            () = place.ended() => Ok(()),
+                        let _place = place;
+                        match talk {
+                            Some(talk) => talk.await,
+                            None => Ok(()),
                         }
                     }
                 })

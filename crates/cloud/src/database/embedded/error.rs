@@ -43,6 +43,12 @@ pub enum EmbeddedError {
     InUse { dir: PathBuf, holder: String },
 
     #[error(
+        "the lumbung-cloud that runs on {dir} has a PostgreSQL that takes no connections yet ({answer}). It may \
+         still be starting or recovering after a power cut: try again in a minute. Its log: {log}"
+    )]
+    NotYet { dir: PathBuf, answer: String, log: PathBuf },
+
+    #[error(
         "user id {uid}{whose} has no name in the user database (/etc/passwd), and PostgreSQL refuses to run \
          for a nameless user. Add one (useradd --uid {uid} lumbung), or run as a user that has a name"
     )]

@@ -21,6 +21,7 @@ mod place;
 mod tests;
 
 use std::fs::File;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -28,7 +29,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use sqlx::{ConnectOptions, Connection, PgConnection};
-use tokio::time::{sleep, timeout};
+use tokio::time::{sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use account::Account;
@@ -50,6 +51,8 @@ const BUSY_PATIENCE: Duration = Duration::from_secs(30);
 const RETRY_AFTER: Duration = Duration::from_secs(2);
 const SAY_EVERY: Duration = Duration::from_secs(10);
 const STOP_PATIENCE: Duration = Duration::from_secs(60);
+/// How long a command waits for another's server to take connections.
+const JOIN_PATIENCE: Duration = Duration::from_secs(60);
 const LAST_STOP_PATIENCE: Duration = Duration::from_secs(20);
 
 #[derive(Debug, Clone)]
@@ -307,14 +310,44 @@ impl Server {
     }
 }
 
-/// For CLI commands: how to join the server that runs on this data folder, if one does. It may still be
-/// starting: then the connection is refused for a moment.
-pub fn running(settings: &Settings) -> Option<PgConnectOptions> {
-    let place = Place::at(&settings.data_dir).ok()?;
-    if !place.is_locked() {
-        return None;
+/// For CLI commands: how to join the server of the cloud that runs on this data folder, if one does.
+/// While it is starting, recovering or being started anew it is waited for.
+pub async fn running(settings: &Settings) -> Result<Option<PgConnectOptions>, EmbeddedError> {
+    running_within(settings, JOIN_PATIENCE).await
+}
+
+async fn running_within(
+    settings: &Settings,
+    patience: Duration,
+) -> Result<Option<PgConnectOptions>, EmbeddedError> {
+    let Ok(place) = Place::at(&settings.data_dir) else { return Ok(None) };
+    let deadline = tokio::time::Instant::now() + patience;
+    // Whoever holds the lock may end meanwhile.
+    while place.is_locked() {
+        // It has no socket yet, or that of its last start: both pass.
+        let answer = match place.known_socket_dir() {
+            Some(dir) => {
+                let options = options(&dir, ROLE, ROLE).disable_statement_logging();
+                match timeout_at(deadline, PgConnection::connect_with(&options)).await {
+                    Ok(Ok(connection)) => {
+                        let _ = connection.close().await;
+                        return Ok(Some(self::options(&dir, ROLE, ROLE)));
+                    }
+                    Ok(Err(sqlx::Error::Io(error))) if error.kind() == ErrorKind::PermissionDenied => {
+                        return Err(EmbeddedError::io("enter", &dir, error));
+                    }
+                    Ok(Err(error)) => error.to_string(),
+                    Err(_) => "no answer".to_owned(),
+                }
+            }
+            None => "it has no socket yet".to_owned(),
+        };
+        if tokio::time::Instant::now() >= deadline {
+            return Err(EmbeddedError::NotYet { dir: place.data_dir.clone(), answer, log: place.log() });
+        }
+        sleep(STEP).await;
     }
-    Some(options(&place.known_socket_dir()?, ROLE, ROLE))
+    Ok(None)
 }
 
 fn options(socket_dir: &Path, user: &str, database: &str) -> PgConnectOptions {

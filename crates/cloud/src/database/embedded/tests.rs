@@ -128,16 +128,41 @@ async fn supervising_ends_when_told_and_leaves_the_server_to_be_stopped() {
 #[tokio::test]
 async fn a_second_owner_is_refused_by_name_and_may_join_instead() {
     let dir = tempfile::tempdir().unwrap();
-    assert!(running(&settings(dir.path())).is_none());
+    assert!(running(&settings(dir.path())).await.unwrap().is_none());
     let embedded = started(&dir).await;
     let refused = Embedded::start(settings(dir.path())).await.err().unwrap();
     assert!(matches!(refused, EmbeddedError::InUse { .. }), "{refused}");
     assert!(refused.to_string().contains(&format!("process {}", std::process::id())), "{refused}");
 
-    let joined = running(&settings(dir.path())).unwrap();
+    let joined = running(&settings(dir.path())).await.unwrap().unwrap();
     PgConnection::connect_with(&joined).await.unwrap().close().await.unwrap();
     embedded.stop().await.unwrap();
-    assert!(running(&settings(dir.path())).is_none());
+    assert!(running(&settings(dir.path())).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn a_command_waits_for_a_server_that_is_still_starting_but_not_for_ever() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = settings(dir.path());
+    let embedded = started(&dir).await;
+    kill(pid(&embedded), Signal::SIGKILL).unwrap();
+    eventually("the server is gone", async || embedded.pid().is_none().then_some(())).await;
+    let refused = running_within(&settings, Duration::from_millis(100)).await.unwrap_err();
+    assert!(matches!(refused, EmbeddedError::NotYet { .. }), "{refused}");
+    let place = fs::canonicalize(dir.path()).unwrap();
+    assert!(refused.to_string().contains(&*place.to_string_lossy()), "{refused}");
+
+    let stop = CancellationToken::new();
+    let command = async {
+        let joined = running(&settings).await.unwrap().unwrap();
+        let connected = PgConnection::connect_with(&joined).await;
+        stop.cancel();
+        connected
+    };
+    let (supervised, connected) = tokio::join!(embedded.supervise(stop.clone()), command);
+    supervised.unwrap();
+    connected.unwrap().close().await.unwrap();
+    embedded.stop().await.unwrap();
 }
 
 /// Not a test of its own: the program that `the_owner_is_killed…` kills.
@@ -246,7 +271,7 @@ async fn a_long_or_odd_data_folder_gets_a_short_private_socket_folder() {
     assert!(socket_dir.join(".s.PGSQL.5432").as_os_str().len() <= 107);
     let mode = fs::symlink_metadata(&socket_dir).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o700);
-    let joined = running(&settings(&long)).unwrap();
+    let joined = running(&settings(&long)).await.unwrap().unwrap();
     PgConnection::connect_with(&joined).await.unwrap().close().await.unwrap();
     embedded.stop().await.unwrap();
     fs::remove_dir_all(socket_dir).unwrap();
