@@ -17,7 +17,7 @@ pub enum ClockState {
 
 impl ClockState {
     /// The small number stores keep.
-    pub fn code(self) -> i16 {
+    pub const fn code(self) -> i16 {
         match self {
             Self::Unset => 0,
             Self::Held => 1,

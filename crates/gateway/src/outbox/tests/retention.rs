@@ -34,9 +34,9 @@ async fn what_the_cloud_holds_goes_after_its_time_and_nothing_else_does() {
     let dir = tempfile::tempdir().unwrap();
     let settings = settings(dir.path());
     let (outbox, ended) = open(&settings);
-    use ClockState::{Held, Synced, Unset};
+    use ClockState::{Synced, Unset};
     let readings =
-        [(40, Synced), (20_000, Unset), (35, Held), (31, Synced), (29, Synced), (50, Synced), (1, Synced)];
+        [(40, Synced), (20_000, Unset), (35, Synced), (31, Synced), (29, Synced), (50, Synced), (1, Synced)];
     outbox.store_readings(readings.map(|(days, state)| aged(days, state)).into(), None).await.unwrap();
     let before_ms = Some(Clock::default().now().wall_ms - 30 * DAY_MS);
     tidy(&outbox, before_ms).await;
@@ -55,6 +55,26 @@ async fn what_the_cloud_holds_goes_after_its_time_and_nothing_else_does() {
     tidy(&outbox, before_ms).await;
     assert_eq!(ids(dir.path(), "reading"), "7", "6 is old, and what stands before it was stored before it");
     close(outbox, ended).await;
+}
+
+#[tokio::test]
+async fn a_clock_that_was_behind_makes_nothing_old_until_a_later_record_proves_it() {
+    use ClockState::{Held, Synced, Unset};
+    for wrong in [Held, Unset] {
+        let dir = tempfile::tempdir().unwrap();
+        let (outbox, ended) = open(&settings(dir.path()));
+        // Switched on again after 40 days without a network, and used for weeks before there was one.
+        let mut readings: Vec<_> = (0..3_000).map(|_| aged(40, wrong)).collect();
+        readings.extend([aged(3, Synced), aged(2, Synced)]);
+        outbox.store_readings(readings, None).await.unwrap();
+        outbox.settle(range(Stream::Reading, 1, 3_002)).await.unwrap();
+        let now = Clock::default().now().wall_ms;
+        tidy(&outbox, Some(now - 30 * DAY_MS)).await;
+        assert_eq!(peek::<i64>(dir.path(), "select count(*) from reading"), 3_002, "{wrong:?}");
+        tidy(&outbox, Some(now - 2 * DAY_MS - DAY_MS / 2)).await;
+        assert_eq!(ids(dir.path(), "reading"), "3002", "{wrong:?}");
+        close(outbox, ended).await;
+    }
 }
 
 #[tokio::test]
