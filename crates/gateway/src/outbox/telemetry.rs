@@ -10,6 +10,11 @@ use std::borrow::Cow;
 /// Answers that are remembered for those who ask twice; `maintain` forgets older ones.
 const ONCE_KEPT: i64 = 10_000;
 
+/// Places that are forgotten together.
+const PLACES: u16 = 256;
+/// How far ahead of the place that is taken: half of all there are.
+const AHEAD: u16 = 1 << 15;
+
 /// A reading on its way in.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NewReading {
@@ -43,13 +48,29 @@ impl OnceName {
         }
     }
 
-    /// Places stand below nought, where nothing is forgotten.
+    /// Places stand below nought, where `forget_old_keys` leaves them.
     fn id(&self) -> Option<i64> {
         match self {
             Self::Key(_) => None,
-            Self::Place { place, .. } => Some(-1 - i64::from(*place)),
+            Self::Place { place, .. } => Some(place_id(*place)),
         }
     }
+
+    /// Places are taken in turn and then anew. What still stands far ahead is of the round before, and must be
+    /// forgotten before its place comes up: there it would pass for what is brought again and never arrived.
+    fn outdated(&self) -> Option<(i64, i64)> {
+        match self {
+            Self::Place { place, .. } if place.is_multiple_of(PLACES) => {
+                let first = place.wrapping_add(AHEAD);
+                Some((place_id(first + (PLACES - 1)), place_id(first)))
+            }
+            _ => None,
+        }
+    }
+}
+
+fn place_id(place: u16) -> i64 {
+    -1 - i64::from(place)
 }
 
 /// Where the readings of one call stand: `first` and the `count - 1` numbers behind it.
@@ -151,6 +172,10 @@ pub(super) fn keep_readings(
              values (coalesce(?1, (select max(0, coalesce(max(once_id), 0)) + 1 from once)), ?2, ?3, ?4, ?5, ?6)",
         )?
         .execute(params![once.name.id(), once.name.key(), once.digest, run.0, first, count as i64])?;
+        if let Some((lowest, highest)) = once.name.outdated() {
+            conn.prepare_cached("delete from once where once_id between ?1 and ?2")?
+                .execute([lowest, highest])?;
+        }
     }
     Ok(Ok(KeptReadings { run: run.1, first, count, fresh: true }))
 }

@@ -65,6 +65,25 @@ async fn a_message_brought_again_is_kept_once_and_a_new_one_takes_its_place() {
 }
 
 #[tokio::test]
+async fn a_message_of_the_round_before_does_not_pass_for_one_that_never_arrived() {
+    let dir = tempfile::tempdir().unwrap();
+    let (outbox, ended) = open(&settings(dir.path()));
+    let fresh = async |once| outbox.store_readings(vec![reading("a", 1.0)], once).await.unwrap().fresh;
+    for first in [0, 256, 32_768, 65_280] {
+        for number in [first, first + 7, first + 255] {
+            assert!(fresh(place(number, 1, false)).await);
+        }
+        // Half a round later, the last ones are still known.
+        assert!(fresh(place(first ^ 32_768, 2, false)).await);
+        assert!(!fresh(place(first ^ 32_768, 2, true)).await, "{first}");
+        for number in [first, first + 7, first + 255] {
+            assert!(fresh(place(number, 1, true)).await, "{number}: the same value, a round later");
+        }
+    }
+    close(outbox, ended).await;
+}
+
+#[tokio::test]
 async fn the_same_key_keeps_the_same_readings_once() {
     let dir = tempfile::tempdir().unwrap();
     let settings = settings(dir.path());
