@@ -33,8 +33,10 @@ pub(super) struct Station {
     capture: Capture,
     reporter: Reporter,
     first_retry: Duration,
-    /// Attempts in a row that gave no values, or values that could not be stored.
+    /// Attempts in a row that gave no values.
     failures: u32,
+    /// Attempts in a row whose values could not be stored. They say nothing against the sensor.
+    refusals: u32,
     /// Whether the cloud was told that it is up; `None`: nothing yet in this run.
     told_up: Option<bool>,
     gap: Option<Gap>,
@@ -72,6 +74,7 @@ impl Station {
             reporter,
             first_retry,
             failures: 0,
+            refusals: 0,
             told_up: None,
             gap: None,
         }
@@ -102,10 +105,11 @@ impl Station {
 
     /// Until the next turn, or the next attempt after a failure.
     async fn wait(&mut self) {
-        if self.failures == 0 {
+        let attempts = self.failures.max(self.refusals);
+        if attempts == 0 {
             return self.beat.next().await;
         }
-        tokio::time::sleep(backoff(self.first_retry, self.failures)).await;
+        tokio::time::sleep(backoff(self.first_retry, attempts)).await;
         let turn_passed = self.beat.has_come().await;
         if let Some(gap) = &mut self.gap {
             gap.missed |= turn_passed;
@@ -114,6 +118,7 @@ impl Station {
 
     async fn works(&mut self, samples: &[Sample]) -> Result<(), StoreClosed> {
         let now = Instant::now();
+        self.failures = 0;
         let all = readings(&self.plan, samples);
         self.board.read_ok(self.at, self.capture.clock.now().wall_ms, &all);
         self.capture.metrics.sensor_up(&self.plan.name, true);
@@ -130,7 +135,7 @@ impl Station {
             self.capture.metrics.count_sensor_readings(&self.plan.name, due.len());
         }
         self.board.unstored(self.at, false);
-        self.failures = 0;
+        self.refusals = 0;
         self.tell_gap().await
     }
 
@@ -174,7 +179,7 @@ impl Station {
         if matches!(refused, Refused::Store(OutboxError::Closed)) {
             return Err(StoreClosed);
         }
-        self.failures = self.failures.saturating_add(1);
+        self.refusals = self.refusals.saturating_add(1);
         self.board.unstored(self.at, true);
         if self.gap.is_none() {
             tracing::error!(sensor = self.plan.name, error = %refused, "readings are not stored; trying on");

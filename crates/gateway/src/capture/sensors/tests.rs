@@ -184,6 +184,15 @@ async fn values_that_a_full_store_refused_are_told_as_missed_when_there_is_room(
     stand.mouth.says(fine());
     eventually("it is said", || stand.board.views()[0].unstored).await;
     assert_eq!((stand.readings(), stand.state()), (0, SensorState::Ok));
+    let refused = || stand.capture.metrics.text(&snapshot()).contains("outcome=\"storage_full\"} 5");
+    eventually("it was refused several times", refused).await;
+    // What the store refuses is not held against the sensor.
+    stand.mouth.says(Some(Err(SensorError::Late)));
+    eventually("it is down", || stand.state() == SensorState::Down).await;
+    let text = stand.capture.metrics.text(&snapshot());
+    let failed = text.lines().find_map(|line| line.strip_suffix(" 1").filter(|l| l.contains("\"late\"")));
+    assert_eq!(failed, None, "one failure is not a death");
+    stand.mouth.says(fine());
     stand.outbox.settle(settled(1, scans)).await.unwrap();
     stand.outbox.maintain(None).await.unwrap();
     eventually("readings are stored again", || stand.readings() > 2).await;
@@ -217,7 +226,7 @@ async fn a_bus_whose_thread_panicked_ends_the_loop() {
     assert!(sensors.run(CancellationToken::new()).await.is_err());
 }
 
-fn snapshot() -> crate::metrics::Snapshot {
+pub(in crate::capture) fn snapshot() -> crate::metrics::Snapshot {
     crate::metrics::Snapshot {
         unsent: Vec::new(),
         oldest_seconds: 0.0,
