@@ -71,7 +71,8 @@ impl Housekeeping {
             let body = json!({ "now": now, "since_boot": since_boot });
             if let Err(error) = self.capture.note("undervoltage", body).await {
                 tracing::warn!(%error, "the undervoltage could not be noted");
-                return BoardLook { undervoltage: before.undervoltage, ..look };
+                let BoardLook { undervoltage, undervoltage_since_boot, .. } = before;
+                return BoardLook { undervoltage, undervoltage_since_boot, ..look };
             }
         }
         look
