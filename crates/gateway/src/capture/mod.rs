@@ -38,6 +38,7 @@ impl Refused {
             Self::Field(_) => "bad_field",
             Self::Store(OutboxError::Conflict { .. } | OutboxError::KeyReused) => "conflict",
             Self::Store(OutboxError::Full) => "storage_full",
+            Self::Store(OutboxError::Busy) => "storage_busy",
             Self::Store(_) => "storage_failed",
         }
     }

@@ -111,7 +111,9 @@ fn refusal(refused: Refused) -> Problem {
             Problem::of(Code::ClientRefConflict)
         }
         Refused::Store(OutboxError::Full) => Problem::of(Code::StorageFull),
-        Refused::Store(OutboxError::Failed | OutboxError::Closed) => Problem::of(Code::StorageFailed),
+        Refused::Store(OutboxError::Busy | OutboxError::Failed | OutboxError::Closed) => {
+            Problem::of(Code::StorageFailed)
+        }
     }
 }
 

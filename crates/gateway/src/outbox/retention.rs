@@ -49,9 +49,9 @@ pub(super) fn shed_old(conn: &Connection, before_ms: i64, most: i64) -> rusqlite
         let last_old = match last_old {
             Some(id) => Some(id),
             // So many in a row without a time: one behind them that has one decides.
-            None => synced_behind(conn, stream, through)?
-                .filter(|wall_ms| *wall_ms < before_ms)
-                .map(|_| through),
+            None => {
+                synced_behind(conn, stream, through)?.filter(|wall_ms| *wall_ms < before_ms).map(|_| through)
+            }
         };
         if let Some(last_old) = last_old {
             removed += remove(conn, stream, (first, last_old), &mut change)?;

@@ -127,7 +127,7 @@ pub(super) fn newest_version() -> i64 {
 /// The WAL file is cut back to this after growing past it, and otherwise reused as it is.
 const WAL_BYTES_KEPT: i64 = 8 << 20;
 /// How long to wait for a person who holds the database with a shell.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_millis(if cfg!(test) { 500 } else { 5_000 });
 
 /// Opens the file for writing, making it if need be, with everything durability needs.
 pub(super) fn connect(path: &Path) -> rusqlite::Result<Connection> {

@@ -77,6 +77,9 @@ pub enum OutboxError {
     /// No room; it may be back later.
     #[error("there is no room on the disk")]
     Full,
+    /// Another program holds the database; it will let go.
+    #[error("the database is held by another program")]
+    Busy,
     /// It did not work, and the log says why. Nothing was kept.
     #[error("the store failed")]
     Failed,

@@ -377,6 +377,7 @@ fn no_room() -> Trouble {
 fn refusal(trouble: &Trouble) -> OutboxError {
     match trouble {
         Trouble::Full(_) => OutboxError::Full,
+        Trouble::Busy(_) => OutboxError::Busy,
         _ => OutboxError::Failed,
     }
 }

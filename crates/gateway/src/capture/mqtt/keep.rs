@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 /// Pause before a store that had no room, or failed, is asked again.
 const TRY_AGAIN: Duration = Duration::from_secs(2);
-/// Failures of the store, other than for want of room, after which a message is held against it.
+/// Failures of the store, other than such as pass, after which they are held against the message.
 const MOST_FAILURES: u32 = 5;
 
 /// The broker keeps the message until it hears of its arrival.
@@ -45,14 +45,18 @@ impl Keeper {
             self.capture.metrics.count_mqtt("unmapped");
             return;
         };
-        let mut unreadable = read.unreadable;
         if !read.readings.is_empty() {
             match self.store(read.readings, promise.as_ref()).await {
                 Ok(fresh) => self.capture.metrics.count_mqtt(if fresh { "kept" } else { "kept_before" }),
-                Err(why) => unreadable = Some(why),
+                Err(why) => {
+                    // Good values that the store does not take are kept however many they are.
+                    self.capture.metrics.count_mqtt("not_stored");
+                    self.note(poison::body(&topic, payload, &why)).await;
+                    return;
+                }
             }
         }
-        if let Some(why) = unreadable {
+        if let Some(why) = read.unreadable {
             self.capture.metrics.count_mqtt("unreadable");
             self.keep_unreadable(&topic, payload, &why).await;
         }
@@ -79,7 +83,7 @@ impl Keeper {
                     return Err(Unreadable { reason: "refused", about: error.to_string() });
                 }
                 Err(Refused::Store(error)) => {
-                    failures += u32::from(error != OutboxError::Full);
+                    failures += u32::from(!matches!(error, OutboxError::Full | OutboxError::Busy));
                     if failures == MOST_FAILURES {
                         return Err(Unreadable { reason: "not_stored", about: error.to_string() });
                     }
@@ -134,5 +138,103 @@ impl Keeper {
                 tracing::error!("no room for what the MQTT broker brings; it waits at the broker");
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::map::tests::maps;
+    use super::*;
+    use crate::capture::sensors::tests::snapshot;
+    use crate::hardware::LoggedSignal;
+    use crate::metrics::Metrics;
+    use crate::outbox::tests::{open, settings};
+    use crate::outbox::{DATABASE, Ended, Outbox, Stream};
+    use rusqlite::Connection;
+
+    const TEMPERATURES: &str = r#"
+        [[map]]
+        topic = "kulkas/{device}/suhu"
+        fields = [{ series = "{device}/temperature", unit = "Cel" }]
+    "#;
+
+    struct Stand {
+        dir: tempfile::TempDir,
+        outbox: Outbox,
+        _ended: Ended,
+        metrics: Arc<Metrics>,
+        keeper: Keeper,
+        maps: MqttMaps,
+    }
+
+    impl Stand {
+        fn new() -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            let (outbox, ended) = open(&settings(dir.path()));
+            let metrics = Arc::<Metrics>::default();
+            let capture = Capture {
+                outbox: outbox.clone(),
+                clock: Arc::default(),
+                doorbell: Arc::default(),
+                signal: Arc::new(LoggedSignal),
+                metrics: Arc::clone(&metrics),
+            };
+            let keeper = Keeper::new(capture, Arc::new(MqttHealth::new(Arc::clone(&metrics))));
+            Self { dir, outbox, _ended: ended, metrics, keeper, maps: maps(TEMPERATURES).unwrap() }
+        }
+
+        fn shell(&self) -> Connection {
+            Connection::open(self.dir.path().join(DATABASE)).unwrap()
+        }
+
+        async fn keep(&self, payload: &str) {
+            self.keeper.keep(&self.maps, b"kulkas/k-1/suhu", payload.as_bytes(), None).await;
+        }
+
+        fn refused_as_busy(&self) -> u32 {
+            let text = self.metrics.text(&snapshot());
+            let line = text.lines().find(|l| l.contains("readings_refused") && l.contains("storage_busy"));
+            line.and_then(|line| line.rsplit(' ').next()?.parse().ok()).unwrap_or_default()
+        }
+
+        fn unsent(&self) -> [u64; 2] {
+            [Stream::Reading, Stream::Event].map(|stream| self.outbox.gauges().unsent(stream))
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn good_values_that_the_store_refuses_are_kept_as_events_however_many_they_are() {
+        let stand = Stand::new();
+        let never = "create trigger never before insert on reading begin select raise(abort, 'never'); end";
+        stand.shell().execute_batch(never).unwrap();
+        for n in 0..20 {
+            stand.keep(&n.to_string()).await;
+        }
+        assert_eq!(stand.unsent(), [0, 20]);
+        let last =
+            "select (body ->> 'payload') || ' ' || (body ->> 'reason') from event order by id desc limit 1";
+        let last: String = stand.shell().query_row(last, [], |row| row.get(0)).unwrap();
+        assert_eq!(last, "19 not_stored");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn while_another_program_holds_the_database_messages_wait() {
+        let stand = Stand::new();
+        let shell = stand.shell();
+        shell.execute_batch("begin immediate").unwrap();
+        let begun = Instant::now();
+        let waits = async {
+            while stand.refused_as_busy() <= MOST_FAILURES {
+                assert!(begun.elapsed() < Duration::from_secs(60), "it was given up");
+                tokio::time::advance(TRY_AGAIN).await;
+            }
+        };
+        tokio::select! {
+            () = stand.keep("4.5") => panic!("it was kept in a database that is held"),
+            () = waits => {}
+        }
+        shell.execute_batch("rollback").unwrap();
+        stand.keep("4.5").await;
+        assert_eq!(stand.unsent(), [1, 0]);
     }
 }

@@ -218,10 +218,10 @@ fn time_ms(value: &Value) -> Option<i64> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn maps(toml: &str) -> Result<MqttMaps, MapError> {
+    pub(in crate::capture::mqtt) fn maps(toml: &str) -> Result<MqttMaps, MapError> {
         #[derive(serde::Deserialize)]
         struct File {
             map: Vec<config::MqttMap>,

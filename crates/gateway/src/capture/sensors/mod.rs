@@ -9,7 +9,7 @@ mod board;
 mod report;
 mod station;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 mod turns;
 
 pub use board::{ReadNow, SensorBoard, SensorState, SensorView, ValueView};
