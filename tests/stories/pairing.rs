@@ -8,6 +8,7 @@ use lumbung_tests::story::story;
 use reqwest::Certificate;
 use serde_json::{Value, json};
 use std::time::Duration;
+use tokio::net::TcpSocket;
 use uuid::Uuid;
 
 /// What a phone knows of its gateway: where it is and which certificate it showed when it was paired.
@@ -184,6 +185,25 @@ fn a_code_is_good_once_and_guessing_it_ends_it_while_the_qr_code_goes_on() -> Re
         assert_eq!(last, "pair_too_many_tries");
         // Nor is a token given out on the plain port.
         assert_eq!(gateway.post("/api/pair", &wish(code)).await?.error_code(), "tls_needed");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_phone_comes_in_after_a_restart_though_strangers_hold_every_place() -> Result<()> {
+    story(async |stand| {
+        let (mut gateway, port) = stand_with_phones(stand).await?;
+        let mut phone = Phone::pinned_to(&gateway, port)?;
+        phone.pair(text(&invited(&gateway, &[]).await?, "code")).await?;
+        // From here on nobody is known by address.
+        gateway.restart().await?;
+        let mut held = Vec::new();
+        for neighbour in (2..=6).flat_map(|last| [last; 8]) {
+            let socket = TcpSocket::new_v4()?;
+            socket.bind(([127, 0, 0, neighbour], 0).into())?;
+            held.push(socket.connect(([127, 0, 0, 1], port).into()).await?);
+        }
+        assert_eq!(phone.get("/api/status").await?.status, 200);
         Ok(())
     })
 }

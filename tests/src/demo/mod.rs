@@ -288,7 +288,6 @@ fn welcome(options: &Options, place: &Place, operator: &Operator, gateway_url: &
     let root = place.root.display();
     let cloud = &operator.cloud;
     let page = format!("{cloud}/");
-    let status = format!("{gateway_url}/api/status");
     let port = options.gateway_port;
     say::line(&format!(
         "
@@ -296,7 +295,8 @@ Lumbung berjalan · Lumbung is running
 
   Halaman langsung · live page     {page}
   API cloud · cloud API            {cloud}/docs/
-  Gateway                          {status}
+  Halaman gateway · gateway page   {gateway_url}/
+  API gateway · gateway API        {gateway_url}/api/openapi.json, {gateway_url}/api/status
   Data                             {root}
   Log                              {root}/log/cloud.log, gateway.log
 

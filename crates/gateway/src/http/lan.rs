@@ -126,12 +126,12 @@ fn serve(api: Data<Api>, listener: TcpListener, tls: &ServerConfig) -> std::io::
                     );
                 apply_fn_factory(http, move |stream: TcpStream, http| {
                     let place = stream.peer_addr().ok().and_then(|peer| gate.enter(peer.ip()));
-                    let talk = place.as_ref().map(|_| http.call(stream));
+                    let talk = place.map(|place| (http.call(stream), place));
                     async move {
-                        let _place = place;
-                        match talk {
-                            Some(talk) => talk.await,
-                            None => Ok(()),
+                        let Some((talk, place)) = talk else { return Ok(()) };
+                        tokio::select! {
+                            done = talk => done,
+                            () = place.ended() => Ok(()),
                         }
                     }
                 })

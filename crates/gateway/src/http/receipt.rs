@@ -14,6 +14,9 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The receipt's own signature is the authority; whoever brings it is nobody.
 pub(super) async fn settle(request: HttpRequest, payload: Payload, api: Data<Api>) -> HttpResponse {
+    let Some(_turn) = api.receipts.turn() else {
+        return Problem::of(Code::ReceiptNotKept).answer(&request);
+    };
     match read(payload).await {
         Ok(body) => match api.receipts.settle(&body).await {
             Ok(settled) => HttpResponse::Ok().json(json!({ "success": true, "settled": settled })),

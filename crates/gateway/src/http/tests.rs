@@ -475,3 +475,18 @@ async fn a_stored_scan_is_answered_as_the_document_says() {
     answered.sort_unstable();
     assert_eq!(answered, named);
 }
+
+#[actix_web::test]
+async fn one_receipt_is_taken_at_a_time_and_the_next_when_that_is_done() {
+    let stand = stand(false);
+    let app = app!(stand);
+    let post = || request(Method::POST, "/api/receipt", HERE).insert_header(("host", "localhost:5000"));
+    let turn = stand.api.receipts.turn();
+    let (status, body) = answer!(app, post().set_payload("{}"));
+    assert_eq!((status, &body["error"]["code"]), (503, &json!("receipt_not_kept")));
+    drop(turn);
+    for _ in 0..2 {
+        let (status, body) = answer!(app, post().set_payload("{}"));
+        assert_eq!((status, &body["error"]["code"]), (400, &json!("receipt_unreadable")));
+    }
+}

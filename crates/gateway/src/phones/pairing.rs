@@ -117,6 +117,8 @@ impl Pairings {
         // Where nothing is open there is nothing to guess.
         if self.open.iter().any(|open| open.tries_left > 0) {
             self.wrong.push_back(now);
+            // At most so many lines an hour, whoever tries.
+            tracing::warn!(in_this_hour = self.wrong.len(), "a wrong pairing code was tried");
         }
         for open in &mut self.open {
             open.tries_left = open.tries_left.saturating_sub(1);

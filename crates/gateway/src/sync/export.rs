@@ -141,7 +141,12 @@ impl Part {
         let mut name = OsString::from(out);
         name.push(".part");
         let path = PathBuf::from(name);
-        let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path)?;
+        // A leftover, or what somebody else put there, is not written through.
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
         Ok(Self { file, path })
     }
 
@@ -161,5 +166,24 @@ impl Drop for Part {
             // It is no bundle yet; what stays behind of it can be taken for none.
             let _ = fs::remove_file(&self.path);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    #[test]
+    fn what_lies_in_the_way_of_a_bundle_is_not_written_through() {
+        let dir = tempfile::tempdir().unwrap();
+        let (out, other) = (dir.path().join("GW-1.lumbung"), dir.path().join("other"));
+        fs::write(&other, "mine").unwrap();
+        std::os::unix::fs::symlink(&other, dir.path().join("GW-1.lumbung.part")).unwrap();
+        let mut part = Part::create(&out).unwrap();
+        part.file.write_all(b"sealed").unwrap();
+        part.keep(&out).unwrap();
+        assert_eq!(fs::read(&other).unwrap(), b"mine");
+        assert_eq!(fs::read(&out).unwrap(), b"sealed");
     }
 }

@@ -4,6 +4,7 @@
 //! - Only the cloud whose key this gateway keeps can settle anything, and only for this gateway.
 //! - A record is settled when it is of the run that the receipt names: another card had other records under
 //!   the same numbers.
+//! - One receipt is in memory at a time: a phone that was stolen must not fill a small Pi with large ones.
 
 use crate::clock::Clock;
 use crate::identity::{IdentityError, IdentityFile};
@@ -13,6 +14,7 @@ use lumbung_shared::receipt::{Receipt, ReceiptError, Statement};
 use lumbung_shared::time::rfc3339;
 use std::path::Path;
 use std::sync::Arc;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 #[derive(Debug, thiserror::Error)]
 pub enum SettleError {
@@ -37,12 +39,18 @@ pub struct Receipts {
     outbox: Outbox,
     clock: Arc<Clock>,
     identity: IdentityFile,
+    turn: Semaphore,
 }
 
 impl Receipts {
     /// For the gateway whose data directory this is.
     pub fn in_dir(dir: &Path, outbox: Outbox, clock: Arc<Clock>) -> Self {
-        Self { outbox, clock, identity: IdentityFile::in_dir(dir) }
+        Self { outbox, clock, identity: IdentityFile::in_dir(dir), turn: Semaphore::new(1) }
+    }
+
+    /// To be held from before a receipt is read until it is settled; `None` while somebody else holds it.
+    pub fn turn(&self) -> Option<SemaphorePermit<'_>> {
+        self.turn.try_acquire().ok()
     }
 
     /// Settles what the receipt says; answers how many records were still unsent until now.
