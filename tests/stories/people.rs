@@ -316,3 +316,91 @@ fn people_change_their_own_profile_and_nobody_elses() -> Result<()> {
         Ok(())
     })
 }
+
+#[test]
+fn an_admin_made_at_the_command_line_reads_what_others_may_not() -> Result<()> {
+    story(async |stand| {
+        let mut cloud = stand.cloud_not_started().await?;
+        cloud.set("development.open_loopback", false);
+        cloud.start().await?;
+        let added =
+            cloud.must(&["user", "add", "--email", "admin@example.com", "--role", "admin", "--json"]).await?;
+        let added: Value = serde_json::from_str(&added)?;
+        let password = added["password"].as_str().context("password")?;
+        let admin = token_of(&login(&cloud, "admin@example.com", password).await?.expect(200)?)?;
+        let (_, user) = register(&cloud, "budi").await?;
+        let read = async |path: &str, token: &str| {
+            http::send(http::client()?.get(cloud.url(path)).bearer_auth(token)).await
+        };
+        for path in ["/api/dashboard/summary", "/api/scans", "/api/telemetry/series"] {
+            assert_eq!(read(path, &admin).await?.status, 200, "{path}");
+            let reply = read(path, &user).await?;
+            assert_eq!((reply.status, reply.error_code().as_str()), (403, "admin_only"), "{path}");
+            assert_eq!(read(path, "x.y.z").await?.status, 401, "{path}");
+        }
+        let listed = cloud.must(&["user", "list"]).await?;
+        assert!(listed.contains("admin\tactive\tadmin\tadmin@example.com"), "{listed}");
+        // A ban ends what is open, and letting in again does not open it.
+        cloud.must(&["user", "ban", "budi@example.com"]).await?;
+        refused(&cloud, &user).await?;
+        assert_eq!(login(&cloud, "budi@example.com", PASSWORD).await?.error_code(), "account_inactive");
+        cloud.must(&["user", "unban", "budi@example.com"]).await?;
+        assert_eq!(me(&cloud, &user).await?.status, 401);
+        let again = token_of(&login(&cloud, "budi@example.com", PASSWORD).await?.expect(200)?)?;
+        let sessions = cloud.must(&["user", "sessions", "budi@example.com"]).await?;
+        let id = sessions.split('\t').next().context("no session")?;
+        assert_eq!(sessions.lines().count(), 1, "{sessions}");
+        cloud.must(&["user", "revoke", id]).await?;
+        refused(&cloud, &again).await?;
+        let taken = cloud.cli(&["user", "add", "--email", "BUDI@example.com"]).await?;
+        assert_eq!(taken.code(), 1, "{}", taken.stderr);
+        assert_eq!(cloud.cli(&["user", "ban", "nobody@example.com"]).await?.code(), 3);
+        Ok(())
+    })
+}
+
+#[test]
+fn people_see_where_they_are_signed_in_and_end_it() -> Result<()> {
+    story(async |stand| {
+        let cloud = stand.cloud().await?;
+        let (_, here) = register(&cloud, "budi").await?;
+        let (_, stranger) = register(&cloud, "siti").await?;
+        let sign_in = async || -> Result<String> {
+            token_of(&login(&cloud, "budi@example.com", PASSWORD).await?.expect(200)?)
+        };
+        let (phone, laptop) = (sign_in().await?, sign_in().await?);
+        let list = http::client()?.get(cloud.url("/api/auth/sessions")).bearer_auth(&here);
+        let sessions = http::send(list).await?.expect(200)?["sessions"].clone();
+        let sessions = sessions.as_array().context("sessions")?;
+        let current: Vec<bool> = sessions.iter().filter_map(|session| session["current"].as_bool()).collect();
+        assert_eq!(current, [false, false, true]);
+        let id = sessions[1]["session_id"].as_i64().context("session_id")?;
+        let end = async |token: &str| {
+            let path = format!("/api/auth/sessions/{id}");
+            ask(&cloud, Method::DELETE, &path, Some(token), json!({})).await
+        };
+        assert_eq!(end(&stranger).await?.status, 404, "somebody else ended it");
+        assert_eq!(me(&cloud, &phone).await?.status, 200);
+        assert_eq!(end(&here).await?.status, 200);
+        assert_eq!(me(&cloud, &phone).await?.status, 401);
+        // A new password ends every session but the one that chose it.
+        let change = async |current: &str, new: &str| {
+            let body = json!({"current_password": current, "new_password": new});
+            ask(&cloud, Method::POST, "/api/auth/change-password", Some(&here), body).await
+        };
+        for (current, new, field) in [
+            ("salah sama sekali", "perahu biru muda", "current_password"),
+            (PASSWORD, "password123", "new_password"),
+        ] {
+            let body = change(current, new).await?.expect(400)?;
+            assert_eq!(body["error"]["details"][0]["field"], field);
+        }
+        assert_eq!(me(&cloud, &laptop).await?.status, 200);
+        change(PASSWORD, "perahu biru muda").await?.expect(200)?;
+        assert_eq!(me(&cloud, &laptop).await?.status, 401);
+        assert_eq!(me(&cloud, &here).await?.status, 200);
+        assert_eq!(login(&cloud, "budi@example.com", PASSWORD).await?.status, 401);
+        assert_eq!(login(&cloud, "budi@example.com", "perahu biru muda").await?.status, 200);
+        Ok(())
+    })
+}

@@ -257,6 +257,12 @@ const MESSAGES: &[(&str, &str, &str)] = &[
         "Akun ini dinonaktifkan. Hubungi admin.",
         "This account has been deactivated. Ask an admin.",
     ),
+    ("admin_only", "Hanya admin yang boleh melihat ini.", "Only admins may see this."),
+    (
+        "password_changed",
+        "Kata sandi baru saja diganti dari perangkat lain.",
+        "The password was just changed from another device.",
+    ),
     ("other_user", "Itu akun orang lain.", "That is somebody else's account."),
     (
         "email_taken",

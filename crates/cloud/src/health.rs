@@ -90,7 +90,7 @@ async fn health(state: web::Data<State>) -> HttpResponse {
 }
 
 /// The same with figures. For readers (access key).
-#[utoipa::path(tag = "operations", path = "/api/health/detailed", security(("access_key" = [])),
+#[utoipa::path(tag = "operations", path = "/api/health/detailed", security(("access_key" = []), ("session" = [])),
     responses((status = 200, body = Detailed), (status = 401, body = crate::error::ErrorBody)))]
 #[get("/api/health/detailed")]
 async fn detailed(_: Reader, state: web::Data<State>) -> HttpResponse {
@@ -110,7 +110,7 @@ async fn detailed(_: Reader, state: web::Data<State>) -> HttpResponse {
 }
 
 /// Prometheus metrics. For readers (access key).
-#[utoipa::path(tag = "operations", path = "/metrics", security(("access_key" = [])),
+#[utoipa::path(tag = "operations", path = "/metrics", security(("access_key" = []), ("session" = [])),
     responses((status = 200, content_type = "text/plain", body = String),
         (status = 401, body = crate::error::ErrorBody)))]
 #[get("/metrics")]

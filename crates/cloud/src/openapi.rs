@@ -34,6 +34,7 @@ pub fn document() -> Document {
         identity::enrol::Docs::openapi(),
         identity::people::Docs::openapi(),
         identity::profile::Docs::openapi(),
+        identity::account::Docs::openapi(),
         ingest::Docs::openapi(),
         ingest::events::Docs::openapi(),
         telemetry::series::Docs::openapi(),
@@ -88,6 +89,9 @@ mod tests {
             "/api/auth/register",
             "/api/auth/login",
             "/api/auth/logout",
+            "/api/auth/sessions",
+            "/api/auth/sessions/{id}",
+            "/api/auth/change-password",
             "/api/users/me",
         ] {
             assert!(paths.contains_key(path), "{path}");

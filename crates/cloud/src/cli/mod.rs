@@ -2,6 +2,7 @@
 
 mod import;
 mod records;
+mod user;
 mod who;
 
 use crate::app;
@@ -33,6 +34,7 @@ Examples:
   lumbung-cloud site add SD-MENTENG-01 --programme MBG --name 'SDN Menteng 01' --kind school --time-zone Asia/Jakarta
   lumbung-cloud gateway add GW-SD-MENTENG-01 --site SD-MENTENG-01
   lumbung-cloud key add dashboard
+  lumbung-cloud user add --email admin@example.com --role admin
   lumbung-cloud quarantine list
 
 Without DATABASE_URL the cloud runs its own PostgreSQL in data_dir. The other commands join a running
@@ -58,6 +60,9 @@ enum Command {
     /// Access keys for dashboards and other readers
     #[command(subcommand)]
     Key(who::Key),
+    /// People's accounts: add, list, ban, sessions
+    #[command(subcommand)]
+    User(user::User),
     /// Records that could not be taken as they came
     #[command(subcommand)]
     Quarantine(records::Quarantine),
@@ -139,6 +144,7 @@ async fn on_database(command: Command, config: &Config, pool: &PgPool) -> anyhow
         Command::Site(command) => command.run(pool).await,
         Command::Gateway(command) => command.run(config, pool).await,
         Command::Key(command) => command.run(pool).await,
+        Command::User(command) => command.run(pool).await,
         Command::Quarantine(command) => command.run(pool).await,
         Command::Import(command) => command.run(config, pool).await,
         Command::Serve | Command::Config | Command::Migrate => say("the schema is up to date"),

@@ -139,7 +139,7 @@ struct Scope {
 pub(crate) struct Docs;
 
 /// Totals, today, checkpoints with their gateways, latest scans. For readers (access key).
-#[utoipa::path(tag = "dashboard", path = "/api/dashboard/summary", params(Scope), security(("access_key" = [])),
+#[utoipa::path(tag = "dashboard", path = "/api/dashboard/summary", params(Scope), security(("access_key" = []), ("session" = [])),
     responses((status = 200, body = Summary), (status = 400, body = crate::error::ErrorBody),
         (status = 401, body = crate::error::ErrorBody)))]
 #[get("/api/dashboard/summary")]

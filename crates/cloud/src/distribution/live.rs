@@ -172,7 +172,7 @@ pub(crate) struct Docs;
 /// `event: scans` carries `{"scans":[…],"more":n}`, newest last; `more` counts scans of a burst that are
 /// not listed. `event: reset` says that something may have been missed: list again. A comment line comes
 /// every 15 seconds. The stream ends after 15 minutes: connect again.
-#[utoipa::path(tag = "distribution", path = "/api/live", security(("access_key" = [])),
+#[utoipa::path(tag = "distribution", path = "/api/live", security(("access_key" = []), ("session" = [])),
     responses((status = 200, content_type = "text/event-stream", body = String),
         (status = 401, body = crate::error::ErrorBody)))]
 #[get("/api/live")]

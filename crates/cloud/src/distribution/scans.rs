@@ -197,7 +197,7 @@ impl Page {
 pub(crate) struct Docs;
 
 /// List scans, newest event time first. For readers (access key).
-#[utoipa::path(tag = "distribution", path = "/api/scans", params(Filter), security(("access_key" = [])),
+#[utoipa::path(tag = "distribution", path = "/api/scans", params(Filter), security(("access_key" = []), ("session" = [])),
     responses((status = 200, body = Page), (status = 400, body = crate::error::ErrorBody),
         (status = 401, body = crate::error::ErrorBody)))]
 #[get("/api/scans")]
@@ -206,7 +206,7 @@ async fn list_scans(_: Reader, state: web::Data<State>, filter: web::Query<Filte
 }
 
 /// A tag's history, newest first. For readers (access key).
-#[utoipa::path(tag = "distribution", path = "/api/tags/{id}", security(("access_key" = [])),
+#[utoipa::path(tag = "distribution", path = "/api/tags/{id}", security(("access_key" = []), ("session" = [])),
     params(("id" = String, Path, description = "a tag as anyone writes it", example = "04A22B1C5D6E80"), Filter),
     responses((status = 200, body = Page), (status = 400, body = crate::error::ErrorBody),
         (status = 401, body = crate::error::ErrorBody), (status = 404, body = crate::error::ErrorBody)))]

@@ -1,7 +1,8 @@
-//! Who may read: holders of an access key, and in development whoever sits at this machine.
+//! Who may read: holders of an access key, admins who are signed in, and in development whoever sits at this machine.
 
 use super::gateways::bearer;
 use super::secret;
+use super::sessions::Person;
 use crate::error::{Error, Result};
 use crate::state::State;
 use actix_web::dev::Payload;
@@ -16,7 +17,8 @@ use std::pin::Pin;
 /// What every access key starts with.
 const PREFIX: &str = "lbk_";
 
-/// Someone who may read. As a handler's argument it refuses everyone else with 401.
+/// Someone who may read. As a handler's argument it refuses strangers with 401 and people who are no
+/// admins with 403: whoever wants an account may open one.
 #[derive(Debug)]
 pub struct Reader;
 
@@ -24,17 +26,20 @@ impl FromRequest for Reader {
     type Error = Error;
     type Future = Pin<Box<dyn Future<Output = Result<Self>>>>;
 
-    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
         let Some(state) = request.app_data::<web::Data<State>>().cloned() else {
             return Box::pin(async { Err(Error::Unauthenticated) });
         };
         let open = state.config.development.open_loopback && sits_here(request);
         let key = bearer(request).filter(|key| key.starts_with(PREFIX)).map(secret::hash);
+        let person = Person::from_request(request, payload);
         Box::pin(async move {
             if open {
                 return Ok(Self);
             }
-            let hash = key.ok_or(Error::Unauthenticated)?;
+            let Some(hash) = key else {
+                return if person.await?.is_admin { Ok(Self) } else { Err(Error::Forbidden("admin_only")) };
+            };
             let known = sqlx::query_scalar!(
                 r#"select exists (select from access_key where key_hash = $1 and revoked_at is null) as "known!""#,
                 hash

@@ -1,6 +1,7 @@
 //! Who is asking: gateways with their own keys, readers with access keys, people with a session.
 
 pub mod access;
+pub mod account;
 mod attempts;
 pub mod claims;
 pub mod enrol;
@@ -8,6 +9,7 @@ pub mod gateways;
 mod passwords;
 pub mod people;
 pub mod profile;
+pub mod roster;
 mod secret;
 mod sessions;
 pub mod signing;
@@ -25,5 +27,6 @@ use actix_web::web::ServiceConfig;
 pub fn routes(routes: &mut ServiceConfig) {
     enrol::routes(routes);
     people::routes(routes);
+    account::routes(routes);
     profile::routes(routes);
 }

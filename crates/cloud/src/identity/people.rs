@@ -121,7 +121,7 @@ async fn register(
 }
 
 /// Which of the two names somebody else has.
-fn taken(error: sqlx::Error) -> Error {
+pub(super) fn taken(error: sqlx::Error) -> Error {
     match error.as_database_error().and_then(|error| error.constraint()) {
         Some("app_user_email_key") => Error::Conflict("email_taken"),
         Some("app_user_username_key") => Error::Conflict("username_taken"),
@@ -202,11 +202,11 @@ async fn login(
 }
 
 #[derive(Serialize, ToSchema)]
-struct Done {
+pub(super) struct Done {
     #[schema(example = true)]
-    success: bool,
+    pub success: bool,
     #[schema(example = "Anda sudah keluar")]
-    message: &'static str,
+    pub message: &'static str,
 }
 
 /// Sign out: the token that comes with the request ends, on every server within a second.
@@ -230,7 +230,7 @@ async fn logout(
 }
 
 /// One `@` between a name and a host name, all in printable ASCII. Whether it is theirs, a mail tells.
-fn check_email(email: &str) -> Result<()> {
+pub(super) fn check_email(email: &str) -> Result<()> {
     let good = (3..=255).contains(&email.len())
         && email.bytes().all(|b| b.is_ascii_graphic() && !b"\"(),:;<>[\\]".contains(&b))
         && email.split_once('@').is_some_and(|(name, host)| {
@@ -243,7 +243,7 @@ fn check_email(email: &str) -> Result<()> {
     good.then_some(()).ok_or_else(|| Error::field("email", "must be an e-mail address"))
 }
 
-fn check_username(username: &str) -> Result<()> {
+pub(super) fn check_username(username: &str) -> Result<()> {
     let good = (3..=100).contains(&username.len())
         && username.starts_with(|c: char| c.is_ascii_alphanumeric())
         && username.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b));

@@ -123,7 +123,7 @@ struct SeriesPage {
 pub(crate) struct Docs;
 
 /// List series by name, each with its latest reading. For readers (access key).
-#[utoipa::path(tag = "telemetry", path = "/api/telemetry/series", params(Filter), security(("access_key" = [])),
+#[utoipa::path(tag = "telemetry", path = "/api/telemetry/series", params(Filter), security(("access_key" = []), ("session" = [])),
     responses((status = 200, body = SeriesPage), (status = 400, body = crate::error::ErrorBody),
         (status = 401, body = crate::error::ErrorBody)))]
 #[get("/api/telemetry/series")]

@@ -82,7 +82,7 @@ struct EventPage {
 pub(crate) struct Docs;
 
 /// List what happened to a gateway, newest first. For readers (access key).
-#[utoipa::path(tag = "gateways", path = "/api/gateways/{gateway_id}/events", security(("access_key" = [])),
+#[utoipa::path(tag = "gateways", path = "/api/gateways/{gateway_id}/events", security(("access_key" = []), ("session" = [])),
     params(("gateway_id" = String, Path, description = "a gateway's code", example = "GW-DAPUR-MENTENG"), Filter),
     responses((status = 200, body = EventPage), (status = 400, body = crate::error::ErrorBody),
         (status = 401, body = crate::error::ErrorBody), (status = 404, body = crate::error::ErrorBody)))]

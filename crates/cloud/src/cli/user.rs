@@ -1,0 +1,94 @@
+//! People's accounts.
+
+use super::{say, say_json};
+use crate::identity::roster;
+use chrono::SecondsFormat;
+use clap::Subcommand;
+use sqlx::PgPool;
+use std::io::BufRead;
+
+#[derive(Subcommand)]
+pub(super) enum User {
+    /// Make an account; a password that is drawn here is shown once
+    #[command(
+        after_help = "Examples:\n  lumbung-cloud user add --email admin@example.com --role admin\n  lumbung-cloud user add --email budi@example.com --password-stdin < password"
+    )]
+    Add {
+        #[arg(long)]
+        email: String,
+        /// Else what stands before the @
+        #[arg(long)]
+        username: Option<String>,
+        #[arg(long, default_value = "user", value_parser = ["user", "volunteer", "ambassador", "admin"])]
+        role: String,
+        /// Read the password from the first line of the standard input
+        #[arg(long)]
+        password_stdin: bool,
+        #[arg(long)]
+        json: bool,
+    },
+    /// List accounts: id, role, state, user name, e-mail address
+    List,
+    /// Shut an account: it is signed out everywhere within a second
+    Ban { email: String },
+    /// Let an account in again
+    Unban { email: String },
+    /// List where an account is signed in: id, since, last seen, program
+    Sessions { email: String },
+    /// End one session
+    Revoke { session_id: i64 },
+}
+
+impl User {
+    pub(super) async fn run(self, pool: &PgPool) -> anyhow::Result<()> {
+        match self {
+            Self::Add { email, username, role, password_stdin, json } => {
+                let password = if password_stdin { Some(first_line()?) } else { None };
+                let added = roster::add(pool, &email, username.as_deref(), &role, password).await?;
+                if json {
+                    return say_json(&added);
+                }
+                say(format_args!("{} {} with the address {email}", added.role, added.username))?;
+                added.password.map_or(Ok(()), |password| say(format_args!("password {password}")))
+            }
+            Self::List => {
+                for user in roster::list(pool).await? {
+                    let state = if user.is_active { "active" } else { "banned" };
+                    say(format_args!(
+                        "{}\t{}\t{state}\t{}\t{}",
+                        user.user_id, user.role, user.username, user.email
+                    ))?;
+                }
+                Ok(())
+            }
+            Self::Ban { email } => {
+                roster::set_active(pool, &email, false).await?;
+                say(format_args!("{email} banned"))
+            }
+            Self::Unban { email } => {
+                roster::set_active(pool, &email, true).await?;
+                say(format_args!("{email} may sign in again"))
+            }
+            Self::Sessions { email } => {
+                for session in roster::sessions(pool, &email).await? {
+                    let time =
+                        |at: chrono::DateTime<chrono::Utc>| at.to_rfc3339_opts(SecondsFormat::Secs, true);
+                    let (since, seen) = (time(session.created_at), time(session.last_seen_at));
+                    let program = session.user_agent.unwrap_or_default();
+                    say(format_args!("{}\t{since}\t{seen}\t{program}", session.session_id))?;
+                }
+                Ok(())
+            }
+            Self::Revoke { session_id } => {
+                roster::revoke(pool, session_id).await?;
+                say(format_args!("session {session_id} ended"))
+            }
+        }
+    }
+}
+
+fn first_line() -> anyhow::Result<String> {
+    let mut line = String::new();
+    std::io::stdin().lock().read_line(&mut line)?;
+    Ok(line.trim_end_matches(['\r', '\n']).to_owned())
+}

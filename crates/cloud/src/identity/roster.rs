@@ -1,0 +1,144 @@
+//! Accounts in the hands of an operator at the command line: the first admin, bans, other people's sessions.
+
+use super::passwords::{Password, Passwords};
+use super::people::{check_email, check_username, taken};
+use super::secret;
+use crate::error::{Error, Result};
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use sqlx::PgPool;
+
+/// An account that was just made; the password is seen this once, and only when it was drawn here.
+#[derive(Serialize)]
+pub struct Added {
+    pub user_id: i64,
+    pub email: String,
+    pub username: String,
+    pub role: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub password: Option<String>,
+}
+
+/// Makes an account. Without a user name it is the address's own; without a password one is drawn.
+///
+/// # Errors
+/// [`Error::Fields`], `email_taken`, `username_taken`, or the database's.
+pub async fn add(
+    pool: &PgPool,
+    email: &str,
+    username: Option<&str>,
+    role: &str,
+    password: Option<String>,
+) -> Result<Added> {
+    check_email(email)?;
+    let username = username.or_else(|| email.split('@').next()).unwrap_or_default();
+    check_username(username)?;
+    let drawn = if password.is_none() { Some(secret::draw_claim()?) } else { None };
+    let chosen = password.or_else(|| drawn.clone()).unwrap_or_default();
+    let password = Password::chosen("password", chosen, &[email, username])?;
+    let hash = Passwords::new().hash(password).await?;
+    let user_id = sqlx::query_scalar!(
+        "insert into app_user (email, username, password_hash, role) values ($1, $2, $3, $4) returning user_id",
+        email,
+        username,
+        hash,
+        role
+    )
+    .fetch_one(pool)
+    .await
+    .map_err(taken)?;
+    let (email, username, role) = (email.to_owned(), username.to_owned(), role.to_owned());
+    Ok(Added { user_id, email, username, role, password: drawn })
+}
+
+/// An account as an operator lists it.
+#[derive(Serialize)]
+pub struct Listed {
+    pub user_id: i64,
+    pub email: String,
+    pub username: String,
+    pub role: String,
+    pub is_active: bool,
+    pub created_at: DateTime<Utc>,
+}
+
+/// Every account, oldest first.
+///
+/// # Errors
+/// The database's.
+pub async fn list(pool: &PgPool) -> Result<Vec<Listed>> {
+    Ok(sqlx::query_as!(
+        Listed,
+        "select user_id, email, username, role, is_active, created_at from app_user order by user_id"
+    )
+    .fetch_all(pool)
+    .await?)
+}
+
+/// Bans an account, which ends its sessions, or lets it in again.
+///
+/// # Errors
+/// `not_found`, or the database's.
+pub async fn set_active(pool: &PgPool, email: &str, active: bool) -> Result<()> {
+    let mut tx = pool.begin().await?;
+    let user_id = sqlx::query_scalar!(
+        "update app_user set is_active = $2, updated_at = now() where lower(email) = lower($1) returning user_id",
+        email,
+        active
+    )
+    .fetch_optional(&mut *tx)
+    .await?
+    .ok_or(Error::NotFound("not_found"))?;
+    if !active {
+        sqlx::query!(
+            "update user_session set revoked_at = now() where user_id = $1 and revoked_at is null",
+            user_id
+        )
+        .execute(&mut *tx)
+        .await?;
+    }
+    tx.commit().await?;
+    Ok(())
+}
+
+/// A sign-in as an operator lists it.
+#[derive(Serialize)]
+pub struct SignIn {
+    pub session_id: i64,
+    pub user_agent: Option<String>,
+    pub created_at: DateTime<Utc>,
+    pub last_seen_at: DateTime<Utc>,
+}
+
+/// The sessions of an account that are good, oldest first.
+///
+/// # Errors
+/// The database's.
+pub async fn sessions(pool: &PgPool, email: &str) -> Result<Vec<SignIn>> {
+    Ok(sqlx::query_as!(
+        SignIn,
+        "select s.session_id, s.user_agent, s.created_at, s.last_seen_at
+         from user_session s join app_user u using (user_id)
+         where lower(u.email) = lower($1) and s.revoked_at is null and s.expires_at > now()
+         order by s.session_id",
+        email
+    )
+    .fetch_all(pool)
+    .await?)
+}
+
+/// Ends one session, whoever's it is.
+///
+/// # Errors
+/// `not_found`, or the database's.
+pub async fn revoke(pool: &PgPool, session_id: i64) -> Result<()> {
+    sqlx::query_scalar!(
+        "update user_session set revoked_at = coalesce(revoked_at, now()) where session_id = $1
+         returning session_id",
+        session_id
+    )
+    .fetch_optional(pool)
+    .await?
+    .map(|_| ())
+    .ok_or(Error::NotFound("not_found"))
+}
