@@ -4,6 +4,7 @@
 
 mod carried;
 mod clock;
+mod corrections;
 mod disk;
 mod durability;
 #[path = "../../crates/gateway/tests/reader/emulator.rs"]

@@ -2,8 +2,8 @@
 //!
 //! What must stay true:
 //! - A boot counts milliseconds; an [`Anchor`] ties that count to the time of day, and the one with the
-//!   smallest uncertainty wins. The cloud's own witness (a batch that arrives) is never overruled by what
-//!   a gateway says: it bounds what can be true.
+//!   smallest uncertainty wins. Where two cannot both be true the better witness does: the cloud's own (a
+//!   batch that arrives) before a time server's word, and that before a person's phone, however sure it is.
 //! - The uncertainty that is stated is one we can stand by: where nothing tells, none is stated.
 //! - No time refuses, drops or reorders a record.
 
@@ -25,8 +25,10 @@ const DOUBTFUL_MS: i64 = 24 * 60 * 60 * 1_000;
 /// A boot's count of milliseconds runs fast or slow by at most one in this many: crystals of small boards
 /// are good to 50 millionths, and a cold or hot shed takes some more.
 const DRIFT: i64 = 10_000;
-/// A better anchor that moves times by less than this corrects nothing that is stored.
+/// A better anchor that moves times by less than this, and is not surer by far, corrects nothing that is stored.
 const NOTICEABLE_MS: u64 = 1_000;
+/// So many times surer is surer by far: a boot's records are looked at a few times at most.
+const SURER: i64 = 4;
 
 /// Who tied a boot's milliseconds to the time of day.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +45,15 @@ pub(super) enum Witness {
 }
 
 impl Witness {
+    /// Whose word counts where two contradict each other: the greater.
+    fn standing(self) -> u8 {
+        match self {
+            Self::Arrival => 2,
+            Self::Record | Self::Cloud | Self::Ntp => 1,
+            Self::Phone | Self::Other => 0,
+        }
+    }
+
     pub(super) fn word(self) -> &'static str {
         match self {
             Self::Arrival => "arrival",
@@ -148,15 +159,19 @@ impl Anchor {
             (Witness::Arrival, Witness::Arrival) if self.contradicts(known) => {
                 self.offset_ms < known.offset_ms
             }
-            (Witness::Arrival, _) if self.contradicts(known) => true,
-            (_, Witness::Arrival) if self.contradicts(known) => false,
+            (mine, its) if mine.standing() != its.standing() && self.contradicts(known) => {
+                mine.standing() > its.standing()
+            }
             _ => self.uncertainty_ms < known.uncertainty_ms,
         }
     }
 
     /// Whether stored records of the boot are to be corrected when this one takes the other's place.
     pub(super) fn corrects(self, known: Option<Self>) -> bool {
-        known.is_none_or(|known| known.offset_ms.abs_diff(self.offset_ms) > NOTICEABLE_MS)
+        known.is_none_or(|known| {
+            known.offset_ms.abs_diff(self.offset_ms) > NOTICEABLE_MS
+                || self.uncertainty_ms.saturating_mul(SURER) <= known.uncertainty_ms
+        })
     }
 }
 
@@ -321,6 +336,12 @@ mod tests {
         for liar in [anchor(NOW - DAY, 1_000, Witness::Phone), anchor(NOW - DAY, 1_000, Witness::Record)] {
             assert!(!liar.beats(Some(arrived)) && arrived.beats(Some(liar)));
         }
+        // A phone is not believed against a time server, however sure it is of itself.
+        let phone = anchor(NOW - DAY, 500, Witness::Phone);
+        for server in [Witness::Record, Witness::Cloud, Witness::Ntp] {
+            let told = anchor(NOW, 2_000, server);
+            assert!(!phone.beats(Some(told)) && told.beats(Some(phone)), "{server:?}");
+        }
         // A batch that was held up for an hour gives way to the next one.
         let late = anchor(NOW + HOUR, 120_000, Witness::Arrival);
         assert!(arrived.beats(Some(late)) && !late.beats(Some(arrived)));
@@ -331,6 +352,7 @@ mod tests {
         let arrived = anchor(NOW, 120_000, Witness::Arrival);
         assert!(arrived.corrects(None));
         assert!(anchor(NOW - 1_001, 1_000, Witness::Record).corrects(Some(arrived)));
-        assert!(!anchor(NOW - 999, 1_000, Witness::Record).corrects(Some(arrived)));
+        assert!(anchor(NOW - 999, 1_000, Witness::Record).corrects(Some(arrived)), "much surer");
+        assert!(!anchor(NOW - 999, 31_000, Witness::Record).corrects(Some(arrived)));
     }
 }

@@ -38,7 +38,11 @@ impl ClockLoop {
             }
             self.round().await?;
         }
-        self.write().await;
+        // What is written down counts as told: so it is told first.
+        let told = self.round().await;
+        if told.is_ok() {
+            self.write().await;
+        }
         Ok(())
     }
 

@@ -189,7 +189,8 @@ impl Belief {
         if let Some(old) = self.donated
             && old.source == new.source
         {
-            let agree = old.differs_from(&new) <= old.uncertainty_at(new.mono_ms) + new.uncertainty_ms;
+            let both = old.uncertainty_at(new.mono_ms).saturating_add(new.uncertainty_ms);
+            let agree = old.differs_from(&new) <= both;
             if agree && new.uncertainty_ms > old.uncertainty_at(new.mono_ms) {
                 return Ok(());
             }
@@ -200,7 +201,7 @@ impl Belief {
         }
         self.donated = Some(new);
         let is_news = self.told.is_none_or(|told| {
-            let noticeable = NOTICEABLE_MS.max(told.uncertainty_ms + new.uncertainty_ms);
+            let noticeable = NOTICEABLE_MS.max(told.uncertainty_ms.saturating_add(new.uncertainty_ms));
             told.source != new.source
                 || new.uncertainty_ms.saturating_mul(2) <= told.uncertainty_ms
                 || told.differs_from(&new) > noticeable

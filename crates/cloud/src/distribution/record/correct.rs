@@ -56,8 +56,7 @@ pub(crate) async fn correct(
                 received_ms: row.received_at.timestamp_millis(),
             };
             let when = rule((row.gateway_id, row.epoch), told);
-            let before = (row.event_time, row.time_basis, row.uncertainty_ms);
-            if before == (when.at, when.basis.code(), when.uncertainty_ms) {
+            if !when.replaces((row.event_time, row.time_basis, row.uncertainty_ms)) {
                 continue;
             }
             let day = when.at.with_timezone(&places::zone(&row.time_zone)).date_naive();

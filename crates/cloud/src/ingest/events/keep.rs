@@ -124,9 +124,7 @@ pub(in crate::ingest) async fn correct(
             received_ms: row.received_at.timestamp_millis(),
         };
         let when = rule((row.gateway_id, row.epoch), told);
-        if (row.event_time, row.time_basis, row.uncertainty_ms)
-            != (when.at, when.basis.code(), when.uncertainty_ms)
-        {
+        if when.replaces((row.event_time, row.time_basis, row.uncertainty_ms)) {
             names.0.push(row.gateway_id);
             names.1.push(row.epoch);
             names.2.push(row.seq);
@@ -146,7 +144,8 @@ pub(in crate::ingest) async fn correct(
         &whens.iter().map(|when| when.basis.code()).collect::<Vec<_>>(),
         &whens.iter().map(|when| when.uncertainty_ms).collect::<Vec<_>>() as &[Option<i32>],
     )
-    .execute(tx)
+    .execute(&mut *tx)
     .await?;
+    parts::renew(tx, &names.0, &names.1, &names.2).await?;
     Ok(whens.len())
 }

@@ -20,11 +20,19 @@ struct Word {
     reason: Option<String>,
 }
 
-/// How a part is, since when.
+/// How a part is, since when, by the word of which event.
 struct State {
     since: DateTime<Utc>,
+    epoch: i64,
+    seq: i64,
     down: bool,
     reason: Option<String>,
+}
+
+impl State {
+    fn is_newer_than(&self, known: &Self) -> bool {
+        if self.epoch == known.epoch { self.seq > known.seq } else { self.since >= known.since }
+    }
 }
 
 fn word(event: &Event) -> Option<Word> {
@@ -48,7 +56,8 @@ fn word(event: &Event) -> Option<Word> {
     Some(Word { part, name, down, reason: body.reason.map(shown).filter(|_| down) })
 }
 
-/// Notes what these events say of parts, unless something newer is known of the part.
+/// Notes what these events say of parts, unless something newer is known of the part. Within a run the number
+/// tells which word is newer; only between runs their times must.
 pub(super) async fn note<'a>(
     tx: &mut PgConnection,
     events: impl Iterator<Item = &'a NewEvent<'a>>,
@@ -56,9 +65,15 @@ pub(super) async fn note<'a>(
     let mut latest: BTreeMap<(i32, &'static str, String), State> = BTreeMap::new();
     for new in events {
         let Some(word) = word(new.event) else { continue };
-        let state = State { since: new.when.at, down: word.down, reason: word.reason };
+        let state = State {
+            since: new.when.at,
+            epoch: new.epoch,
+            seq: new.event.seq,
+            down: word.down,
+            reason: word.reason,
+        };
         match latest.entry((new.gateway_id, word.part, word.name)) {
-            Entry::Occupied(known) if known.get().since > state.since => {}
+            Entry::Occupied(known) if !state.is_newer_than(known.get()) => {}
             Entry::Occupied(mut known) => *known.get_mut() = state,
             Entry::Vacant(place) => {
                 place.insert(state);
@@ -69,17 +84,43 @@ pub(super) async fn note<'a>(
         return Ok(());
     }
     sqlx::query!(
-        "insert into gateway_part (gateway_id, part, name, down, reason, since)
-         select * from unnest($1::int[], $2::text[], $3::text[], $4::bool[], $5::text[], $6::timestamptz[])
+        "insert into gateway_part (gateway_id, part, name, down, reason, since, epoch, seq)
+         select * from unnest($1::int[], $2::text[], $3::text[], $4::bool[], $5::text[], $6::timestamptz[],
+             $7::bigint[], $8::bigint[])
          on conflict on constraint gateway_part_pk do update
-             set down = excluded.down, reason = excluded.reason, since = excluded.since
-             where excluded.since >= gateway_part.since",
+             set down = excluded.down, reason = excluded.reason, since = excluded.since, epoch = excluded.epoch,
+                 seq = excluded.seq
+             where case when excluded.epoch = gateway_part.epoch then excluded.seq > gateway_part.seq
+                 else excluded.since >= gateway_part.since end",
         &latest.keys().map(|key| key.0).collect::<Vec<_>>(),
         &latest.keys().map(|key| key.1).collect::<Vec<_>>() as &[&str],
         &latest.keys().map(|key| key.2.as_str()).collect::<Vec<_>>() as &[&str],
         &latest.values().map(|state| state.down).collect::<Vec<_>>(),
         &latest.values().map(|state| state.reason.as_deref()).collect::<Vec<_>>() as &[Option<&str>],
         &latest.values().map(|state| state.since).collect::<Vec<_>>(),
+        &latest.values().map(|state| state.epoch).collect::<Vec<_>>(),
+        &latest.values().map(|state| state.seq).collect::<Vec<_>>(),
+    )
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+/// Parts of which one of these events is the word are as they are since its time, which became known better.
+pub(super) async fn renew(
+    tx: &mut PgConnection,
+    gateways: &[i32],
+    epochs: &[i64],
+    seqs: &[i64],
+) -> sqlx::Result<()> {
+    sqlx::query!(
+        "update gateway_part p set since = e.event_time
+         from unnest($1::int[], $2::bigint[], $3::bigint[]) as k (gateway_id, epoch, seq)
+         join gateway_event e on (e.gateway_id, e.epoch, e.seq) = (k.gateway_id, k.epoch, k.seq)
+         where (p.gateway_id, p.epoch, p.seq) = (e.gateway_id, e.epoch, e.seq)",
+        gateways,
+        epochs,
+        seqs
     )
     .execute(tx)
     .await?;

@@ -98,76 +98,86 @@ impl<'a> Anchors<'a> {
         (boot(sender.epoch)? == boot(epoch)?).then(|| arrival(incoming)).flatten()
     }
 
-    /// Keeps the anchors that are better than what was known, and corrects what is stored of their boots.
-    /// Costs nothing where nothing is better: that is every batch but a boot's first few.
-    pub(super) async fn improve(&self, tx: &mut PgConnection) -> sqlx::Result<()> {
+    /// Keeps the anchors that are better than what was known, and corrects what is stored of their boots, and of
+    /// runs whose boot was not known when their records came. Costs nothing where nothing is better: that is
+    /// every batch but a boot's first few.
+    pub(super) async fn improve(&self, tx: &mut PgConnection, introduced: &[RunKey]) -> sqlx::Result<()> {
         let better: Vec<(&Boot<'_>, Anchor, &Tie)> = self
             .ties
             .iter()
             .filter(|(_, tie)| tie.best != tie.known)
             .filter_map(|(boot, tie)| Some((boot, tie.best?, tie)))
             .collect();
-        if better.is_empty() {
-            return Ok(());
+        if !better.is_empty() {
+            keep(tx, &better).await?;
         }
-        sqlx::query!(
-            "insert into boot_anchor (gateway_id, boot_id, offset_ms, uncertainty_ms, mono_ms, source, noted_at)
-             select * from unnest($1::int[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::text[],
-                 $7::timestamptz[])
-             on conflict on constraint boot_anchor_pk do update
-                 set offset_ms = excluded.offset_ms, uncertainty_ms = excluded.uncertainty_ms,
-                     mono_ms = excluded.mono_ms, source = excluded.source, noted_at = excluded.noted_at",
-            &better.iter().map(|(boot, ..)| boot.0).collect::<Vec<_>>(),
-            &better.iter().map(|(boot, ..)| boot.1).collect::<Vec<_>>() as &[&str],
-            &better.iter().map(|(_, anchor, _)| anchor.offset_ms).collect::<Vec<_>>(),
-            &better.iter().map(|(_, anchor, _)| anchor.uncertainty_ms).collect::<Vec<_>>(),
-            &better.iter().map(|(_, anchor, _)| anchor.mono_ms).collect::<Vec<_>>(),
-            &better.iter().map(|(_, anchor, _)| anchor.witness.word()).collect::<Vec<_>>() as &[&str],
-            &better.iter().map(|(.., tie)| tie.noted_at).collect::<Vec<_>>(),
-        )
-        .execute(&mut *tx)
-        .await?;
-        let moving: Vec<&Boot<'_>> = better
-            .iter()
-            .filter(|(_, anchor, tie)| anchor.corrects(tie.known))
-            .map(|(boot, ..)| *boot)
-            .collect();
-        correct(tx, &moving, &self.ties).await
+        let moving = better.iter().filter(|(_, anchor, tie)| anchor.corrects(tie.known));
+        let mut runs = runs_of(tx, moving).await?;
+        runs.extend(introduced.iter().filter_map(|run| Some((*run, self.best(*run)?))));
+        correct(tx, &runs).await
     }
 }
 
-async fn correct(
+async fn keep(tx: &mut PgConnection, better: &[(&Boot<'_>, Anchor, &Tie)]) -> sqlx::Result<()> {
+    sqlx::query!(
+        "insert into boot_anchor (gateway_id, boot_id, offset_ms, uncertainty_ms, mono_ms, source, noted_at)
+         select * from unnest($1::int[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::text[],
+             $7::timestamptz[])
+         on conflict on constraint boot_anchor_pk do update
+             set offset_ms = excluded.offset_ms, uncertainty_ms = excluded.uncertainty_ms,
+                 mono_ms = excluded.mono_ms, source = excluded.source, noted_at = excluded.noted_at",
+        &better.iter().map(|(boot, ..)| boot.0).collect::<Vec<_>>(),
+        &better.iter().map(|(boot, ..)| boot.1).collect::<Vec<_>>() as &[&str],
+        &better.iter().map(|(_, anchor, _)| anchor.offset_ms).collect::<Vec<_>>(),
+        &better.iter().map(|(_, anchor, _)| anchor.uncertainty_ms).collect::<Vec<_>>(),
+        &better.iter().map(|(_, anchor, _)| anchor.mono_ms).collect::<Vec<_>>(),
+        &better.iter().map(|(_, anchor, _)| anchor.witness.word()).collect::<Vec<_>>() as &[&str],
+        &better.iter().map(|(.., tie)| tie.noted_at).collect::<Vec<_>>(),
+    )
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+/// Every run of these boots, with the anchor of its boot.
+async fn runs_of<'b>(
     tx: &mut PgConnection,
-    boots: &[&Boot<'_>],
-    ties: &HashMap<Boot<'_>, Tie>,
-) -> sqlx::Result<()> {
-    if boots.is_empty() {
-        return Ok(());
+    boots: impl Iterator<Item = &'b (&'b Boot<'b>, Anchor, &'b Tie)>,
+) -> sqlx::Result<HashMap<RunKey, Anchor>> {
+    let anchors: HashMap<Boot<'b>, Anchor> = boots.map(|(boot, anchor, _)| (**boot, *anchor)).collect();
+    if anchors.is_empty() {
+        return Ok(HashMap::new());
     }
     let rows = sqlx::query!(
         r#"select r.gateway_id, r.epoch, k.boot_id as "boot_id!"
            from unnest($1::int[], $2::text[]) as k (gateway_id, boot_id)
            join gateway_run r on (r.gateway_id, r.boot_id) = (k.gateway_id, k.boot_id)"#,
-        &boots.iter().map(|boot| boot.0).collect::<Vec<_>>(),
-        &boots.iter().map(|boot| boot.1).collect::<Vec<_>>() as &[&str],
+        &anchors.keys().map(|boot| boot.0).collect::<Vec<_>>(),
+        &anchors.keys().map(|boot| boot.1).collect::<Vec<_>>() as &[&str],
     )
-    .fetch_all(&mut *tx)
+    .fetch_all(tx)
     .await?;
-    let anchors: HashMap<RunKey, Option<Anchor>> = rows
+    let anchor = |boot: Boot<'_>| anchors.get(&boot).copied();
+    Ok(rows
         .iter()
-        .map(|row| {
-            let tie = ties.get(&(row.gateway_id, row.boot_id.as_str()));
-            ((row.gateway_id, row.epoch), tie.and_then(|tie| tie.best))
+        .filter_map(|row| {
+            Some(((row.gateway_id, row.epoch), anchor((row.gateway_id, row.boot_id.as_str()))?))
         })
-        .collect();
+        .collect())
+}
+
+async fn correct(tx: &mut PgConnection, anchors: &HashMap<RunKey, Anchor>) -> sqlx::Result<()> {
+    if anchors.is_empty() {
+        return Ok(());
+    }
     let runs: Vec<RunKey> = anchors.keys().copied().collect();
-    let rule = |run: RunKey, told: Told| when(told, anchors.get(&run).copied().flatten());
+    let rule = |run: RunKey, told: Told| when(told, anchors.get(&run).copied());
     let events = events::correct(tx, &runs, rule).await?;
     let scans = distribution::record::correct(tx, &runs, rule).await?;
     let readings = telemetry::record::correct(tx, &runs, rule).await?;
     if scans + readings + events > 0 {
-        let boots = boots.len();
-        tracing::info!(boots, scans, readings, events, "the times of stored records are known better now");
+        let runs = runs.len();
+        tracing::info!(runs, scans, readings, events, "the times of stored records are known better now");
     }
     Ok(())
 }

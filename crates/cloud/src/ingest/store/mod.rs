@@ -24,7 +24,7 @@ use lumbung_shared::event::Event;
 use lumbung_shared::reading::Reading;
 use lumbung_shared::scan::Scan;
 use placed::{Placed, place};
-use quarantine::{Quarantined, conflict, quarantine};
+use quarantine::{Quarantined, TOO_MANY_SERIES, conflict, flood_of_series, quarantine};
 use runs::{add_runs, find_forks, known_runs};
 use sqlx::PgConnection;
 use sqlx::PgPool;
@@ -69,10 +69,10 @@ pub(super) async fn keep_again(tx: &mut PgConnection, again: &Incoming) -> sqlx:
 /// Runs, anchors, records and quarantine of a group; answers what became of them and what is new.
 async fn keep_records(tx: &mut PgConnection, group: &[Incoming]) -> sqlx::Result<(Vec<Outcome>, News)> {
     let mut outcomes: Vec<Outcome> = group.iter().map(|_| Outcome::default()).collect();
-    add_runs(tx, group).await?;
+    let introduced = add_runs(tx, group).await?;
     let runs = known_runs(tx, group).await?;
     let anchors = Anchors::of(group, &runs);
-    anchors.improve(tx).await?;
+    anchors.improve(tx, &introduced).await?;
     let mut refused = Vec::new();
     let mut news = News::default();
 
@@ -88,14 +88,26 @@ async fn keep_records(tx: &mut PgConnection, group: &[Incoming]) -> sqlx::Result
     let arrived = new.iter().zip(&kept).filter(|(_, kept)| **kept == Kept::New).map(|(scan, _)| scan.name());
     live::announce(tx, arrived).await?;
 
-    let placed = place::<Reading>(group, &runs, &anchors);
+    let mut placed = place::<Reading>(group, &runs, &anchors);
+    let new: Vec<NewReading<'_>> = placed.iter().map(Into::into).collect();
+    let mut series = telemetry::record::series_of(tx, &new).await?;
+    // Not claimed: a number that is held in quarantine must still be takable when it is replayed.
+    let mut known = series.iter().map(Option::is_some);
+    for flood in placed.extract_if(.., |_| !known.next().unwrap_or(true)) {
+        let outcome = outcomes[flood.from].quarantined.entry((flood.epoch, Reading::NAME.to_owned()));
+        let seq = flood.of.seq();
+        outcome.or_default().push((seq, seq, TOO_MANY_SERIES.to_owned()));
+        refused.push(flood_of_series(&flood));
+    }
+    series.retain(Option::is_some);
     let kept: Vec<Kept> = claim::claim(tx, &placed)
         .await?
         .into_iter()
         .map(|new| if new { Kept::New } else { Kept::Duplicate })
         .collect();
-    let fresh = placed.iter().zip(&kept).filter(|(_, kept)| **kept == Kept::New);
-    let new: Vec<NewReading<'_>> = fresh.map(|(placed, _)| placed.into()).collect();
+    let fresh = placed.iter().zip(series.iter().flatten()).zip(&kept).filter(|(_, kept)| **kept == Kept::New);
+    let new: Vec<(NewReading<'_>, i64)> =
+        fresh.map(|((placed, series_id), _)| (placed.into(), *series_id)).collect();
     telemetry::record::keep(tx, &new).await?;
     news.readings = tell(&placed, &kept, &mut outcomes, &mut refused);
 

@@ -1,7 +1,8 @@
 //! Finding the records of a batch that the database will not take, so that the others need not wait.
 
 use super::anchors::Anchors;
-use super::placed::place;
+use super::claim::claim;
+use super::placed::{Placed, place};
 use super::runs::{add_runs, known_runs};
 use crate::distribution::record::{self, NewScan};
 use crate::ingest::events::{self, NewEvent};
@@ -24,7 +25,7 @@ pub(in crate::ingest) struct Poison {
 /// Neighbours of one stream.
 enum Part<'b, 'a> {
     Scans(&'b [NewScan<'a>]),
-    Readings(&'b [NewReading<'a>]),
+    Readings(&'b [(NewReading<'a>, i64)]),
     Events(&'b [NewEvent<'a>]),
 }
 
@@ -58,9 +59,9 @@ impl Part<'_, '_> {
     fn name(&self) -> Option<(&'static str, Epoch, i64)> {
         Some(match self {
             Self::Scans(scans) => scans.first().map(|new| (SCAN_STREAM, new.epoch, new.scan.seq))?,
-            Self::Readings(readings) => {
-                readings.first().map(|new| (READING_STREAM, Epoch::from_db(new.epoch), new.reading.seq))?
-            }
+            Self::Readings(readings) => readings
+                .first()
+                .map(|(new, _)| (READING_STREAM, Epoch::from_db(new.epoch), new.reading.seq))?,
             Self::Events(events) => {
                 events.first().map(|new| (EVENT_STREAM, Epoch::from_db(new.epoch), new.event.seq))?
             }
@@ -76,8 +77,7 @@ pub(in crate::ingest) async fn find_poison(pool: &PgPool, incoming: &Incoming) -
     let runs = known_runs(&mut tx, group).await?;
     let anchors = Anchors::of(group, &runs);
     let scans: Vec<NewScan<'_>> = place::<Scan>(group, &runs, &anchors).iter().map(Into::into).collect();
-    let readings: Vec<NewReading<'_>> =
-        place::<Reading>(group, &runs, &anchors).iter().map(Into::into).collect();
+    let readings = fresh_readings(&mut tx, &place::<Reading>(group, &runs, &anchors)).await?;
     let events: Vec<NewEvent<'_>> = place::<Event>(group, &runs, &anchors).iter().map(Into::into).collect();
     let mut suspects = vec![Part::Scans(&scans), Part::Readings(&readings), Part::Events(&events)];
     let mut poison = Vec::new();
@@ -97,4 +97,16 @@ pub(in crate::ingest) async fn find_poison(pool: &PgPool, incoming: &Incoming) -
     }
     tx.rollback().await?;
     Ok(poison)
+}
+
+/// The readings that would be stored: their domain looks for duplicates nowhere, and must not be given any.
+async fn fresh_readings<'a>(
+    tx: &mut PgConnection,
+    placed: &[Placed<'a, Reading>],
+) -> sqlx::Result<Vec<(NewReading<'a>, i64)>> {
+    let new: Vec<NewReading<'_>> = placed.iter().map(Into::into).collect();
+    let series = readings::series_of(tx, &new).await?;
+    let fresh = claim(tx, placed).await?;
+    let known = new.into_iter().zip(series).zip(fresh);
+    Ok(known.filter_map(|((new, series_id), fresh)| Some((new, series_id.filter(|_| fresh)?))).collect())
 }

@@ -2,7 +2,9 @@
 
 use super::placed::Placed;
 use crate::ingest::streams::Stream;
+use crate::telemetry::record::MOST_SERIES;
 use chrono::{DateTime, Utc};
+use lumbung_shared::reading::Reading;
 use sha2::{Digest, Sha256};
 use sqlx::PgConnection;
 
@@ -18,8 +20,24 @@ pub(super) struct Quarantined {
     pub(super) received_at: DateTime<Utc>,
 }
 
-/// A record whose name is taken by another content, in the form that can be read again.
+pub(super) const TOO_MANY_SERIES: &str = "too_many_series";
+
+/// A record whose name is taken by another content.
 pub(super) fn conflict<T: Stream>(new: &Placed<'_, T>) -> Quarantined {
+    let detail = "another record with this identity or client_ref has other content";
+    refused(new, "conflict", detail.to_owned())
+}
+
+/// A reading of a series more than a gateway may have: a topic with a counter in it, say.
+pub(super) fn flood_of_series(new: &Placed<'_, Reading>) -> Quarantined {
+    let detail = format!(
+        "this gateway has {MOST_SERIES} series already: look for a name that changes with every reading"
+    );
+    refused(new, TOO_MANY_SERIES, detail)
+}
+
+/// In the form that can be read again.
+fn refused<T: Stream>(new: &Placed<'_, T>, reason: &'static str, detail: String) -> Quarantined {
     let (gateway_id, epoch, seq) = new.name();
     Quarantined {
         gateway_id,
@@ -27,8 +45,8 @@ pub(super) fn conflict<T: Stream>(new: &Placed<'_, T>) -> Quarantined {
         stream: T::NAME.to_owned(),
         seq,
         through: seq,
-        reason: "conflict",
-        detail: "another record with this identity or client_ref has other content".to_owned(),
+        reason,
+        detail,
         raw: new.of.write_raw(),
         received_at: new.received_at,
     }

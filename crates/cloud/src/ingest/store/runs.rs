@@ -29,8 +29,9 @@ impl KnownRun {
 }
 
 /// Every run is known before its records are. The gateway is locked until the transaction ends: batches of
-/// one gateway are stored one after the other, whichever replica they came to.
-pub(super) async fn add_runs(tx: &mut PgConnection, group: &[Incoming]) -> sqlx::Result<()> {
+/// one gateway are stored one after the other, whichever replica they came to. Answers the runs that had been
+/// heard of before and are introduced only now.
+pub(super) async fn add_runs(tx: &mut PgConnection, group: &[Incoming]) -> sqlx::Result<Vec<RunKey>> {
     // By key, so that two transactions take their locks in the same order; what tells more wins.
     let mut runs = BTreeMap::new();
     for incoming in group {
@@ -42,7 +43,7 @@ pub(super) async fn add_runs(tx: &mut PgConnection, group: &[Incoming]) -> sqlx:
         }
     }
     let starts = || runs.values().map(|(_, start)| *start);
-    sqlx::query!(
+    let told = sqlx::query!(
         "insert into gateway_run (gateway_id, epoch, previous_epoch, boot_id, site_id, started_at, mono_ms,
              clock_state, version, introduced, first_heard_at)
          select n.gateway_id, n.epoch, n.previous_epoch, n.boot_id, coalesce(s.site_id, g.site_id), n.started_at,
@@ -61,7 +62,8 @@ pub(super) async fn add_runs(tx: &mut PgConnection, group: &[Incoming]) -> sqlx:
                  version = excluded.version, introduced = excluded.introduced
              -- The run of clients that know no runs goes where the gateway goes.
              where (excluded.introduced and not gateway_run.introduced)
-                 or (gateway_run.epoch = 0 and gateway_run.site_id <> excluded.site_id)",
+                 or (gateway_run.epoch = 0 and gateway_run.site_id <> excluded.site_id)
+         returning gateway_id, epoch, first_heard_at",
         &runs.keys().map(|key| key.0).collect::<Vec<_>>(),
         &runs.keys().map(|key| key.1).collect::<Vec<_>>(),
         &starts().map(|s| s?.previous.map(Epoch::to_db)).collect::<Vec<_>>() as &[Option<i64>],
@@ -75,9 +77,13 @@ pub(super) async fn add_runs(tx: &mut PgConnection, group: &[Incoming]) -> sqlx:
         &starts().map(|s| s.is_some()).collect::<Vec<_>>(),
         &runs.values().map(|(at, _)| *at).collect::<Vec<_>>(),
     )
-    .execute(tx)
+    .fetch_all(tx)
     .await?;
-    Ok(())
+    let before = |run: &RunKey, heard_at: DateTime<Utc>| {
+        runs.get(run).is_some_and(|(at, _)| at.timestamp_micros() != heard_at.timestamp_micros())
+    };
+    let known = told.into_iter().map(|row| ((row.gateway_id, row.epoch), row.first_heard_at));
+    Ok(known.filter(|(run, heard_at)| before(run, *heard_at)).map(|(run, _)| run).collect())
 }
 
 pub(super) async fn known_runs(

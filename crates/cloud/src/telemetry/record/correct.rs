@@ -128,8 +128,7 @@ async fn move_stored(
         for row in rows {
             let told = told(row.mono_ms, row.timestamp, row.clock_state, row.received_at);
             let when = rule((row.gateway_id, row.epoch), told);
-            let before = (row.reading_time, row.time_basis, row.uncertainty_ms);
-            if before == (when.at, when.basis.code(), when.uncertainty_ms) {
+            if !when.replaces((row.reading_time, row.time_basis, row.uncertainty_ms)) {
                 continue;
             }
             keys.0.push(row.series_id);

@@ -5,6 +5,7 @@ mod known;
 mod latest;
 
 pub(crate) use correct::correct;
+pub(crate) use known::{MOST_SERIES, series_of};
 
 use crate::database::copy::Rows;
 use crate::moment::{TimeBasis, When};
@@ -52,14 +53,13 @@ const STATEMENT: &str = r#"copy reading (series_id, reading_time, epoch, seq, va
     uncertainty_ms, "timestamp", received_at, mono_ms) from stdin with (format binary)"#;
 const COLUMNS: i16 = 12;
 
-/// Stores readings whose numbers the caller has claimed, and the latest of their series.
-pub(crate) async fn keep(tx: &mut PgConnection, readings: &[NewReading<'_>]) -> sqlx::Result<()> {
+/// Stores readings whose numbers the caller has claimed in their series ([`series_of`]), and the latest of each.
+pub(crate) async fn keep(tx: &mut PgConnection, readings: &[(NewReading<'_>, i64)]) -> sqlx::Result<()> {
     if readings.is_empty() {
         return Ok(());
     }
-    let ids = known::series_of(tx, readings).await?;
     let (mut rows, mut waiting) = (Vec::with_capacity(readings.len()), Vec::new());
-    for (new, &series_id) in readings.iter().zip(&ids) {
+    for &(ref new, series_id) in readings {
         let Reading { seq, mono_ms, clock, content, .. } = new.reading;
         let row = Row {
             series_id,
