@@ -376,3 +376,37 @@ fn how_long_a_bundle_was_carried_ties_no_clock() -> Result<()> {
         Ok(())
     })
 }
+
+#[test]
+fn readings_and_events_are_carried_too_and_the_next_live_batch_gives_them_their_time() -> Result<()> {
+    story(async |stand| {
+        let (cloud, proxy, gateway) = stand.trio().await?;
+        proxy.line(Line::Refused);
+        for n in 0..30 {
+            let reading = json!({ "series": "kulkas-1/suhu", "unit": "Cel", "value": n });
+            gateway.post("/api/readings", &json!({ "readings": [reading] })).await?.expect(201)?;
+        }
+        gateway.scan_many("BERSAMA", 3).await?;
+        let (bundle, receipt) = (stand.path().join("b"), stand.path().join("r"));
+        let counts = export(&gateway, &bundle).await?["counts"].clone();
+        assert_eq!((&counts["scan"], &counts["reading"]), (&json!(3), &json!(30)), "{counts}");
+        let noted = gateway.events("clock_anchor")?.len() + gateway.events("clock_step")?.len();
+        assert!(counts["event"].as_u64().unwrap_or_default() >= u64::try_from(noted)?, "{counts}");
+        import(&cloud, &bundle, &receipt).await?.ok()?;
+        import(&cloud, &bundle, &receipt).await?.ok()?;
+        let here = "select (select count(*) from reading) + (select count(*) from waiting_reading)";
+        assert_eq!(count(&cloud, here).await?, 30);
+        assert_eq!(count(&cloud, "select readings from gateway_state").await?, 30);
+        settle(&gateway, &receipt).await?.ok()?;
+        assert_eq!(gateway.status().await?["unsent"]["reading"], 0);
+        proxy.line(Line::Up);
+        gateway.scan("HIDUP-LAGI", "makanan_keluar").await?;
+        gateway.drained().await?;
+        assert_eq!(count(&cloud, here).await?, 30, "each once, by whichever way");
+        let doubtful = "select (select count(*) from reading where time_basis = 3)
+            + (select count(*) from scan_event where time_basis = 3) + (select count(*) from waiting_reading)";
+        assert_eq!(count(&cloud, doubtful).await?, 0, "its boot is tied to the time of day now");
+        assert_eq!(count(&cloud, "select count(*) from quarantine").await?, 0);
+        Ok(())
+    })
+}

@@ -12,7 +12,7 @@ use lumbung_shared::wire::{
     write_readings, write_scans,
 };
 use lumbung_tests::story::story;
-use lumbung_tests::wire::{event, now_ms, reading, scan, start, whole};
+use lumbung_tests::wire::{HandMade, event, now_ms, reading, scan, start, whole};
 use serde_json::json;
 use sqlx::PgPool;
 
@@ -226,6 +226,45 @@ fn what_is_derived_equals_the_rows_whatever_comes_in_whatever_order() -> Result<
             let made: usize = life.iter().map(|p| p.scans.len() + p.readings.len() + p.events.len()).sum();
             assert_eq!(usize::try_from(kept)?, made, "seed {seed}");
         }
+        Ok(())
+    })
+}
+
+#[test]
+fn gateways_that_talk_to_two_replicas_at_once_keep_everything_once() -> Result<()> {
+    story(async |stand| {
+        let cloud = stand.cloud().await?;
+        let replica = stand.replica_of(&cloud).await?;
+        let database = cloud.database().await?;
+        let mut senders = Vec::new();
+        let mut made = 0;
+        for seed in 11..=14 {
+            let mut rng = Rng::with_seed(seed);
+            let gateway = cloud.hand_made(&format!("GW-{seed}")).await?;
+            let life = life(&mut rng)?;
+            made += life.iter().map(|p| p.scans.len() + p.readings.len() + p.events.len()).sum::<usize>();
+            for base in [cloud.base(), replica.base()] {
+                let gateway = HandMade::with_key(&gateway.code, &base, &gateway.key)?;
+                let mut pieces = life.clone();
+                rng.shuffle(&mut pieces);
+                senders.push(tokio::spawn(async move {
+                    for piece in &pieces {
+                        gateway.send(&sent(std::slice::from_ref(piece), true)?).await?;
+                    }
+                    anyhow::Ok(())
+                }));
+            }
+        }
+        for sender in senders {
+            sender.await??;
+        }
+        all_claims_hold(&database, "two replicas").await?;
+        let kept: i64 = sqlx::query_scalar(
+            "select (sum(scans + readings) + (select count(*) from gateway_event))::bigint from gateway_state",
+        )
+        .fetch_one(&database)
+        .await?;
+        assert_eq!(usize::try_from(kept)?, made);
         Ok(())
     })
 }

@@ -1,10 +1,12 @@
 //! Bodies that are too large, bodies that explode, clients that never finish a sentence.
 
 use anyhow::{Context, Result};
+use lumbung_shared::time::ClockState;
+use lumbung_shared::wire::{Health, READING_STREAM};
 use lumbung_tests::http;
 use lumbung_tests::story::story;
 use lumbung_tests::wait::{eventually, eventually_within, when};
-use lumbung_tests::wire::{batch, scans};
+use lumbung_tests::wire::{batch, event, reading, scan, scans, telemetry};
 use serde_json::json;
 use std::io::Write;
 use std::time::Duration;
@@ -227,6 +229,91 @@ fn a_storm_of_batches_is_shed_with_503_and_all_arrive_in_the_end() -> Result<()>
         .await?;
         let client = http::client()?;
         assert_eq!(http::send(client.get(cloud.url("/livez"))).await?.status, 200);
+        Ok(())
+    })
+}
+
+#[test]
+fn a_flood_of_series_goes_to_quarantine_and_what_a_gateway_measures_goes_on() -> Result<()> {
+    story(async |stand| {
+        let cloud = stand.cloud().await?;
+        let (maker, other) = (cloud.hand_made("GW-1").await?, cloud.hand_made("GW-2").await?);
+        maker.send(&telemetry(1, vec![reading(1, "kulkas-1/temperature", "Cel", 4.0)?], vec![])?).await?;
+        // A device that puts a counter into its topic.
+        let flood =
+            (2..=2_500).map(|n| reading(n, &format!("counter/{n}"), "1", 0.0)).collect::<Result<_>>()?;
+        let answer = maker.send(&telemetry(1, flood, vec![])?).await?;
+        let stream = &answer.runs[0].streams[READING_STREAM];
+        assert_eq!((stream.acked_through, stream.held.count, stream.exceptions.len()), (2_500, 2_500, 500));
+        let told = stream.exceptions.iter().all(|e| e.reason.as_deref() == Some("too_many_series"));
+        assert!(told, "{:?}", stream.exceptions[0]);
+        let more = vec![reading(2_501, "kulkas-1/temperature", "Cel", 5.0)?];
+        let answer = maker.send(&telemetry(1, more, vec![])?).await?;
+        assert_eq!(answer.runs[0].streams[READING_STREAM].exceptions.len(), 0);
+        let answer = other.send(&telemetry(1, vec![reading(1, "suhu", "Cel", 4.0)?], vec![])?).await?;
+        assert_eq!(answer.runs[0].streams[READING_STREAM].exceptions.len(), 0, "another is not in its way");
+        // Once there is room, all of it can be taken after all.
+        let database = cloud.database().await?;
+        let unused = "delete from series where name like 'counter/%' and series_id not in (select series_id from reading)";
+        sqlx::query(
+            "with gone as (delete from reading r using series s where s.series_id = r.series_id
+                 and s.name like 'counter/%' returning r.series_id)
+             delete from series_latest where series_id in (select series_id from gone)",
+        )
+        .execute(&database)
+        .await?;
+        sqlx::query(unused).execute(&database).await?;
+        cloud.must(&["quarantine", "replay", "--all"]).await?;
+        let kept: i64 = sqlx::query_scalar("select count(*) from reading").fetch_one(&database).await?;
+        assert_eq!(kept, 503);
+        Ok(())
+    })
+}
+
+#[test]
+fn numbers_at_the_end_of_the_world_are_taken_or_set_aside_and_harm_nobody() -> Result<()> {
+    story(async |stand| {
+        let cloud = stand.cloud().await?;
+        let maker = cloud.hand_made("GW-1").await?;
+        let ends = [i64::MIN, i64::MIN + 1, -1, 0, 1, i64::MAX - 1, i64::MAX];
+        let mut seq = 0;
+        for (epoch, mono_ms) in (1..).zip(ends) {
+            let (mut all, mut events, mut taps) = (Vec::new(), Vec::new(), Vec::new());
+            for wall_ms in ends {
+                for clock in [ClockState::Unset, ClockState::Held, ClockState::Synced] {
+                    seq += 1;
+                    let mut one = reading(seq, "kulkas-1/temperature", "Cel", f64::MAX)?;
+                    (one.mono_ms, one.wall_ms, one.clock) = (mono_ms, wall_ms, clock);
+                    one.content.at_ms = (seq % 2 == 0).then_some(wall_ms);
+                    all.push(one);
+                    let body = json!({ "mono_ms": wall_ms, "wall_ms": mono_ms, "uncertainty_ms": wall_ms,
+                        "source": "phone" });
+                    let mut one = event(seq, "clock_anchor", &body);
+                    (one.mono_ms, one.wall_ms, one.clock) = (mono_ms, wall_ms, clock);
+                    events.push(one);
+                    let mut one = scan(seq, "TAG", "makanan_keluar")?;
+                    (one.mono_ms, one.wall_ms, one.clock) = (mono_ms, wall_ms, clock);
+                    taps.push(one);
+                }
+            }
+            let mut made = telemetry(epoch, all, events)?;
+            let scanned = batch(epoch, None, taps)?;
+            made.statuses = scanned.statuses;
+            made.runs[0].streams.extend(scanned.runs.into_iter().flat_map(|run| run.streams));
+            made.mono_ms = mono_ms;
+            let unsent = [("scan".to_owned(), u64::MAX), (READING_STREAM.to_owned(), u64::MAX)].into();
+            made.health = Some(Health { unsent, parked: u64::MAX, ..Health::default() });
+            let answer = maker.send(&made).await?;
+            let held: Vec<_> = answer.runs[0].streams.values().map(|stream| stream.held.count).collect();
+            assert_eq!(held, [21, 21, 21], "{answer:?}");
+        }
+        let healthy = cloud.hand_made("GW-2").await?;
+        healthy.send(&batch(1, None, scans(1, 5, "BAIK")?)?).await?;
+        assert_eq!(cloud.summary_of("GW-2").await?["held"], 5);
+        assert_eq!(cloud.get("/api/gateways/GW-1/events?limit=500").await?.status, 200);
+        assert_eq!(cloud.get("/api/telemetry/series").await?.status, 200);
+        let body = cloud.get("/api/telemetry/readings?series_id=1&limit=1000").await?.expect(200)?;
+        assert!(body["readings"].as_array().is_some());
         Ok(())
     })
 }

@@ -140,9 +140,12 @@ pub async fn replay(pool: &PgPool, id: i64) -> Result<Replayed> {
     };
     let again = Incoming::again(entry.gateway_id, epoch, records, entry.received_at);
     let outcome = store::keep_again(&mut tx, &again).await?;
-    if !outcome.quarantined.is_empty() {
+    if let Some((.., reason)) = outcome.quarantined.values().flatten().next() {
         tx.rollback().await?;
-        return Ok(Replayed::Refused("another record with its identity has other content".into()));
+        return Ok(Replayed::Refused(match reason.as_str() {
+            "conflict" => "another record with its identity has other content".to_owned(),
+            reason => reason.to_owned(),
+        }));
     }
     sqlx::query!(
         "update quarantine set replayed_at = now() where gateway_id = $1 and quarantine_id = $2",
