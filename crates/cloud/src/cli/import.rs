@@ -98,7 +98,9 @@ fn write_whole(path: &Path, text: &[u8]) -> std::io::Result<()> {
     let mut file = File::create(&part)?;
     file.write_all(text)?;
     file.sync_all()?;
-    std::fs::rename(&part, path)
+    std::fs::rename(&part, path)?;
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(dir)?.sync_all()
 }
 
 async fn sites(pool: &PgPool, file: &Path) -> anyhow::Result<()> {

@@ -40,7 +40,12 @@ fn stand(field_manual: bool) -> Stand {
     let api = Data::new(Api {
         phones: Arc::new(Phones::in_dir(dir.path())),
         gate: Arc::default(),
-        lan: None,
+        lan: Some(Lan {
+            listen: "192.168.1.7:5443".parse().unwrap(),
+            fingerprint: "ab".repeat(32),
+            spoken: "AB".into(),
+            pin: "sha256/x".into(),
+        }),
         receipts,
         capture,
         outbox,
@@ -225,9 +230,11 @@ async fn readings_are_not_acknowledged_once_the_store_is_closed() {
 #[actix_web::test]
 async fn a_made_up_name_is_refused() {
     let stand = stand(false);
-    let app = app!(stand);
-    let (status, body) = answer!(app, scan(HERE).insert_header(("host", "rebound.example:5000")));
-    assert_eq!((status, &body["error"]["code"]), (421, &json!("bad_host")));
+    let (plain, tls) = (app!(stand), app!(stand, Door::Tls));
+    let rebound = |peer| scan(peer).insert_header(("host", "rebound.example"));
+    for (status, body) in [answer!(plain, rebound(HERE)), answer!(tls, rebound(LAN))] {
+        assert_eq!((status, &body["error"]["code"]), (421, &json!("bad_host")));
+    }
 }
 
 #[actix_web::test]
@@ -489,4 +496,39 @@ async fn one_receipt_is_taken_at_a_time_and_the_next_when_that_is_done() {
         let (status, body) = answer!(app, post().set_payload("{}"));
         assert_eq!((status, &body["error"]["code"]), (400, &json!("receipt_unreadable")));
     }
+}
+
+#[actix_web::test]
+async fn the_right_to_pair_is_given_on_the_gateway_and_not_passed_on() {
+    let stand = stand(false);
+    let (plain, tls) = (app!(stand), app!(stand, Door::Tls));
+    let bearer = ("authorization", format!("Bearer {}", token(&stand, true).token));
+    let open = |peer, wish: &'static str| {
+        let request = request(Method::POST, "/api/phones/pairing", peer).set_payload(wish);
+        request.insert_header(("host", "localhost")).insert_header(("content-type", "application/json"))
+    };
+    let more = r#"{"may_pair":true}"#;
+    let (status, body) = answer!(tls, open(LAN, more).insert_header(bearer.clone()));
+    assert_eq!((status, &body["error"]["code"]), (403, &json!("not_this_phone")));
+    assert_eq!(answer!(tls, open(LAN, "{}").insert_header(bearer)).0, 201);
+    assert_eq!(answer!(plain, open(HERE, more)).0, 201);
+}
+
+#[actix_web::test]
+async fn a_browser_keeps_its_token_where_no_script_and_no_other_page_can_reach_it() {
+    let stand = stand(false);
+    let tls = app!(stand, Door::Tls);
+    let opened = stand.api.phones.open_pairing(crate::phones::Terms::default()).unwrap();
+    let wish = json!({ "code": opened.digits, "name": "HP", "keep": "cookie" });
+    let pair = request(Method::POST, "/api/pair", LAN).set_json(wish);
+    let response = call_service(&tls, pair.to_request()).await;
+    let cookie = response.headers().get("set-cookie").unwrap().to_str().unwrap().to_owned();
+    let mut parts = cookie.split("; ");
+    assert!(parts.next().unwrap().starts_with("__Host-lumbung=lbp_"));
+    let flags: Vec<_> = parts.collect();
+    for flag in ["Secure", "HttpOnly", "SameSite=Strict", "Path=/"] {
+        assert!(flags.contains(&flag), "{flag} is missing");
+    }
+    let body: Value = serde_json::from_slice(&read_body(response).await).unwrap();
+    assert!(body["success"] == true && body.get("token").is_none(), "a script could read it");
 }
