@@ -2,6 +2,7 @@
 
 mod carry;
 mod enrol;
+mod errors;
 mod phone;
 mod quarantine;
 mod run;
@@ -266,7 +267,7 @@ pub fn main() -> ExitCode {
         }
         Err(failure) => {
             complain(&match &failure {
-                Failure::Failed(error) => format!("{error:#}"),
+                Failure::Failed(error) => errors::in_words(error, lang),
                 other => other.to_string(),
             });
             ExitCode::from(match failure {

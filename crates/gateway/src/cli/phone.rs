@@ -94,7 +94,8 @@ pub(super) async fn list(context: &Context, as_json: bool) -> Result<Outcome, Fa
 
 pub(super) async fn revoke(context: &Context, id: &str) -> Result<Outcome, Failure> {
     if id.is_empty() || !id.bytes().all(|b| b.is_ascii_hexdigit()) {
-        return Err(Failure::Usage(format!("{id}: expected a phone's id, such as 3fa9c1d2")));
+        let expected = context.say("tulis id ponsel, misalnya", "expected a phone's id, such as");
+        return Err(Failure::Usage(format!("{id}: {expected} 3fa9c1d2")));
     }
     let gateway = LocalGateway::at(context.config.http.listen).map_err(anyhow::Error::from)?;
     let name = match gateway.delete(&format!("/api/phones/{id}")).await {

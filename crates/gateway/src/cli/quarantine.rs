@@ -68,7 +68,8 @@ pub(super) async fn retry(context: &Context, records: &[String]) -> Result<Outco
             .split_once(':')
             .and_then(|(stream, seq)| Some((Stream::from_name(stream)?, seq.parse::<i64>().ok()?)));
         let Some((stream, seq)) = parsed else {
-            return Err(Failure::Usage(format!("{record}: expected STREAM:SEQ, such as scan:417")));
+            let expected = context.say("tulis STREAM:SEQ, misalnya", "expected STREAM:SEQ, such as");
+            return Err(Failure::Usage(format!("{record}: {expected} scan:417")));
         };
         requests.push(json!({ "stream": stream.name(), "seq": seq }));
     }
