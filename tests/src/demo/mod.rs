@@ -20,7 +20,7 @@ use country::{OWN_SITE, SITES};
 use fleet::Fleet;
 use place::{Place, check_port, reachable, write_whole};
 use reqwest::Client;
-use seed::Operator;
+use seed::{ADMIN, Operator};
 use std::path::PathBuf;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
@@ -117,7 +117,7 @@ async fn start(options: &Options, place: &Place, running: &mut Running) -> Resul
     wait_for(cloud, &http, &format!("{}/readyz", operator.cloud), CLOUD_PATIENCE).await?;
 
     // From here on a cloud that dies ends the start, whatever it is waiting for.
-    let (mut fleet, gateway) = tokio::select! {
+    let (mut fleet, gateway, password) = tokio::select! {
         died = cloud.died() => return Err(died),
         prepared = prepare(place, &operator, &gateway_config, &http) => prepared?,
     };
@@ -132,7 +132,7 @@ async fn start(options: &Options, place: &Place, running: &mut Running) -> Resul
             say::step(&format!("{sent} scan dari armada sudah masuk"), &format!("{sent} scans of the fleet are in"));
         }
     }
-    welcome(options, place, &operator, &gateway_url);
+    welcome(options, place, &operator, &gateway_url, password.as_deref());
     tokio::select! {
         died = cloud.died() => Err(died),
         died = gateway.died() => Err(died),
@@ -146,11 +146,12 @@ async fn prepare(
     operator: &Operator,
     gateway_config: &std::path::Path,
     http: &Client,
-) -> Result<(Fleet, Supervised)> {
+) -> Result<(Fleet, Supervised, Option<String>)> {
     let added = operator.furnish(http).await.context("adding programme and places")?;
     if added > 0 {
         say::step(&format!("{added} tempat didaftarkan"), &format!("{added} places added"));
     }
+    let password = operator.admin(&place.dir("admin-password")).await.context("making the demo's admin")?;
     let fleet = Fleet::open(place, operator.clone(), http.clone())?;
     if operator.enrol_own(gateway_config, &place.dir("gateway")).await? {
         say::step("Gateway didaftarkan", "gateway enrolled");
@@ -158,7 +159,7 @@ async fn prepare(
     say::step("Menyalakan gateway dan armada tiruan", "starting the gateway and a simulated fleet");
     let mut run = command("lumbung-gateway", gateway_config)?;
     run.arg("run");
-    Ok((fleet, Supervised::start("gateway", run, place)?))
+    Ok((fleet, Supervised::start("gateway", run, place)?, password))
 }
 
 /// Waits until the address answers 200; a program that ends meanwhile is reported at once.
@@ -284,11 +285,12 @@ fn gateway_toml(options: &Options, place: &Place) -> Result<String> {
     ))
 }
 
-fn welcome(options: &Options, place: &Place, operator: &Operator, gateway_url: &str) {
+fn welcome(options: &Options, place: &Place, operator: &Operator, gateway_url: &str, password: Option<&str>) {
     let root = place.root.display();
     let cloud = &operator.cloud;
     let page = format!("{cloud}/");
     let port = options.gateway_port;
+    let password = password.unwrap_or("?");
     say::line(&format!(
         "
 Lumbung berjalan · Lumbung is running
@@ -297,6 +299,7 @@ Lumbung berjalan · Lumbung is running
   API cloud · cloud API            {cloud}/docs/
   Halaman gateway · gateway page   {gateway_url}/
   API gateway · gateway API        {gateway_url}/api/openapi.json, {gateway_url}/api/status
+  Admin                            {ADMIN}, {password}
   Data                             {root}
   Log                              {root}/log/cloud.log, gateway.log
 

@@ -3,12 +3,16 @@
 
 use super::children::{command, finish};
 use super::country::{OWN_GATEWAY, OWN_SITE, PROGRAMME, SITES};
+use super::place::write_whole;
 use anyhow::{Context, Result};
 use lumbung_tests::http::send;
 use lumbung_tests::programs::Claim;
 use reqwest::Client;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
+
+/// Who signs in to look around.
+pub(crate) const ADMIN: &str = "admin@lumbung.example";
 
 /// Whoever holds the cloud's command line.
 #[derive(Debug, Clone)]
@@ -62,6 +66,25 @@ impl Operator {
             .await?;
         }
         Ok(missing.len())
+    }
+
+    /// An admin with a password that is drawn at the first start and kept beside the data; `None` when the
+    /// account is there and its file is not.
+    pub(crate) async fn admin(&self, file: &Path) -> Result<Option<String>> {
+        let known = self.cli(&["user", "list"]).await?.lines().any(|line| line.ends_with(ADMIN));
+        if known && !file.exists() {
+            return Ok(None);
+        }
+        if !file.exists() {
+            write_whole(file, uuid::Uuid::new_v4().simple().to_string().as_bytes(), 0o600)?;
+        }
+        if !known {
+            let mut command = command("lumbung-cloud", &self.config)?;
+            command.args(["user", "add", "--email", ADMIN, "--role", "admin", "--password-stdin"]);
+            command.stdin(std::fs::File::open(file)?);
+            finish(command, "lumbung-cloud user add").await?;
+        }
+        Ok(Some(std::fs::read_to_string(file)?))
     }
 
     /// Enrols the real gateway of the demo, by its own command line, unless it is.
