@@ -62,6 +62,10 @@ struct Stand {
 
 impl Stand {
     fn new(said: Option<Answer>, max_bytes: u64) -> Self {
+        Self::of("", said, max_bytes)
+    }
+
+    fn of(keys: &str, said: Option<Answer>, max_bytes: u64) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let mut settings = settings(dir.path());
         settings.max_bytes = max_bytes;
@@ -73,7 +77,7 @@ impl Stand {
             signal: Arc::new(LoggedSignal),
             metrics: Arc::default(),
         };
-        let mut plan = plan("");
+        let mut plan = plan(keys);
         plan.turns = Turns::Every(Duration::from_millis(5));
         let mouth = Mouth::default();
         mouth.says(said);
@@ -82,6 +86,17 @@ impl Stand {
         let (board, stop) = (sensors.board(), CancellationToken::new());
         let running = tokio::spawn(sensors.run(stop.clone()));
         Self { dir, outbox, ended, mouth, board, capture, stop, running }
+    }
+
+    /// Stores scans until there is no room; how many.
+    async fn fill(&self) -> i64 {
+        let mut big = scan("BIG");
+        big.content.note = Some("n".repeat(500));
+        let mut scans = 0;
+        while self.outbox.store(big.clone()).await.is_ok() {
+            scans += 1;
+        }
+        scans
     }
 
     fn readings(&self) -> i64 {
@@ -175,12 +190,7 @@ async fn two_failures_in_a_row_are_not_a_death() {
 #[tokio::test]
 async fn values_that_a_full_store_refused_are_told_as_missed_when_there_is_room() {
     let stand = Stand::new(None, 400_000);
-    let mut big = scan("BIG");
-    big.content.note = Some("n".repeat(500));
-    let mut scans = 0;
-    while stand.outbox.store(big.clone()).await.is_ok() {
-        scans += 1;
-    }
+    let scans = stand.fill().await;
     stand.mouth.says(fine());
     eventually("it is said", || stand.board.views()[0].unstored).await;
     assert_eq!((stand.readings(), stand.state()), (0, SensorState::Ok));
@@ -198,6 +208,28 @@ async fn values_that_a_full_store_refused_are_told_as_missed_when_there_is_room(
     eventually("readings are stored again", || stand.readings() > 2).await;
     eventually("it is told", || stand.told().contains("readings_missed storage_full")).await;
     assert!(!stand.board.views()[0].unstored);
+    stand.end().await;
+}
+
+#[tokio::test]
+async fn what_found_no_room_is_told_when_there_is_some() {
+    let stand = Stand::of("report_change = { temperature = 50, humidity = 50 }", None, 400_000);
+    let scans = stand.fill().await;
+    stand.mouth.says(fine());
+    eventually("the first value is refused", || stand.board.views()[0].unstored).await;
+    stand.outbox.settle(settled(1, scans)).await.unwrap();
+    stand.outbox.maintain(None).await.unwrap();
+    eventually("it is stored although it has not changed", || stand.readings() == 2).await;
+    stand.end().await;
+
+    let stand = Stand::new(None, 400_000);
+    let scans = stand.fill().await;
+    stand.mouth.says(Some(Err(SensorError::Absent)));
+    eventually("it is down", || stand.state() == SensorState::Down).await;
+    assert_eq!(stand.told(), "");
+    stand.outbox.settle(settled(1, scans)).await.unwrap();
+    stand.outbox.maintain(None).await.unwrap();
+    eventually("its death is told", || stand.told() == "sensor_down absent").await;
     stand.end().await;
 }
 

@@ -58,6 +58,31 @@ async fn what_the_cloud_holds_goes_after_its_time_and_nothing_else_does() {
 }
 
 #[tokio::test]
+async fn what_was_set_aside_stays_however_old_it_is_and_however_short_the_room() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut settings = settings(dir.path());
+    settings.max_bytes = 400_000;
+    let (outbox, ended) = open(&settings);
+    let many = || (0..50).map(|_| aged(40, ClockState::Synced)).collect::<Vec<_>>();
+    let mut stored = 0;
+    while let Ok(kept) = outbox.store_readings(many(), None).await {
+        stored = kept.first + 49;
+    }
+    outbox.park(vec![ParkedRecord { stream: "reading".into(), ..parked(2, "0.1.0") }]).await.unwrap();
+    let ranges = [(1, 1), (3, stored)].map(|(first, through)| range(Stream::Reading, first, through).ranges);
+    let settlement = Settlement { ranges: ranges.concat(), ..Settlement::default() };
+    outbox.settle(settlement).await.unwrap();
+    tidy(&outbox, None).await;
+    let left: i64 = peek(dir.path(), "select count(*) from reading");
+    assert!((2..stored).contains(&left), "room is made before it is asked for: {left} of {stored}");
+    tidy(&outbox, Some(Clock::default().now().wall_ms)).await;
+    assert_eq!(ids(dir.path(), "reading"), "2");
+    assert_eq!(outbox.release(None).await.unwrap(), 1);
+    assert_eq!(outbox.pending(ALL).await.unwrap().records, 1);
+    close(outbox, ended).await;
+}
+
+#[tokio::test]
 async fn a_clock_that_was_behind_makes_nothing_old_until_a_later_record_proves_it() {
     use ClockState::{Held, Synced, Unset};
     for wrong in [Held, Unset] {
