@@ -20,30 +20,38 @@ pub(crate) async fn correct(
     runs: &[(i32, i64)],
     rule: impl Fn((i32, i64), Told) -> When,
 ) -> sqlx::Result<usize> {
-    let (gateways, epochs): (Vec<i32>, Vec<i64>) = runs.iter().copied().unzip();
-    let mut after: Name = (i32::MIN, i64::MIN, i64::MIN);
+    let mut corrected = 0;
+    // A run at a time: for several at once the planner walks the big table from its beginning to the first.
+    for &run in runs {
+        corrected += correct_run(tx, run, |told| rule(run, told)).await?;
+    }
+    Ok(corrected)
+}
+
+async fn correct_run(
+    tx: &mut PgConnection,
+    (gateway_id, epoch): (i32, i64),
+    rule: impl Fn(Told) -> When,
+) -> sqlx::Result<usize> {
+    let mut after = i64::MIN;
     let mut corrected = 0;
     loop {
         // 1 and 3: anchored and uncertain.
         let rows = sqlx::query!(
-            r#"select e.gateway_id, e.epoch, e.seq, e.site_id, s.time_zone, e.status_scan, e."timestamp",
-                   e.event_time, e.time_basis, e.uncertainty_ms, e.received_at, e.local_day, e.mono_ms, e.clock_state
-               from unnest($1::int[], $2::bigint[]) as k (gateway_id, epoch)
-               join scan_event e on e.gateway_id = k.gateway_id and e.epoch = k.epoch
-               join site s on s.site_id = e.site_id
-               where e.time_basis in (1, 3) and (e.gateway_id, e.epoch, e.seq) > ($3, $4, $5)
-               order by e.gateway_id, e.epoch, e.seq limit $6"#,
-            &gateways,
-            &epochs,
-            after.0,
-            after.1,
-            after.2,
+            r#"select e.seq, e.site_id, s.time_zone, e.status_scan, e."timestamp", e.event_time, e.time_basis,
+                   e.uncertainty_ms, e.received_at, e.local_day, e.mono_ms, e.clock_state
+               from scan_event e join site s using (site_id)
+               where e.gateway_id = $1 and e.epoch = $2 and e.seq > $3 and e.time_basis in (1, 3)
+               order by e.seq limit $4"#,
+            gateway_id,
+            epoch,
+            after,
             PAGE
         )
         .fetch_all(&mut *tx)
         .await?;
         let Some(last) = rows.last() else { return Ok(corrected) };
-        after = (last.gateway_id, last.epoch, last.seq);
+        after = last.seq;
         let mut moved = Vec::new();
         let mut days: BTreeMap<_, i64> = BTreeMap::new();
         for row in &rows {
@@ -55,16 +63,14 @@ pub(crate) async fn correct(
                 at_ms: None,
                 received_ms: row.received_at.timestamp_millis(),
             };
-            let when = rule((row.gateway_id, row.epoch), told);
+            let when = rule(told);
             if !when.replaces((row.event_time, row.time_basis, row.uncertainty_ms)) {
                 continue;
             }
             let day = when.at.with_timezone(&places::zone(&row.time_zone)).date_naive();
-            *days
-                .entry((row.gateway_id, row.site_id, row.local_day, row.status_scan.as_str()))
-                .or_default() -= 1;
-            *days.entry((row.gateway_id, row.site_id, day, row.status_scan.as_str())).or_default() += 1;
-            moved.push(((row.gateway_id, row.epoch, row.seq), when, day));
+            *days.entry((gateway_id, row.site_id, row.local_day, row.status_scan.as_str())).or_default() -= 1;
+            *days.entry((gateway_id, row.site_id, day, row.status_scan.as_str())).or_default() += 1;
+            moved.push(((gateway_id, epoch, row.seq), when, day));
         }
         write(tx, &moved).await?;
         add_to_days(tx, days).await?;

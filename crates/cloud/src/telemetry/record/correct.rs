@@ -17,8 +17,14 @@ pub(crate) async fn correct(
     runs: &[(i32, i64)],
     rule: impl Fn((i32, i64), Told) -> When,
 ) -> sqlx::Result<usize> {
-    let released = release(tx, runs, &rule).await?;
-    Ok(released + move_stored(tx, runs, &rule).await?)
+    let (mut released, mut moved) = (0, 0);
+    // A run at a time: for several at once the planner walks the tables from their beginning to the first.
+    for &run in runs {
+        let rule = |told| rule(run, told);
+        released += release(tx, run, &rule).await?;
+        moved += move_stored(tx, run, &rule).await?;
+    }
+    Ok(released + moved)
 }
 
 /// Had the source's own time been believable, the reading would not be here.
@@ -34,33 +40,27 @@ fn told(mono_ms: i64, timestamp: DateTime<Utc>, clock_state: i16, received_at: D
 
 async fn release(
     tx: &mut PgConnection,
-    runs: &[(i32, i64)],
-    rule: &impl Fn((i32, i64), Told) -> When,
+    (gateway_id, epoch): (i32, i64),
+    rule: &impl Fn(Told) -> When,
 ) -> sqlx::Result<usize> {
-    let (gateways, epochs): (Vec<i32>, Vec<i64>) = runs.iter().copied().unzip();
-    let mut after = (i32::MIN, i64::MIN, i64::MIN);
+    let mut after = i64::MIN;
     let mut released = 0;
     loop {
         let waiting = sqlx::query!(
-            r#"select w.* from unnest($1::int[], $2::bigint[]) as k (gateway_id, epoch)
-               join waiting_reading w on w.gateway_id = k.gateway_id and w.epoch = k.epoch
-               where (w.gateway_id, w.epoch, w.seq) > ($3, $4, $5)
-               order by w.gateway_id, w.epoch, w.seq limit $6"#,
-            &gateways,
-            &epochs,
-            after.0,
-            after.1,
-            after.2,
+            "select * from waiting_reading where gateway_id = $1 and epoch = $2 and seq > $3 order by seq limit $4",
+            gateway_id,
+            epoch,
+            after,
             PAGE
         )
         .fetch_all(&mut *tx)
         .await?;
         let Some(last) = waiting.last() else { return Ok(released) };
-        after = (last.gateway_id, last.epoch, last.seq);
+        after = last.seq;
         let (mut rows, mut gone) = (Vec::new(), (Vec::new(), Vec::new(), Vec::new()));
         for row in waiting {
             let told = told(row.mono_ms, row.timestamp, row.clock_state, row.received_at);
-            let when = rule((row.gateway_id, row.epoch), told);
+            let when = rule(told);
             if when.basis == TimeBasis::Uncertain {
                 continue;
             }
@@ -97,43 +97,39 @@ async fn release(
 
 async fn move_stored(
     tx: &mut PgConnection,
-    runs: &[(i32, i64)],
-    rule: &impl Fn((i32, i64), Told) -> When,
+    (gateway_id, epoch): (i32, i64),
+    rule: &impl Fn(Told) -> When,
 ) -> sqlx::Result<usize> {
-    let (gateways, epochs): (Vec<i32>, Vec<i64>) = runs.iter().copied().unzip();
-    let mut after = (i64::MIN, i64::MIN);
+    let mut after = i64::MIN;
     let mut moved = 0;
     let mut touched = BTreeSet::new();
     loop {
         // Found through reading_doubtful. An epoch is as good as unique, but nobody may rely on that.
         let rows = sqlx::query!(
-            r#"select s.gateway_id, r.series_id, r.reading_time, r.epoch, r.seq, r.time_basis, r.uncertainty_ms,
-                   r."timestamp", r.clock_state, r.received_at, r.mono_ms
+            r#"select r.series_id, r.reading_time, r.seq, r.time_basis, r.uncertainty_ms, r."timestamp",
+                   r.clock_state, r.received_at, r.mono_ms
                from reading r join series s using (series_id)
-               where r.time_basis in (1, 3) and r.epoch = any($2)
-                   and (s.gateway_id, r.epoch) in (select * from unnest($1::int[], $2::bigint[]))
-                   and (r.epoch, r.seq) > ($3, $4)
-               order by r.epoch, r.seq limit $5"#,
-            &gateways,
-            &epochs,
-            after.0,
-            after.1,
+               where r.time_basis in (1, 3) and r.epoch = $2 and r.seq > $3 and s.gateway_id = $1
+               order by r.seq limit $4"#,
+            gateway_id,
+            epoch,
+            after,
             PAGE
         )
         .fetch_all(&mut *tx)
         .await?;
         let Some(last) = rows.last() else { break };
-        after = (last.epoch, last.seq);
+        after = last.seq;
         let (mut keys, mut whens) = ((Vec::new(), Vec::new(), Vec::new(), Vec::new()), Vec::new());
         for row in rows {
             let told = told(row.mono_ms, row.timestamp, row.clock_state, row.received_at);
-            let when = rule((row.gateway_id, row.epoch), told);
+            let when = rule(told);
             if !when.replaces((row.reading_time, row.time_basis, row.uncertainty_ms)) {
                 continue;
             }
             keys.0.push(row.series_id);
             keys.1.push(row.reading_time);
-            keys.2.push(row.epoch);
+            keys.2.push(epoch);
             keys.3.push(row.seq);
             whens.push(when);
         }
