@@ -96,7 +96,10 @@ const GATEWAY: Table = &[
             "watchdog",
         ],
     ),
-    ("cli", &["app", "capture", "config", "hardware", "identity", "outbox", "phones", "sync", "words"]),
+    (
+        "cli",
+        &["app", "capture", "config", "hardware", "identity", "outbox", "phones", "signing", "sync", "words"],
+    ),
 ];
 
 #[test]
