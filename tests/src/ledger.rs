@@ -138,7 +138,7 @@ impl Ledger {
     }
 }
 
-/// One row of the cloud's `scan_event`.
+/// A record of the cloud's: a scan by its tag, a reading by its name here.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Held {
     pub tag: String,
@@ -150,18 +150,28 @@ pub fn reading(series: &str, value: u64) -> String {
     format!("{series}#{value}")
 }
 
-/// Reads back everything the cloud holds: scans, and readings with and without a time.
+/// Reads back the scans that the cloud holds.
 pub async fn held(database: &PgPool) -> Result<Vec<Held>> {
-    let rows = sqlx::query(
-        "select e.nfc_tag_id, g.code, e.status_scan, e.note \
-         from scan_event e join gateway g using (gateway_id) \
-         union all \
-         select s.name || '#' || r.value::bigint, g.code, s.unit, null \
+    rows(
+        database,
+        "select e.nfc_tag_id, g.code, e.status_scan, e.note from scan_event e join gateway g using (gateway_id)",
+    )
+    .await
+}
+
+/// Reads back the readings that the cloud holds, with and without a time.
+pub async fn held_readings(database: &PgPool) -> Result<Vec<Held>> {
+    rows(
+        database,
+        "select s.name || '#' || r.value::bigint, g.code, s.unit, null \
          from (select series_id, value from reading union all select series_id, value from waiting_reading) r \
          join series s using (series_id) join gateway g using (gateway_id)",
     )
-    .fetch_all(database)
-    .await?;
+    .await
+}
+
+async fn rows(database: &PgPool, sql: &'static str) -> Result<Vec<Held>> {
+    let rows = sqlx::query(sql).fetch_all(database).await?;
     rows.iter()
         .map(|row| {
             Ok(Held {

@@ -208,8 +208,11 @@ fn what_waits_at_the_broker_outlives_its_restart() -> Result<()> {
         device.throw("hitung/k-1", b"500").await?;
         broker.stop().await?;
         gateway.start().await?;
-        let down = state(&gateway, "down").await?;
-        assert!(down["last_error"].is_string(), "{down}");
+        state(&gateway, "down").await?;
+        eventually("the reason is shown", || async {
+            Ok(when(gateway.status().await?["mqtt"]["last_error"].is_string()))
+        })
+        .await?;
         eventually("it is an event", || async { Ok(when(!gateway.events("mqtt_down")?.is_empty())) }).await?;
         let metrics = gateway.get("/metrics").await?.text;
         assert!(metrics.contains("lumbung_gateway_mqtt_connected{} 0"), "{metrics}");

@@ -228,7 +228,7 @@ async fn run_on(stand: &Stand, plan: &Plan, out: &mut (dyn Write + Send)) -> Res
     }
     // What waits at the broker is on its way too.
     let arrived = eventually_within(LATECOMERS, "what the broker took has arrived", || async {
-        let held = ledger::held(&embedded_database(&fleet.cloud).await?).await?;
+        let held = everything(&embedded_database(&fleet.cloud).await?).await?;
         Ok(when(ledger.lock().unwrap_or_else(PoisonError::into_inner).check(&held).lost.is_empty()))
     });
     if let Err(error) = arrived.await {
@@ -239,7 +239,7 @@ async fn run_on(stand: &Stand, plan: &Plan, out: &mut (dyn Write + Send)) -> Res
     fleet.cloud.kill();
     fleet.cloud.start().await?;
     let database = embedded_database(&fleet.cloud).await?;
-    let held = ledger::held(&database).await?;
+    let held = everything(&database).await?;
     let false_alarms: i64 =
         sqlx::query_scalar("select count(*) from gateway_incident").fetch_one(&database).await?;
     database.close().await;
@@ -254,6 +254,13 @@ async fn run_on(stand: &Stand, plan: &Plan, out: &mut (dyn Write + Send)) -> Res
         stop_all(&mut fleet).await?;
     }
     Ok(Report { findings, cycles, seed: plan.seed, false_alarms, drained: drained.is_ok() })
+}
+
+/// Scans and readings alike: the ledger knows both.
+async fn everything(database: &sqlx::PgPool) -> Result<Vec<ledger::Held>> {
+    let mut held = ledger::held(database).await?;
+    held.extend(ledger::held_readings(database).await?);
+    Ok(held)
 }
 
 /// After all that, a clean stop is still a clean stop.
