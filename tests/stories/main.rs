@@ -4,6 +4,7 @@
 
 mod carried;
 mod clock;
+mod contract;
 mod corrections;
 mod disk;
 mod durability;

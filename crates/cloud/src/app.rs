@@ -202,22 +202,12 @@ fn json_config() -> web::JsonConfig {
 
 /// Unknown paths, and known ones asked with the wrong method.
 async fn nowhere(request: actix_web::HttpRequest) -> Result<actix_web::HttpResponse, Error> {
-    let known = request.app_data::<web::Data<utoipa::openapi::OpenApi>>();
-    let here = request.path();
-    let matches = |pattern: &str| {
-        let (mut pattern, mut path) = (pattern.split('/'), here.split('/'));
-        loop {
-            match (pattern.next(), path.next()) {
-                (None, None) => return true,
-                (Some(p), Some(h)) if p == h || (p.starts_with('{') && !h.is_empty()) => {}
-                _ => return false,
-            }
-        }
-    };
-    if known.is_some_and(|known| known.paths.paths.keys().any(|pattern| matches(pattern))) {
-        Err(Error::MethodNotAllowed)
-    } else {
+    let document = request.app_data::<web::Data<utoipa::openapi::OpenApi>>();
+    let methods = document.map(|document| openapi::methods(document, request.path())).unwrap_or_default();
+    if methods.is_empty() {
         Err(Error::NotFound("not_found"))
+    } else {
+        Err(Error::MethodNotAllowed { allow: methods.join(", ") })
     }
 }
 

@@ -28,8 +28,8 @@ pub enum Error {
     Forbidden(&'static str),
     #[error("not found: {0}")]
     NotFound(&'static str),
-    #[error("method not allowed")]
-    MethodNotAllowed,
+    #[error("method not allowed, only {allow}")]
+    MethodNotAllowed { allow: String },
     #[error("request took too long")]
     Timeout,
     /// Something else already stands in that place.
@@ -63,7 +63,7 @@ impl Error {
             Self::Unauthenticated => "unauthenticated",
             Self::WrongCredentials => "wrong_credentials",
             Self::Forbidden(code) | Self::NotFound(code) | Self::Conflict(code) => code,
-            Self::MethodNotAllowed => "method_not_allowed",
+            Self::MethodNotAllowed { .. } => "method_not_allowed",
             Self::Timeout => "request_timeout",
             Self::TooLarge(_) => "too_large",
             Self::Unsupported(_) => "unsupported_media_type",
@@ -109,6 +109,9 @@ impl Error {
             Self::TooMany { retry_after } | Self::Busy { retry_after, .. } => {
                 response.insert_header((header::RETRY_AFTER, retry_after.to_string()));
             }
+            Self::MethodNotAllowed { allow } => {
+                response.insert_header((header::ALLOW, allow.as_str()));
+            }
             Self::Unauthenticated | Self::WrongCredentials => {
                 response.insert_header((header::WWW_AUTHENTICATE, "Bearer"));
             }
@@ -125,7 +128,7 @@ impl ResponseError for Error {
             Self::Unauthenticated | Self::WrongCredentials => StatusCode::UNAUTHORIZED,
             Self::Forbidden(_) => StatusCode::FORBIDDEN,
             Self::NotFound(_) => StatusCode::NOT_FOUND,
-            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::Timeout => StatusCode::REQUEST_TIMEOUT,
             Self::Conflict(_) => StatusCode::CONFLICT,
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,

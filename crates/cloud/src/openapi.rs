@@ -3,8 +3,13 @@
 use crate::{dashboard, distribution, health, identity, ingest, telemetry};
 use actix_web::{HttpResponse, get, web};
 use utoipa::OpenApi;
+use utoipa::openapi::header::HeaderBuilder;
+use utoipa::openapi::path::{Operation, PathItem};
+use utoipa::openapi::schema::{ObjectBuilder, Type};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
-use utoipa::openapi::{Components, OpenApi as Document};
+use utoipa::openapi::{
+    Components, ContentBuilder, OpenApi as Document, Ref, RefOr, Response, ResponseBuilder,
+};
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
 #[derive(OpenApi)]
@@ -41,8 +46,10 @@ pub fn document() -> Document {
         telemetry::readings::Docs::openapi(),
         distribution::scans::Docs::openapi(),
         distribution::live::Docs::openapi(),
+        dashboard::page::Docs::openapi(),
         dashboard::summary::Docs::openapi(),
         health::Docs::openapi(),
+        Docs::openapi(),
     ] {
         document.merge(part);
     }
@@ -53,8 +60,77 @@ pub fn document() -> Document {
     components.add_security_scheme("gateway_key", bearer("lbg_…"));
     components.add_security_scheme("access_key", bearer("lbk_…"));
     components.add_security_scheme("session", bearer("JWT"));
+    for (name, response) in everywhere() {
+        components.responses.insert(name.to_owned(), response.into());
+    }
+    for (path, item) in &mut document.paths.paths {
+        for (_, operation) in operations(item) {
+            complete(path, operation);
+        }
+    }
     document
 }
+
+/// Errors that come from what stands around the endpoints, so that no endpoint has to name them.
+fn everywhere() -> [(&'static str, Response); 4] {
+    let error = |description: &str| {
+        let body = ContentBuilder::new().schema(Some(Ref::from_schema_name("ErrorBody"))).build();
+        ResponseBuilder::new().description(description).content("application/json", body)
+    };
+    let seconds = HeaderBuilder::new()
+        .schema(Some(ObjectBuilder::new().schema_type(Type::Integer)))
+        .description(Some("seconds until it is worth coming back"))
+        .build();
+    let busy = error("the database does not answer, or too much is going on");
+    [
+        ("TooSlow", error("the body did not arrive in time").build()),
+        ("TooLarge", error("the body is larger than is taken here").build()),
+        ("Unsupported", error("the body must be JSON and say so").build()),
+        ("Busy", busy.header("Retry-After", seconds).build()),
+    ]
+}
+
+fn complete(path: &str, operation: &mut Operation) {
+    let body: &[_] = &[("408", "TooSlow"), ("413", "TooLarge"), ("415", "Unsupported")];
+    let always: &[_] = &[("503", "Busy")];
+    let with_body = operation.request_body.is_some().then_some(body);
+    let of_api = path.starts_with("/api/").then_some(always);
+    for (status, name) in [with_body, of_api].into_iter().flatten().flatten() {
+        let responses = &mut operation.responses.responses;
+        responses.entry((*status).to_owned()).or_insert_with(|| RefOr::Ref(Ref::from_response_name(*name)));
+    }
+}
+
+fn operations(item: &mut PathItem) -> impl Iterator<Item = (&'static str, &mut Operation)> {
+    let PathItem { get, post, put, patch, delete, .. } = item;
+    [("GET", get), ("POST", post), ("PUT", put), ("PATCH", patch), ("DELETE", delete)]
+        .into_iter()
+        .filter_map(|(method, operation)| Some((method, operation.as_mut()?)))
+}
+
+/// The methods that a path may be asked with; none for an unknown path.
+pub(crate) fn methods(document: &Document, path: &str) -> Vec<&'static str> {
+    let mut items = document.paths.paths.iter().filter(|(pattern, _)| fits(pattern, path));
+    // A path with its own name comes before a pattern that would fit it too.
+    let exact = items.clone().find(|(pattern, _)| *pattern == path);
+    let found = exact.or_else(|| items.next()).map(|(_, item)| item.clone());
+    found.map(|mut item| operations(&mut item).map(|(method, _)| method).collect()).unwrap_or_default()
+}
+
+fn fits(pattern: &str, path: &str) -> bool {
+    let (mut pattern, mut path) = (pattern.split('/'), path.split('/'));
+    loop {
+        match (pattern.next(), path.next()) {
+            (None, None) => return true,
+            (Some(p), Some(h)) if p == h || (p.starts_with('{') && !h.is_empty()) => {}
+            _ => return false,
+        }
+    }
+}
+
+#[derive(OpenApi)]
+#[openapi(paths(openapi_json))]
+struct Docs;
 
 pub(crate) fn routes(routes: &mut web::ServiceConfig) {
     routes
@@ -63,6 +139,9 @@ pub(crate) fn routes(routes: &mut web::ServiceConfig) {
         .service(SwaggerUi::new("/docs/{_:.*}").config(Config::from("/openapi.json")));
 }
 
+/// This document. Anyone may ask.
+#[utoipa::path(tag = "operations", path = "/openapi.json",
+    responses((status = 200, content_type = "application/json", body = serde_json::Value)))]
 #[get("/openapi.json")]
 async fn openapi_json(document: web::Data<Document>) -> HttpResponse {
     HttpResponse::Ok().json(document.get_ref())

@@ -1,6 +1,6 @@
 //! What people look at first: the summary and the live page.
 
-mod page;
+pub(crate) mod page;
 pub(crate) mod summary;
 
 use actix_web::web::ServiceConfig;

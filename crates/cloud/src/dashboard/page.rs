@@ -15,6 +15,12 @@ pub(super) fn routes(routes: &mut web::ServiceConfig) {
     routes.app_data(web::Data::new(Policy::of(PAGE))).service(live_page);
 }
 
+#[derive(utoipa::OpenApi)]
+#[openapi(paths(live_page))]
+pub(crate) struct Docs;
+
+/// The live page: what arrives, as it arrives. Anyone may ask; it reads with an access key of its own.
+#[utoipa::path(tag = "dashboard", path = "/", responses((status = 200, content_type = "text/html", body = String)))]
 #[get("/")]
 async fn live_page(policy: web::Data<Policy>) -> HttpResponse {
     HttpResponse::Ok()
