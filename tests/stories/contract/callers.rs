@@ -25,6 +25,8 @@ pub(super) enum Caller {
     RevokedReader,
     Gateway,
     RevokedGateway,
+    /// Signed in, and no admin.
+    Person,
     /// A key of the right form that nobody was given.
     Stranger,
     /// A reader's good key under another scheme than Bearer.
@@ -32,12 +34,13 @@ pub(super) enum Caller {
     Garbage,
 }
 
-pub(super) const CALLERS: [Caller; 8] = [
+pub(super) const CALLERS: [Caller; 9] = [
     Caller::Nobody,
     Caller::Reader,
     Caller::RevokedReader,
     Caller::Gateway,
     Caller::RevokedGateway,
+    Caller::Person,
     Caller::Stranger,
     Caller::OtherScheme,
     Caller::Garbage,
@@ -47,6 +50,7 @@ pub(super) const CALLERS: [Caller; 8] = [
 pub(super) struct Keys {
     pub(super) reader: String,
     pub(super) revoked_reader: String,
+    pub(super) person: String,
     pub(super) gateway: HandMade,
     pub(super) neighbour: HandMade,
     /// With what the neighbour signs.
@@ -73,9 +77,23 @@ impl Keys {
         let register =
             http::client()?.post(cloud.url("/api/gateways/signing_key")).bearer_auth(&neighbour.key);
         http::send(with_json(register, &signing)).await?.expect(200)?;
+        let account =
+            json!({ "email": "budi@example.com", "username": "budi", "password": "sepeda merah tua" });
+        let register = http::client()?.post(cloud.url("/api/auth/register"));
+        let account = http::send(with_json(register, &account)).await?.expect(201)?;
+        let person = account["token"].as_str().context("no token")?.to_owned();
         let revoked_gateway = cloud.hand_made("GW-3").await?;
         cloud.must(&["gateway", "revoke", "GW-3"]).await?;
-        Ok(Self { reader, revoked_reader, gateway, neighbour, neighbour_signs, revoked_gateway, used_claim })
+        Ok(Self {
+            reader,
+            revoked_reader,
+            person,
+            gateway,
+            neighbour,
+            neighbour_signs,
+            revoked_gateway,
+            used_claim,
+        })
     }
 
     pub(super) fn authorization(&self, caller: Caller) -> Option<String> {
@@ -85,6 +103,7 @@ impl Keys {
             Caller::RevokedReader => &self.revoked_reader,
             Caller::Gateway => &self.gateway.key,
             Caller::RevokedGateway => &self.revoked_gateway.key,
+            Caller::Person => &self.person,
             Caller::Stranger => &new_key(),
             Caller::OtherScheme => return Some(format!("Basic {}", self.reader)),
             Caller::Garbage => return Some("\u{fffd} lbk_".to_owned()),

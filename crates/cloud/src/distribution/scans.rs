@@ -199,7 +199,8 @@ pub(crate) struct Docs;
 /// List scans, newest event time first. For readers (access key).
 #[utoipa::path(tag = "distribution", path = "/api/scans", params(Filter), security(("access_key" = []), ("session" = [])),
     responses((status = 200, body = Page), (status = 400, body = crate::error::ErrorBody),
-        (status = 401, body = crate::error::ErrorBody)))]
+        (status = 401, body = crate::error::ErrorBody),
+        (status = 403, description = "`admin_only`", body = crate::error::ErrorBody)))]
 #[get("/api/scans")]
 async fn list_scans(_: Reader, state: web::Data<State>, filter: web::Query<Filter>) -> Result<HttpResponse> {
     Ok(HttpResponse::Ok().json(list(&state.people, &filter).await?))
@@ -209,7 +210,8 @@ async fn list_scans(_: Reader, state: web::Data<State>, filter: web::Query<Filte
 #[utoipa::path(tag = "distribution", path = "/api/tags/{id}", security(("access_key" = []), ("session" = [])),
     params(("id" = String, Path, description = "a tag as anyone writes it", example = "04A22B1C5D6E80"), Filter),
     responses((status = 200, body = Page), (status = 400, body = crate::error::ErrorBody),
-        (status = 401, body = crate::error::ErrorBody), (status = 404, body = crate::error::ErrorBody)))]
+        (status = 401, body = crate::error::ErrorBody),
+        (status = 403, description = "`admin_only`", body = crate::error::ErrorBody), (status = 404, body = crate::error::ErrorBody)))]
 #[get("/api/tags/{id}")]
 async fn tag_history(
     _: Reader,

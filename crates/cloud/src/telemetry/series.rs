@@ -125,7 +125,8 @@ pub(crate) struct Docs;
 /// List series by name, each with its latest reading. For readers (access key).
 #[utoipa::path(tag = "telemetry", path = "/api/telemetry/series", params(Filter), security(("access_key" = []), ("session" = [])),
     responses((status = 200, body = SeriesPage), (status = 400, body = crate::error::ErrorBody),
-        (status = 401, body = crate::error::ErrorBody)))]
+        (status = 401, body = crate::error::ErrorBody),
+        (status = 403, description = "`admin_only`", body = crate::error::ErrorBody)))]
 #[get("/api/telemetry/series")]
 async fn list_series(_: Reader, state: web::Data<State>, filter: web::Query<Filter>) -> Result<HttpResponse> {
     Ok(HttpResponse::Ok().json(list(&state.people, &filter).await?))

@@ -85,7 +85,8 @@ pub(crate) struct Docs;
 #[utoipa::path(tag = "gateways", path = "/api/gateways/{gateway_id}/events", security(("access_key" = []), ("session" = [])),
     params(("gateway_id" = String, Path, description = "a gateway's code", example = "GW-DAPUR-MENTENG"), Filter),
     responses((status = 200, body = EventPage), (status = 400, body = crate::error::ErrorBody),
-        (status = 401, body = crate::error::ErrorBody), (status = 404, body = crate::error::ErrorBody)))]
+        (status = 401, body = crate::error::ErrorBody),
+        (status = 403, description = "`admin_only`", body = crate::error::ErrorBody), (status = 404, body = crate::error::ErrorBody)))]
 #[get("/api/gateways/{gateway_id}/events")]
 async fn list_events(
     _: Reader,
