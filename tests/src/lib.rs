@@ -13,5 +13,6 @@ pub mod programs;
 pub mod proxy;
 pub mod stand;
 pub mod story;
+pub mod tls;
 pub mod wait;
 pub mod wire;

@@ -10,6 +10,8 @@ use lumbung_tests::programs::{Cloud, Gateway};
 use lumbung_tests::proxy::{Fate, Gate, Line, Proxy};
 use lumbung_tests::stand::{Stand, cloud_holds};
 use lumbung_tests::story::story;
+use lumbung_tests::tls::Authority;
+use lumbung_tests::wait::{eventually, when};
 use lumbung_tests::wire::{now_ms, scan, start, whole};
 use serde_json::{Value, json};
 
@@ -253,6 +255,42 @@ fn boots_that_only_share_a_name_do_not_share_their_time() -> Result<()> {
         assert_eq!(basis("GW-1", 1), Some("uncertain".into()));
         assert_eq!(basis("GW-1", 7), Some("uncertain".into()));
         assert_eq!((basis("GW-2", 2), basis("GW-1", 8)), (Some("gateway".into()), Some("gateway".into())));
+        Ok(())
+    })
+}
+
+#[test]
+fn a_gateway_that_woke_up_in_1970_syncs_over_tls_and_still_tells_a_dead_certificate() -> Result<()> {
+    story(async |stand| {
+        let cloud = stand.cloud().await?;
+        let mut gateway = stand.gateway_not_started("GW-1", &cloud, &cloud.base()).await?;
+        let authority = Authority::new(stand.path())?;
+        let (now, day) = (Utc::now(), TimeDelta::days(1));
+        let _clock = TurnedClock::on(&mut gateway, "@1970-01-01 00:00:10")?;
+        gateway.set("cloud.ca_file", authority.file.display());
+
+        // Nothing proves that it is later than the day before the build; this ended long before that.
+        let dead = authority.door(&cloud.base(), now - day * 400, now - day * 30)?;
+        gateway.env("MAIN_SERVER_API_URL", dead);
+        gateway.start().await?;
+        let tags = gateway.scan_many("TLS", 3).await?;
+        eventually("the refusal is shown", || async {
+            let answer = gateway.status().await?["last_answer"]["message"].to_string();
+            Ok(when(answer.contains("expired") || answer.contains("certificate")))
+        })
+        .await?;
+        assert_eq!(gateway.unsent()?, 3);
+        gateway.stop().await?;
+
+        let alive = authority.door(&cloud.base(), now - day, now + day * 90)?;
+        gateway.env("MAIN_SERVER_API_URL", alive);
+        gateway.start().await?;
+        gateway.drained().await?;
+        cloud_holds(&cloud.database().await?, &tags).await?;
+        let clock = gateway.status().await?["clock"].clone();
+        assert_eq!(clock["source"], "cloud", "{clock}");
+        let told: DateTime<Utc> = clock["now"].as_str().unwrap_or_default().parse()?;
+        assert!((told - Utc::now()).abs() < TimeDelta::minutes(1), "{clock}");
         Ok(())
     })
 }
