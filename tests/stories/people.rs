@@ -78,7 +78,7 @@ fn an_account_is_opened_used_and_left_on_every_replica() -> Result<()> {
         }
         // A token in the body is nobody's.
         let reply = post(&cloud, "/api/auth/logout", json!({"token": first})).await?;
-        assert_eq!((reply.status, reply.error_code().as_str()), (401, "unauthenticated"));
+        assert_eq!((reply.status, reply.error_code().as_str()), (401, "UNAUTHENTICATED"));
         let left =
             ask(&cloud, Method::POST, "/api/auth/logout", Some(&first), json!({})).await?.expect(200)?;
         assert_eq!(left["success"], true);
@@ -113,7 +113,7 @@ fn an_address_and_a_name_are_one_accounts_only() -> Result<()> {
             body
         };
         for (body, code) in
-            [(with("email", "Budi@Example.com"), "email_taken"), (with("username", "BUDI"), "username_taken")]
+            [(with("email", "Budi@Example.com"), "EMAIL_TAKEN"), (with("username", "BUDI"), "USERNAME_TAKEN")]
         {
             let reply = post(&cloud, "/api/auth/register", body).await?;
             assert_eq!((reply.status, reply.error_code().as_str()), (409, code));
@@ -170,7 +170,7 @@ fn a_wrong_password_and_an_unknown_account_are_answered_alike() -> Result<()> {
         assert_eq!(known, answers("nobody@example.com").await?);
         let statuses: Vec<u16> = known.iter().map(|(status, _)| *status).collect();
         assert_eq!(statuses, [401, 401, 401, 401, 401, 429]);
-        assert_eq!(known[0].1["code"], "wrong_credentials");
+        assert_eq!(known[0].1["code"], "WRONG_CREDENTIALS");
         // Nor does the right password pass before its time; then it does, and all is forgiven.
         let early = login(&replica, "budi@example.com", PASSWORD).await?;
         assert_eq!(early.status, 429);
@@ -261,15 +261,15 @@ fn a_token_that_this_cloud_did_not_make_as_it_is_opens_nothing() -> Result<()> {
             ("an access key", "lbk_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA".to_owned()),
         ] {
             let reply = me(&cloud, &forged).await?;
-            assert_eq!((reply.status, reply.error_code().as_str()), (401, "unauthenticated"), "{what}");
+            assert_eq!((reply.status, reply.error_code().as_str()), (401, "UNAUTHENTICATED"), "{what}");
         }
         // The database's word counts too: a session that ran out, an account that was shut.
         let database = cloud.database().await?;
         sqlx::query("update app_user set is_active = false").execute(&database).await?;
         refused(&cloud, &token).await?;
         let reply = login(&cloud, "budi@example.com", PASSWORD).await?;
-        assert_eq!((reply.status, reply.error_code().as_str()), (403, "account_inactive"));
-        assert_eq!(login(&cloud, "budi@example.com", "salah").await?.error_code(), "wrong_credentials");
+        assert_eq!((reply.status, reply.error_code().as_str()), (403, "ACCOUNT_INACTIVE"));
+        assert_eq!(login(&cloud, "budi@example.com", "salah").await?.error_code(), "WRONG_CREDENTIALS");
         sqlx::query("update app_user set is_active = true").execute(&database).await?;
         assert_eq!(me(&cloud, &token).await?.status, 200);
         sqlx::query("update user_session set expires_at = now()").execute(&database).await?;
@@ -305,7 +305,7 @@ fn people_change_their_own_profile_and_nobody_elses() -> Result<()> {
             (&Value::Null, &Value::Null, &json!("Jl. Cikini 1"))
         );
         let reply = put(json!({"user_id": siti, "bio": "x"})).await?;
-        assert_eq!((reply.status, reply.error_code().as_str()), (403, "other_user"));
+        assert_eq!((reply.status, reply.error_code().as_str()), (403, "OTHER_USER"));
         let reply =
             put(json!({"phone_number": "call me", "city": "x".repeat(101), "full_name": "a\nb"})).await?;
         let details = reply.expect(400)?["error"]["details"].clone();
@@ -335,7 +335,7 @@ fn an_admin_made_at_the_command_line_reads_what_others_may_not() -> Result<()> {
         for path in ["/api/dashboard/summary", "/api/scans", "/api/telemetry/series"] {
             assert_eq!(read(path, &admin).await?.status, 200, "{path}");
             let reply = read(path, &user).await?;
-            assert_eq!((reply.status, reply.error_code().as_str()), (403, "admin_only"), "{path}");
+            assert_eq!((reply.status, reply.error_code().as_str()), (403, "ADMIN_ONLY"), "{path}");
             assert_eq!(read(path, "x.y.z").await?.status, 401, "{path}");
         }
         let listed = cloud.must(&["user", "list"]).await?;
@@ -343,7 +343,7 @@ fn an_admin_made_at_the_command_line_reads_what_others_may_not() -> Result<()> {
         // A ban ends what is open, and letting in again does not open it.
         cloud.must(&["user", "ban", "budi@example.com"]).await?;
         refused(&cloud, &user).await?;
-        assert_eq!(login(&cloud, "budi@example.com", PASSWORD).await?.error_code(), "account_inactive");
+        assert_eq!(login(&cloud, "budi@example.com", PASSWORD).await?.error_code(), "ACCOUNT_INACTIVE");
         cloud.must(&["user", "unban", "budi@example.com"]).await?;
         assert_eq!(me(&cloud, &user).await?.status, 401);
         let again = token_of(&login(&cloud, "budi@example.com", PASSWORD).await?.expect(200)?)?;

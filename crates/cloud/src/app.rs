@@ -205,7 +205,7 @@ async fn nowhere(request: actix_web::HttpRequest) -> Result<actix_web::HttpRespo
     let document = request.app_data::<web::Data<utoipa::openapi::OpenApi>>();
     let methods = document.map(|document| openapi::methods(document, request.path())).unwrap_or_default();
     if methods.is_empty() {
-        Err(Error::NotFound("not_found"))
+        Err(Error::NotFound("NOT_FOUND"))
     } else {
         Err(Error::MethodNotAllowed { allow: methods.join(", ") })
     }

@@ -58,18 +58,18 @@ impl Error {
     /// The stable code.
     pub fn code(&self) -> &'static str {
         match self {
-            Self::Fields(_) => "validation_failed",
-            Self::Unreadable(_) => "unreadable_request",
-            Self::Unauthenticated => "unauthenticated",
-            Self::WrongCredentials => "wrong_credentials",
+            Self::Fields(_) => "VALIDATION_ERROR",
+            Self::Unreadable(_) => "UNREADABLE_REQUEST",
+            Self::Unauthenticated => "UNAUTHENTICATED",
+            Self::WrongCredentials => "WRONG_CREDENTIALS",
             Self::Forbidden(code) | Self::NotFound(code) | Self::Conflict(code) => code,
-            Self::MethodNotAllowed { .. } => "method_not_allowed",
-            Self::Timeout => "request_timeout",
-            Self::TooLarge(_) => "too_large",
-            Self::Unsupported(_) => "unsupported_media_type",
-            Self::TooMany { .. } => "too_many_requests",
-            Self::Busy { .. } => "busy",
-            Self::Unexpected(_) => "internal_error",
+            Self::MethodNotAllowed { .. } => "METHOD_NOT_ALLOWED",
+            Self::Timeout => "REQUEST_TIMEOUT",
+            Self::TooLarge(_) => "TOO_LARGE",
+            Self::Unsupported(_) => "UNSUPPORTED_MEDIA_TYPE",
+            Self::TooMany { .. } => "TOO_MANY_REQUESTS",
+            Self::Busy { .. } => "BUSY",
+            Self::Unexpected(_) => "INTERNAL_ERROR",
         }
     }
 
@@ -203,7 +203,7 @@ pub(crate) struct ErrorBody {
 #[derive(Serialize, ToSchema)]
 struct Described {
     /// Stable; programs decide by it.
-    #[schema(example = "validation_failed")]
+    #[schema(example = "VALIDATION_ERROR")]
     code: &'static str,
     /// For people, in the language of Accept-Language.
     #[schema(example = "Ada isian yang perlu diperbaiki.")]
@@ -243,92 +243,92 @@ impl Language {
 
 /// What people read, by stable code: (code, Indonesian, English).
 const MESSAGES: &[(&str, &str, &str)] = &[
-    ("validation_failed", "Ada isian yang perlu diperbaiki.", "Some fields need mending."),
-    ("unreadable_request", "Permintaan tidak dapat dibaca.", "The request cannot be read."),
+    ("VALIDATION_ERROR", "Ada isian yang perlu diperbaiki.", "Some fields need mending."),
+    ("UNREADABLE_REQUEST", "Permintaan tidak dapat dibaca.", "The request cannot be read."),
     (
-        "unauthenticated",
+        "UNAUTHENTICATED",
         "Perlu kunci akses atau sesi masuk yang sah.",
         "A valid access key or sign-in is needed.",
     ),
     (
-        "wrong_credentials",
+        "WRONG_CREDENTIALS",
         "Alamat email atau kata sandi salah.",
         "The e-mail address or the password is wrong.",
     ),
     (
-        "account_inactive",
+        "ACCOUNT_INACTIVE",
         "Akun ini dinonaktifkan. Hubungi admin.",
         "This account has been deactivated. Ask an admin.",
     ),
-    ("admin_only", "Hanya admin yang boleh melihat ini.", "Only admins may see this."),
+    ("ADMIN_ONLY", "Hanya admin yang boleh melihat ini.", "Only admins may see this."),
     (
-        "password_changed",
+        "PASSWORD_CHANGED",
         "Kata sandi baru saja diganti dari perangkat lain.",
         "The password was just changed from another device.",
     ),
-    ("other_user", "Itu akun orang lain.", "That is somebody else's account."),
+    ("OTHER_USER", "Itu akun orang lain.", "That is somebody else's account."),
     (
-        "email_taken",
+        "EMAIL_TAKEN",
         "Alamat email itu sudah terdaftar. Silakan masuk.",
         "That e-mail address has an account already. Sign in instead.",
     ),
     (
-        "username_taken",
+        "USERNAME_TAKEN",
         "Nama pengguna itu sudah dipakai. Pilih yang lain.",
         "That user name is taken. Choose another.",
     ),
     (
-        "gateway_revoked",
+        "GATEWAY_REVOKED",
         "Gateway ini sudah dicabut. Hubungi operator.",
         "This gateway has been revoked. Ask the operator.",
     ),
     (
-        "signing_key_unknown",
+        "SIGNING_KEY_UNKNOWN",
         "Tidak ada gateway cloud ini yang menandatangani berkas itu. Hubungkan gateway sekali ke cloud, lalu ekspor lagi.",
         "No gateway of this cloud signed that file. Let the gateway reach the cloud once, then export again.",
     ),
     (
-        "signing_key_revoked",
+        "SIGNING_KEY_REVOKED",
         "Kunci tanda tangan berkas itu sudah dicabut bersama gateway-nya. Hubungi operator.",
         "The key that signed that file was revoked with its gateway. Ask the operator.",
     ),
     (
-        "signing_key_retired",
+        "SIGNING_KEY_RETIRED",
         "Berkas itu ditandatangani kunci lama untuk catatan milik kartu yang lebih baru. Hubungi operator.",
         "An older key signed that file for records of a newer card. Ask the operator.",
     ),
-    ("foreign_gateway_id", "Kunci ini milik gateway lain.", "This key belongs to another gateway."),
-    ("not_found", "Tidak ditemukan.", "Not found."),
+    ("FOREIGN_GATEWAY_ID", "Kunci ini milik gateway lain.", "This key belongs to another gateway."),
+    ("NOT_FOUND", "Tidak ditemukan.", "Not found."),
     (
-        "claim_unknown",
+        "CLAIM_UNKNOWN",
         "Kode pendaftaran tidak dikenal atau kedaluwarsa. Minta kode baru.",
         "The claim is unknown or has expired. Ask for a new one.",
     ),
     (
-        "claim_used",
+        "CLAIM_USED",
         "Kode pendaftaran sudah dipakai. Minta kode baru.",
         "The claim has been used. Ask for a new one.",
     ),
     (
-        "key_in_use",
+        "KEY_IN_USE",
         "Kunci itu sudah dipakai. Buat kunci baru.",
         "That key is already in use. Draw a new one.",
     ),
-    ("method_not_allowed", "Metode tidak didukung di alamat ini.", "That method is not supported here."),
-    ("request_timeout", "Permintaan terlalu lama.", "The request took too long."),
-    ("too_large", "Kiriman terlalu besar.", "The request is too large."),
+    ("METHOD_NOT_ALLOWED", "Metode tidak didukung di alamat ini.", "That method is not supported here."),
+    ("REQUEST_TIMEOUT", "Permintaan terlalu lama.", "The request took too long."),
+    ("TOO_LARGE", "Kiriman terlalu besar.", "The request is too large."),
     (
-        "unsupported_media_type",
+        "UNSUPPORTED_MEDIA_TYPE",
         "Jenis isi tidak didukung.",
         "That content type or encoding is not supported.",
     ),
     (
-        "too_many_requests",
+        "TOO_MANY_REQUESTS",
         "Terlalu banyak permintaan. Coba lagi nanti.",
         "Too many requests. Try again later.",
     ),
-    ("busy", "Server sedang sibuk. Coba lagi sebentar lagi.", "The server is busy. Try again in a moment."),
-    ("internal_error", "Terjadi kesalahan di server.", "Something went wrong on the server."),
+    ("BUSY", "Server sedang sibuk. Coba lagi sebentar lagi.", "The server is busy. Try again in a moment."),
+    ("INTERNAL_ERROR", "Terjadi kesalahan di server.", "Something went wrong on the server."),
 ];
 
 fn message(code: &str, language: Language) -> &'static str {

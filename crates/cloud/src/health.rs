@@ -92,7 +92,7 @@ async fn health(state: web::Data<State>) -> HttpResponse {
 /// The same with figures. For readers (access key).
 #[utoipa::path(tag = "operations", path = "/api/health/detailed", security(("access_key" = []), ("session" = [])),
     responses((status = 200, body = Detailed), (status = 401, body = crate::error::ErrorBody),
-        (status = 403, description = "`admin_only`", body = crate::error::ErrorBody)))]
+        (status = 403, description = "`ADMIN_ONLY`", body = crate::error::ErrorBody)))]
 #[get("/api/health/detailed")]
 async fn detailed(_: Reader, state: web::Data<State>) -> HttpResponse {
     let took = ask_database(&state).await;
@@ -114,7 +114,7 @@ async fn detailed(_: Reader, state: web::Data<State>) -> HttpResponse {
 #[utoipa::path(tag = "operations", path = "/metrics", security(("access_key" = []), ("session" = [])),
     responses((status = 200, content_type = "text/plain", body = String),
         (status = 401, body = crate::error::ErrorBody),
-        (status = 403, description = "`admin_only`", body = crate::error::ErrorBody)))]
+        (status = 403, description = "`ADMIN_ONLY`", body = crate::error::ErrorBody)))]
 #[get("/metrics")]
 async fn metrics(_: Reader, state: web::Data<State>) -> Result<HttpResponse> {
     let text = state.metrics.encode().map_err(|error| Error::Unexpected(error.into()))?;

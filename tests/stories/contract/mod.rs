@@ -85,8 +85,8 @@ const OF_PEOPLE: [&str; 8] = [
 ];
 
 fn rows(keys: &Keys) -> Result<Vec<Row>> {
-    let invalid = "validation_failed";
-    let unreadable = "unreadable_request";
+    let invalid = "VALIDATION_ERROR";
+    let unreadable = "UNREADABLE_REQUEST";
     let signing = SigningKey::new(&Signer::from_seed(&[7; 32])?, &keys.gateway.key);
     let other = json!({ "claim": keys.used_claim, "key": new_key() });
     Ok(vec![
@@ -106,7 +106,7 @@ fn rows(keys: &Keys) -> Result<Vec<Row>> {
             .refuses("/api/scans?cursor=x", 400, invalid),
         read("/api/tags/{id}", For::Readers)
             .example("/api/tags/ADA-1")
-            .refuses("/api/tags/TIDAK-ADA", 404, "not_found")
+            .refuses("/api/tags/TIDAK-ADA", 404, "NOT_FOUND")
             .refuses("/api/tags/%00", 400, invalid),
         read("/api/telemetry/series", For::Readers).refuses("/api/telemetry/series?limit=-1", 400, invalid),
         read("/api/telemetry/readings", For::Readers)
@@ -115,21 +115,21 @@ fn rows(keys: &Keys) -> Result<Vec<Row>> {
             .refuses("/api/telemetry/readings?series_id=1&limit=0", 400, invalid),
         read("/api/gateways/{gateway_id}/events", For::Readers)
             .example("/api/gateways/GW-1/events")
-            .refuses("/api/gateways/GW-TIDAK-ADA/events", 404, "not_found")
+            .refuses("/api/gateways/GW-TIDAK-ADA/events", 404, "NOT_FOUND")
             .refuses("/api/gateways/GW-1/events?limit=0", 400, invalid),
         post("/api/gateways/enrol", For::Anyone, json!({ "claim": "TIDAK-ADA", "key": new_key() }))
             .answered(404)
             .refuses_body(json!({ "claim": "TIDAK-ADA", "key": "pendek" }), 400, invalid)
-            .refuses_body(other, 409, "claim_used"),
+            .refuses_body(other, 409, "CLAIM_USED"),
         post("/api/gateways/rotate", For::Gateways, json!({ "new_key": new_key() }))
             .refuses_body(json!({ "new_key": "pendek" }), 400, invalid)
-            .refuses_body(json!({ "new_key": keys.neighbour.key }), 409, "key_in_use"),
+            .refuses_body(json!({ "new_key": keys.neighbour.key }), 409, "KEY_IN_USE"),
         post("/api/gateways/signing_key", For::Gateways, json!(signing))
             .refuses_body(json!(SigningKey::new(&Signer::from_seed(&[8; 32])?, "lain")), 400, invalid)
             .refuses_body(
                 json!(SigningKey::new(&keys.neighbour_signs, &keys.gateway.key)),
                 409,
-                "key_in_use",
+                "KEY_IN_USE",
             ),
         post("/api/sync_gateway_data", For::Gateways, json!([])).refuses_body(
             json!("bukan kiriman"),
@@ -223,12 +223,12 @@ async fn unusable_bodies(ask: &Ask<'_>, row: &Row, wrong: &mut Vec<String>) -> R
     let json = "application/json";
     let huge = format!("\"{}\"", "x".repeat(5_000_000));
     let bodies: [(Option<&str>, &[u8], u16, &str); 6] = [
-        (Some(json), b"{", 400, "unreadable_request"),
-        (Some(json), b"", 400, "unreadable_request"),
-        (Some(json), b"null", 400, "unreadable_request"),
-        (Some(json), b"{\"a\": \"\xff\"}", 400, "unreadable_request"),
-        (Some(json), huge.as_bytes(), 413, "too_large"),
-        (Some("text/plain"), b"{}", 415, "unsupported_media_type"),
+        (Some(json), b"{", 400, "UNREADABLE_REQUEST"),
+        (Some(json), b"", 400, "UNREADABLE_REQUEST"),
+        (Some(json), b"null", 400, "UNREADABLE_REQUEST"),
+        (Some(json), b"{\"a\": \"\xff\"}", 400, "UNREADABLE_REQUEST"),
+        (Some(json), huge.as_bytes(), 413, "TOO_LARGE"),
+        (Some("text/plain"), b"{}", 415, "UNSUPPORTED_MEDIA_TYPE"),
     ];
     let mut seen = BTreeSet::new();
     for (kind, body, status, code) in bodies {
@@ -255,7 +255,7 @@ fn a_path_that_is_not_there_and_a_method_that_is_not_meant_are_told_apart() -> R
         for target in ["/tidak/ada", "/api", "/api/scans/", "/api/tags/", "//", "/%00"] {
             let (status, code, _) =
                 ask.answer(target, ask.request(&Method::GET, target, Caller::Nobody)).await?;
-            assert_eq!((status, code.as_str()), (404, "not_found"), "{target}");
+            assert_eq!((status, code.as_str()), (404, "NOT_FOUND"), "{target}");
         }
         for row in rows(&keys)? {
             for method in
@@ -267,7 +267,7 @@ fn a_path_that_is_not_there_and_a_method_that_is_not_meant_are_told_apart() -> R
                 let what = format!("{method} {}", row.example);
                 let request = ask.request(&method, row.example, Caller::Nobody);
                 let (status, code, allow) = ask.answer(&what, request).await?;
-                assert_eq!((status, code.as_str()), (405, "method_not_allowed"), "{what}");
+                assert_eq!((status, code.as_str()), (405, "METHOD_NOT_ALLOWED"), "{what}");
                 assert_eq!(allow.as_deref(), Some(row.method.as_str()), "{what}");
             }
         }

@@ -142,7 +142,7 @@ pub(crate) struct Docs;
 #[utoipa::path(tag = "dashboard", path = "/api/dashboard/summary", params(Scope), security(("access_key" = []), ("session" = [])),
     responses((status = 200, body = Summary), (status = 400, body = crate::error::ErrorBody),
         (status = 401, body = crate::error::ErrorBody),
-        (status = 403, description = "`admin_only`", body = crate::error::ErrorBody)))]
+        (status = 403, description = "`ADMIN_ONLY`", body = crate::error::ErrorBody)))]
 #[get("/api/dashboard/summary")]
 async fn summary(_: Reader, state: web::Data<State>, scope: web::Query<Scope>) -> Result<HttpResponse> {
     let limit = scope.limit.unwrap_or(500);

@@ -175,7 +175,7 @@ pub(crate) struct Docs;
 #[utoipa::path(tag = "distribution", path = "/api/live", security(("access_key" = []), ("session" = [])),
     responses((status = 200, content_type = "text/event-stream", body = String),
         (status = 401, body = crate::error::ErrorBody),
-        (status = 403, description = "`admin_only`", body = crate::error::ErrorBody)))]
+        (status = 403, description = "`ADMIN_ONLY`", body = crate::error::ErrorBody)))]
 #[get("/api/live")]
 async fn live_scans(_: Reader, state: web::Data<State>, live: web::Data<Live>) -> HttpResponse {
     state.metrics.live_clients.inc();

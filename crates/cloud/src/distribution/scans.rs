@@ -200,7 +200,7 @@ pub(crate) struct Docs;
 #[utoipa::path(tag = "distribution", path = "/api/scans", params(Filter), security(("access_key" = []), ("session" = [])),
     responses((status = 200, body = Page), (status = 400, body = crate::error::ErrorBody),
         (status = 401, body = crate::error::ErrorBody),
-        (status = 403, description = "`admin_only`", body = crate::error::ErrorBody)))]
+        (status = 403, description = "`ADMIN_ONLY`", body = crate::error::ErrorBody)))]
 #[get("/api/scans")]
 async fn list_scans(_: Reader, state: web::Data<State>, filter: web::Query<Filter>) -> Result<HttpResponse> {
     Ok(HttpResponse::Ok().json(list(&state.people, &filter).await?))
@@ -211,7 +211,7 @@ async fn list_scans(_: Reader, state: web::Data<State>, filter: web::Query<Filte
     params(("id" = String, Path, description = "a tag as anyone writes it", example = "04A22B1C5D6E80"), Filter),
     responses((status = 200, body = Page), (status = 400, body = crate::error::ErrorBody),
         (status = 401, body = crate::error::ErrorBody),
-        (status = 403, description = "`admin_only`", body = crate::error::ErrorBody), (status = 404, body = crate::error::ErrorBody)))]
+        (status = 403, description = "`ADMIN_ONLY`", body = crate::error::ErrorBody), (status = 404, body = crate::error::ErrorBody)))]
 #[get("/api/tags/{id}")]
 async fn tag_history(
     _: Reader,
@@ -224,7 +224,7 @@ async fn tag_history(
     let first_page = filter.cursor.is_none();
     let page = list(&state.people, &filter).await?;
     if page.scans.is_empty() && first_page {
-        return Err(Error::NotFound("not_found"));
+        return Err(Error::NotFound("NOT_FOUND"));
     }
     Ok(HttpResponse::Ok().json(json!({
         "nfc_tag_id": tag, "scans": page.scans, "next_cursor": page.next_cursor

@@ -38,7 +38,7 @@ impl FromRequest for Reader {
                 return Ok(Self);
             }
             let Some(hash) = key else {
-                return if person.await?.is_admin { Ok(Self) } else { Err(Error::Forbidden("admin_only")) };
+                return if person.await?.is_admin { Ok(Self) } else { Err(Error::Forbidden("ADMIN_ONLY")) };
             };
             let known = sqlx::query_scalar!(
                 r#"select exists (select from access_key where key_hash = $1 and revoked_at is null) as "known!""#,
@@ -126,5 +126,5 @@ pub async fn revoke(pool: &PgPool, id: i32) -> Result<()> {
     )
     .fetch_optional(pool)
     .await?;
-    revoked.map(|_| ()).ok_or(Error::NotFound("not_found"))
+    revoked.map(|_| ()).ok_or(Error::NotFound("NOT_FOUND"))
 }

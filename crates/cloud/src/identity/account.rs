@@ -132,7 +132,7 @@ async fn change_password(
     )
     .fetch_optional(&mut *tx)
     .await?
-    .ok_or(Error::Conflict("password_changed"))?;
+    .ok_or(Error::Conflict("PASSWORD_CHANGED"))?;
     sqlx::query!(
         "update user_session set revoked_at = now()
          where user_id = $1 and session_id <> $2 and revoked_at is null",

@@ -75,7 +75,7 @@ pub async fn claim(pool: &PgPool, gateway: &str, site: &str, valid: std::time::D
 /// is enrolled again is welcome again: the operator made the claim.
 ///
 /// # Errors
-/// `claim_unknown`, `claim_used`, `key_in_use`, or the database's.
+/// `CLAIM_UNKNOWN`, `CLAIM_USED`, `KEY_IN_USE`, or the database's.
 pub(super) async fn redeem(pool: &PgPool, request: &EnrolRequest) -> Result<i32> {
     let (claim_hash, key_hash) =
         (secret::hash(&secret::normalise_claim(&request.claim)), secret::hash(&request.key));
@@ -90,11 +90,11 @@ pub(super) async fn redeem(pool: &PgPool, request: &EnrolRequest) -> Result<i32>
     )
     .fetch_optional(&mut *tx)
     .await?
-    .ok_or(Error::NotFound("claim_unknown"))?;
+    .ok_or(Error::NotFound("CLAIM_UNKNOWN"))?;
     match claim.redeemed_key_hash {
         Some(known) if known == key_hash => return Ok(claim.gateway_id),
-        Some(_) => return Err(Error::Conflict("claim_used")),
-        None if !claim.fresh => return Err(Error::NotFound("claim_unknown")),
+        Some(_) => return Err(Error::Conflict("CLAIM_USED")),
+        None if !claim.fresh => return Err(Error::NotFound("CLAIM_UNKNOWN")),
         None => {}
     }
     sqlx::query!(
@@ -104,7 +104,7 @@ pub(super) async fn redeem(pool: &PgPool, request: &EnrolRequest) -> Result<i32>
     )
     .execute(&mut *tx)
     .await
-    .on_constraint("gateway_key_pk", Error::Conflict("key_in_use"))?;
+    .on_constraint("gateway_key_pk", Error::Conflict("KEY_IN_USE"))?;
     sqlx::query!(
         "update gateway_claim set redeemed_at = now(), redeemed_key_hash = $2 where claim_hash = $1",
         claim_hash,

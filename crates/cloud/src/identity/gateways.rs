@@ -56,7 +56,7 @@ async fn authenticate(pool: &PgPool, key: &str) -> Result<Gateway> {
     .await?
     .ok_or(Error::Unauthenticated)?;
     if row.revoked {
-        return Err(Error::Forbidden("gateway_revoked"));
+        return Err(Error::Forbidden("GATEWAY_REVOKED"));
     }
     if row.retired {
         return Err(Error::Unauthenticated);
@@ -95,7 +95,7 @@ pub(super) async fn add_key(pool: &PgPool, gateway: &Gateway, key: &str) -> Resu
     .fetch_optional(pool)
     .await
     .on_constraint("gateway_key_gateway_fk", Error::Unauthenticated)?;
-    added.map(|_| ()).ok_or(Error::Conflict("key_in_use"))
+    added.map(|_| ()).ok_or(Error::Conflict("KEY_IN_USE"))
 }
 
 /// Ends a gateway's welcome, and any claim to it that nobody used. Its records stay, here and there.
@@ -117,7 +117,7 @@ pub async fn revoke(pool: &PgPool, code: &str, reason: Option<&str>) -> Result<(
     )
     .fetch_optional(pool)
     .await?;
-    revoked.map(|_| ()).ok_or(Error::NotFound("not_found"))
+    revoked.map(|_| ()).ok_or(Error::NotFound("NOT_FOUND"))
 }
 
 /// A gateway as people list it.

@@ -80,7 +80,7 @@ struct Registered {
 /// Open an account and sign in. Anyone may call.
 #[utoipa::path(tag = "people", path = "/api/auth/register", request_body = Registration,
     responses((status = 201, body = Registered), (status = 400, body = crate::error::ErrorBody),
-        (status = 409, description = "`email_taken` or `username_taken`", body = crate::error::ErrorBody),
+        (status = 409, description = "`EMAIL_TAKEN` or `USERNAME_TAKEN`", body = crate::error::ErrorBody),
         (status = 429, body = crate::error::ErrorBody),
         (status = 503, description = "too many at once", body = crate::error::ErrorBody)))]
 #[post("/api/auth/register")]
@@ -123,8 +123,8 @@ async fn register(
 /// Which of the two names somebody else has.
 pub(super) fn taken(error: sqlx::Error) -> Error {
     match error.as_database_error().and_then(|error| error.constraint()) {
-        Some("app_user_email_key") => Error::Conflict("email_taken"),
-        Some("app_user_username_key") => Error::Conflict("username_taken"),
+        Some("app_user_email_key") => Error::Conflict("EMAIL_TAKEN"),
+        Some("app_user_username_key") => Error::Conflict("USERNAME_TAKEN"),
         _ => error.into(),
     }
 }
@@ -155,8 +155,8 @@ struct SignedIn {
 /// the account wait longer, 1 s doubling to 15 minutes, whichever server is asked.
 #[utoipa::path(tag = "people", path = "/api/auth/login", request_body = Credentials,
     responses((status = 200, body = SignedIn), (status = 400, body = crate::error::ErrorBody),
-        (status = 401, description = "`wrong_credentials`", body = crate::error::ErrorBody),
-        (status = 403, description = "`account_inactive`", body = crate::error::ErrorBody),
+        (status = 401, description = "`WRONG_CREDENTIALS`", body = crate::error::ErrorBody),
+        (status = 403, description = "`ACCOUNT_INACTIVE`", body = crate::error::ErrorBody),
         (status = 429, body = crate::error::ErrorBody),
         (status = 503, description = "too many at once", body = crate::error::ErrorBody)))]
 #[post("/api/auth/login")]
@@ -182,7 +182,7 @@ async fn login(
     let account = account.filter(|_| !matches!(checked, Checked::Wrong)).ok_or(Error::WrongCredentials)?;
     throttle::forgive(&state.people, &email).await?;
     if !account.is_active {
-        return Err(Error::Forbidden("account_inactive"));
+        return Err(Error::Forbidden("ACCOUNT_INACTIVE"));
     }
     let user_id = account.user_id;
     if let Checked::Rehashed(stronger) = checked {

@@ -143,7 +143,7 @@ fn check_phone(value: &Option<String>) -> Option<FieldError> {
 #[utoipa::path(tag = "people", path = "/api/users/me", request_body = Changes, security(("session" = [])),
     responses((status = 200, body = Me), (status = 400, body = crate::error::ErrorBody),
         (status = 401, body = crate::error::ErrorBody),
-        (status = 403, description = "`other_user`", body = crate::error::ErrorBody)))]
+        (status = 403, description = "`OTHER_USER`", body = crate::error::ErrorBody)))]
 #[put("/api/users/me")]
 async fn change(person: Person, state: web::Data<State>, body: web::Json<Changes>) -> Result<HttpResponse> {
     person.must_be(body.user_id)?;

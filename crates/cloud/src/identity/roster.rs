@@ -22,7 +22,7 @@ pub struct Added {
 /// Makes an account. Without a user name it is the address's own; without a password one is drawn.
 ///
 /// # Errors
-/// [`Error::Fields`], `email_taken`, `username_taken`, or the database's.
+/// [`Error::Fields`], `EMAIL_TAKEN`, `USERNAME_TAKEN`, or the database's.
 pub async fn add(
     pool: &PgPool,
     email: &str,
@@ -78,7 +78,7 @@ pub async fn list(pool: &PgPool) -> Result<Vec<Listed>> {
 /// Bans an account, which ends its sessions, or lets it in again.
 ///
 /// # Errors
-/// `not_found`, or the database's.
+/// `NOT_FOUND`, or the database's.
 pub async fn set_active(pool: &PgPool, email: &str, active: bool) -> Result<()> {
     let mut tx = pool.begin().await?;
     let user_id = sqlx::query_scalar!(
@@ -88,7 +88,7 @@ pub async fn set_active(pool: &PgPool, email: &str, active: bool) -> Result<()> 
     )
     .fetch_optional(&mut *tx)
     .await?
-    .ok_or(Error::NotFound("not_found"))?;
+    .ok_or(Error::NotFound("NOT_FOUND"))?;
     if !active {
         sqlx::query!(
             "update user_session set revoked_at = now() where user_id = $1 and revoked_at is null",
@@ -130,7 +130,7 @@ pub async fn sessions(pool: &PgPool, email: &str) -> Result<Vec<SignIn>> {
 /// Ends one session, whoever's it is.
 ///
 /// # Errors
-/// `not_found`, or the database's.
+/// `NOT_FOUND`, or the database's.
 pub async fn revoke(pool: &PgPool, session_id: i64) -> Result<()> {
     sqlx::query_scalar!(
         "update user_session set revoked_at = coalesce(revoked_at, now()) where session_id = $1
@@ -140,5 +140,5 @@ pub async fn revoke(pool: &PgPool, session_id: i64) -> Result<()> {
     .fetch_optional(pool)
     .await?
     .map(|_| ())
-    .ok_or(Error::NotFound("not_found"))
+    .ok_or(Error::NotFound("NOT_FOUND"))
 }

@@ -41,10 +41,10 @@ impl Person {
     /// A `user_id` in a body may only be the caller's own.
     ///
     /// # Errors
-    /// `other_user`.
+    /// `OTHER_USER`.
     pub fn must_be(&self, user_id: Option<i64>) -> Result<()> {
         if user_id.is_some_and(|id| id != self.user_id) {
-            Err(Error::Forbidden("other_user"))
+            Err(Error::Forbidden("OTHER_USER"))
         } else {
             Ok(())
         }
@@ -162,7 +162,7 @@ pub(super) async fn open(
 /// Ends one session of a person.
 ///
 /// # Errors
-/// `not_found` when it is not one of theirs, or the database's.
+/// `NOT_FOUND` when it is not one of theirs, or the database's.
 pub(super) async fn end(state: &State, people: &People, user_id: i64, session_id: i64) -> Result<()> {
     sqlx::query_scalar!(
         "update user_session set revoked_at = coalesce(revoked_at, now()) where session_id = $1 and user_id = $2
@@ -172,7 +172,7 @@ pub(super) async fn end(state: &State, people: &People, user_id: i64, session_id
     )
     .fetch_optional(&state.people)
     .await?
-    .ok_or(Error::NotFound("not_found"))?;
+    .ok_or(Error::NotFound("NOT_FOUND"))?;
     people.sessions.forget(|person| person.session_id == session_id);
     Ok(())
 }

@@ -26,7 +26,7 @@ pub struct Carried {
 /// The gateway whose key this is.
 ///
 /// # Errors
-/// `signing_key_unknown`, `gateway_revoked`, `signing_key_revoked`, or the database's.
+/// `SIGNING_KEY_UNKNOWN`, `GATEWAY_REVOKED`, `SIGNING_KEY_REVOKED`, or the database's.
 pub async fn signed_by(pool: &PgPool, key: PublicKey) -> Result<Carried> {
     let row = sqlx::query!(
         r#"select g.gateway_id, g.code, g.revoked_at is not null as "shut_out!", s.retired_at,
@@ -36,12 +36,12 @@ pub async fn signed_by(pool: &PgPool, key: PublicKey) -> Result<Carried> {
     )
     .fetch_optional(pool)
     .await?
-    .ok_or(Error::NotFound("signing_key_unknown"))?;
+    .ok_or(Error::NotFound("SIGNING_KEY_UNKNOWN"))?;
     if row.shut_out {
-        return Err(Error::Forbidden("gateway_revoked"));
+        return Err(Error::Forbidden("GATEWAY_REVOKED"));
     }
     if row.revoked {
-        return Err(Error::Forbidden("signing_key_revoked"));
+        return Err(Error::Forbidden("SIGNING_KEY_REVOKED"));
     }
     let gateway = super::Gateway { id: row.gateway_id, code: row.code };
     Ok(Carried { gateway, key, retired_at: row.retired_at })
@@ -86,7 +86,7 @@ async fn stored_seed(pool: &PgPool) -> sqlx::Result<Option<Vec<u8>>> {
 /// Makes a public key the gateway's newest. The older ones are retired by [`retire_older`].
 ///
 /// # Errors
-/// `key_in_use` when it is another gateway's, or the database's.
+/// `KEY_IN_USE` when it is another gateway's, or the database's.
 pub(super) async fn register(conn: &mut PgConnection, gateway_id: i32, key: PublicKey) -> Result<()> {
     sqlx::query_scalar!(
         "insert into gateway_signing_key (public_key, gateway_id) values ($1, $2)
@@ -100,7 +100,7 @@ pub(super) async fn register(conn: &mut PgConnection, gateway_id: i32, key: Publ
     .fetch_optional(conn)
     .await?
     .map(|_| ())
-    .ok_or(Error::Conflict("key_in_use"))
+    .ok_or(Error::Conflict("KEY_IN_USE"))
 }
 
 /// Retires all but the gateway's newest signing key.

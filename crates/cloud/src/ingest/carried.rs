@@ -54,7 +54,7 @@ impl Checked {
 ///
 /// # Errors
 /// [`Error::Unreadable`] for a file that is damaged, forged or sealed for another cloud, the codes of
-/// [`signing::signed_by`], `signing_key_retired`, or those of storing.
+/// [`signing::signed_by`], `SIGNING_KEY_RETIRED`, or those of storing.
 pub async fn import(pool: &PgPool, ingest: &Ingest, most_decoded: usize, file: Vec<u8>) -> Result<Imported> {
     let bundle = aside(move || Bundle::read(file).map_err(refusal)).await?;
     let carried = signing::signed_by(pool, bundle.manifest().signed_by).await?;
@@ -140,7 +140,7 @@ async fn may_speak(pool: &PgPool, carried: &Carried, epochs: &[Epoch]) -> Result
     .fetch_one(&mut *tx)
     .await?;
     if newer {
-        return Err(Error::Forbidden("signing_key_retired"));
+        return Err(Error::Forbidden("SIGNING_KEY_RETIRED"));
     }
     sqlx::query!(
         "insert into carried_run (gateway_id, epoch, public_key)

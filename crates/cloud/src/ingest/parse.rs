@@ -109,7 +109,7 @@ impl Incoming {
 ///
 /// # Errors
 /// [`Error::Unreadable`] when the envelope is unusable, [`Error::TooLarge`] for too many records,
-/// `foreign_gateway_id` when the array form speaks for another gateway.
+/// `FOREIGN_GATEWAY_ID` when the array form speaks for another gateway.
 pub(super) fn parse(gateway: &Gateway, body: Vec<u8>, received_at: DateTime<Utc>) -> Result<Incoming> {
     let text = String::from_utf8(body).map_err(|error| Error::Unreadable(format!("not UTF-8: {error}")))?;
     match text.trim_start().as_bytes().first() {
@@ -223,7 +223,7 @@ fn array(gateway: &Gateway, text: &str, received_at: DateTime<Utc>) -> Result<In
     let read: Vec<_> = raws.iter().map(|raw| legacy::read(raw.get(), &gateway.code)).collect();
     let foreign = |r: &std::result::Result<Scan, Refusal>| matches!(r, Err(e) if e.reason == legacy::FOREIGN);
     if !read.is_empty() && read.iter().all(foreign) {
-        return Err(Error::Forbidden("foreign_gateway_id"));
+        return Err(Error::Forbidden("FOREIGN_GATEWAY_ID"));
     }
     let told = |r: &std::result::Result<Scan, Refusal>| match r {
         Ok(scan) => (scan.seq, None),

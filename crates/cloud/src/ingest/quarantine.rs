@@ -99,7 +99,7 @@ pub async fn show(pool: &PgPool, id: i64) -> Result<Whole> {
     )
     .fetch_optional(pool)
     .await?
-    .ok_or(Error::NotFound("not_found"))?;
+    .ok_or(Error::NotFound("NOT_FOUND"))?;
     let (replayed_at, raw) = (row.replayed_at, row.raw.take().unwrap_or_default());
     Ok(Whole { entry: row.into(), replayed_at, raw })
 }
@@ -128,7 +128,7 @@ pub async fn replay(pool: &PgPool, id: i64) -> Result<Replayed> {
     )
     .fetch_optional(&mut *tx)
     .await?
-    .ok_or(Error::NotFound("not_found"))?;
+    .ok_or(Error::NotFound("NOT_FOUND"))?;
     let (epoch, numbers) = (Epoch::from_db(entry.epoch), (entry.seq, entry.through));
     let records = match epoch {
         Epoch::LEGACY => legacy(&entry.raw, &entry.code),

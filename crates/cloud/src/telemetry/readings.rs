@@ -76,7 +76,7 @@ pub(crate) struct Docs;
 #[utoipa::path(tag = "telemetry", path = "/api/telemetry/readings", params(Filter), security(("access_key" = []), ("session" = [])),
     responses((status = 200, body = ReadingPage), (status = 400, body = crate::error::ErrorBody),
         (status = 401, body = crate::error::ErrorBody),
-        (status = 403, description = "`admin_only`", body = crate::error::ErrorBody), (status = 404, body = crate::error::ErrorBody)))]
+        (status = 403, description = "`ADMIN_ONLY`", body = crate::error::ErrorBody), (status = 404, body = crate::error::ErrorBody)))]
 #[get("/api/telemetry/readings")]
 async fn list_readings(
     _: Reader,

@@ -126,7 +126,7 @@ pub(crate) struct Docs;
 #[utoipa::path(tag = "telemetry", path = "/api/telemetry/series", params(Filter), security(("access_key" = []), ("session" = [])),
     responses((status = 200, body = SeriesPage), (status = 400, body = crate::error::ErrorBody),
         (status = 401, body = crate::error::ErrorBody),
-        (status = 403, description = "`admin_only`", body = crate::error::ErrorBody)))]
+        (status = 403, description = "`ADMIN_ONLY`", body = crate::error::ErrorBody)))]
 #[get("/api/telemetry/series")]
 async fn list_series(_: Reader, state: web::Data<State>, filter: web::Query<Filter>) -> Result<HttpResponse> {
     Ok(HttpResponse::Ok().json(list(&state.people, &filter).await?))
@@ -200,7 +200,7 @@ pub(super) async fn one(pool: &PgPool, series_id: i64) -> Result<SeriesView> {
     )
     .fetch_optional(pool)
     .await?
-    .ok_or(Error::NotFound("not_found"))?;
+    .ok_or(Error::NotFound("NOT_FOUND"))?;
     Ok(row.into())
 }
 

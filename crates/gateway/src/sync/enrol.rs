@@ -291,7 +291,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_claim_that_was_redeemed_before_changes_nothing_and_leaves_nothing_pending() {
-        let cloud = answering(409, r#"{"error":{"code":"claim_used","message":""}}"#);
+        let cloud = answering(409, r#"{"error":{"code":"CLAIM_USED","message":""}}"#);
         let (error, pending) = enrolled_again(&cloud, true).await;
         assert!(matches!(&error, EnrolError::AlreadyEnrolled(name) if name == "GW-1") && !pending, "{error}");
         let (error, pending) = enrolled_again(&cloud, false).await;

@@ -86,7 +86,7 @@ pub(crate) struct Docs;
     params(("gateway_id" = String, Path, description = "a gateway's code", example = "GW-DAPUR-MENTENG"), Filter),
     responses((status = 200, body = EventPage), (status = 400, body = crate::error::ErrorBody),
         (status = 401, body = crate::error::ErrorBody),
-        (status = 403, description = "`admin_only`", body = crate::error::ErrorBody), (status = 404, body = crate::error::ErrorBody)))]
+        (status = 403, description = "`ADMIN_ONLY`", body = crate::error::ErrorBody), (status = 404, body = crate::error::ErrorBody)))]
 #[get("/api/gateways/{gateway_id}/events")]
 async fn list_events(
     _: Reader,
@@ -113,7 +113,7 @@ async fn list(pool: &PgPool, gateway_id: String, filter: &Filter) -> Result<Even
     let key = sqlx::query_scalar!("select gateway_id from gateway where code = $1", gateway_id)
         .fetch_optional(pool)
         .await?
-        .ok_or(Error::NotFound("not_found"))?;
+        .ok_or(Error::NotFound("NOT_FOUND"))?;
     let mut rows = sqlx::query!(
         r#"select epoch, seq, kind, body, "timestamp", event_time, time_basis, uncertainty_ms, received_at,
                clock_state
