@@ -1,7 +1,7 @@
 //! People's accounts.
 
 use super::{say, say_json};
-use crate::identity::roster;
+use crate::identity::{Role, roster};
 use chrono::SecondsFormat;
 use clap::Subcommand;
 use sqlx::PgPool;
@@ -19,8 +19,8 @@ pub(super) enum User {
         /// Else what stands before the @
         #[arg(long)]
         username: Option<String>,
-        #[arg(long, default_value = "user", value_parser = ["user", "volunteer", "ambassador", "admin"])]
-        role: String,
+        #[arg(long, default_value = "user")]
+        role: Role,
         /// Read the password from the first line of the standard input
         #[arg(long)]
         password_stdin: bool,
@@ -44,11 +44,11 @@ impl User {
         match self {
             Self::Add { email, username, role, password_stdin, json } => {
                 let password = if password_stdin { Some(first_line()?) } else { None };
-                let added = roster::add(pool, &email, username.as_deref(), &role, password).await?;
+                let added = roster::add(pool, &email, username.as_deref(), role, password).await?;
                 if json {
                     return say_json(&added);
                 }
-                say(format_args!("{} {} with the address {email}", added.role, added.username))?;
+                say(format_args!("{} {} with the address {email}", added.role.word(), added.username))?;
                 added.password.map_or(Ok(()), |password| say(format_args!("password {password}")))
             }
             Self::List => {
@@ -56,7 +56,10 @@ impl User {
                     let state = if user.is_active { "active" } else { "banned" };
                     say(format_args!(
                         "{}\t{}\t{state}\t{}\t{}",
-                        user.user_id, user.role, user.username, user.email
+                        user.user_id,
+                        user.role.word(),
+                        user.username,
+                        user.email
                     ))?;
                 }
                 Ok(())

@@ -38,7 +38,7 @@ impl FromRequest for Reader {
                 return Ok(Self);
             }
             let Some(hash) = key else {
-                return if person.await?.is_admin { Ok(Self) } else { Err(Error::Forbidden("ADMIN_ONLY")) };
+                return if person.await?.is_admin() { Ok(Self) } else { Err(Error::Forbidden("ADMIN_ONLY")) };
             };
             let known = sqlx::query_scalar!(
                 r#"select exists (select from access_key where key_hash = $1 and revoked_at is null) as "known!""#,

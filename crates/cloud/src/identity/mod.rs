@@ -9,6 +9,7 @@ pub mod gateways;
 mod passwords;
 pub mod people;
 pub mod profile;
+pub mod roles;
 pub mod roster;
 mod secret;
 mod sessions;
@@ -20,6 +21,11 @@ pub use access::Reader;
 pub use attempts::Attempts;
 pub use gateways::Gateway;
 pub use people::People;
+#[allow(unused_imports, reason = "the first endpoints for admins come with the next steps")]
+pub use roles::Admin;
+pub use roles::Role;
+#[allow(unused_imports, reason = "the domains' own endpoints for people come with the next steps")]
+pub use sessions::Person;
 
 use actix_web::web::ServiceConfig;
 

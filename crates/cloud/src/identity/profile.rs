@@ -1,5 +1,6 @@
 //! `GET` and `PUT /api/users/me`: what a person says of themselves.
 
+use super::roles::Role;
 use super::sessions::Person;
 use crate::error::{Error, Result};
 use crate::state::State;
@@ -39,9 +40,7 @@ pub(super) struct Profile {
     city: Option<String>,
     #[schema(example = "Indonesia")]
     country: Option<String>,
-    /// user, volunteer, ambassador or admin
-    #[schema(example = "user")]
-    role: String,
+    role: Role,
     is_verified: bool,
     created_at: DateTime<Utc>,
     updated_at: DateTime<Utc>,
@@ -59,7 +58,7 @@ pub(super) async fn of(pool: &PgPool, user_id: i64) -> Result<Profile> {
     sqlx::query_as!(
         Profile,
         r#"select user_id, email, username, full_name, null::text as profile_picture_url, bio, phone_number, address,
-               city, country, role, is_verified, created_at, updated_at
+               city, country, role as "role: Role", is_verified, created_at, updated_at
            from app_user where user_id = $1"#,
         user_id
     )

@@ -2,6 +2,7 @@
 
 use super::passwords::{Password, Passwords};
 use super::people::{check_email, check_username, taken};
+use super::roles::Role;
 use super::secret;
 use crate::error::{Error, Result};
 use chrono::{DateTime, Utc};
@@ -14,7 +15,7 @@ pub struct Added {
     pub user_id: i64,
     pub email: String,
     pub username: String,
-    pub role: String,
+    pub role: Role,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub password: Option<String>,
 }
@@ -27,7 +28,7 @@ pub async fn add(
     pool: &PgPool,
     email: &str,
     username: Option<&str>,
-    role: &str,
+    role: Role,
     password: Option<String>,
 ) -> Result<Added> {
     check_email(email)?;
@@ -42,12 +43,12 @@ pub async fn add(
         email,
         username,
         hash,
-        role
+        role.word()
     )
     .fetch_one(pool)
     .await
     .map_err(taken)?;
-    let (email, username, role) = (email.to_owned(), username.to_owned(), role.to_owned());
+    let (email, username) = (email.to_owned(), username.to_owned());
     Ok(Added { user_id, email, username, role, password: drawn })
 }
 
@@ -57,7 +58,7 @@ pub struct Listed {
     pub user_id: i64,
     pub email: String,
     pub username: String,
-    pub role: String,
+    pub role: Role,
     pub is_active: bool,
     pub created_at: DateTime<Utc>,
 }
@@ -69,7 +70,7 @@ pub struct Listed {
 pub async fn list(pool: &PgPool) -> Result<Vec<Listed>> {
     Ok(sqlx::query_as!(
         Listed,
-        "select user_id, email, username, role, is_active, created_at from app_user order by user_id"
+        r#"select user_id, email, username, role as "role: Role", is_active, created_at from app_user order by user_id"#
     )
     .fetch_all(pool)
     .await?)

@@ -7,6 +7,7 @@
 
 use super::gateways::bearer;
 use super::people::People;
+use super::roles::Role;
 use super::secret;
 use super::tokens::Named;
 use crate::error::{Error, Result};
@@ -34,10 +35,14 @@ const REMEMBERED: usize = 10_000;
 pub struct Person {
     pub user_id: i64,
     pub session_id: i64,
-    pub is_admin: bool,
+    pub role: Role,
 }
 
 impl Person {
+    pub fn is_admin(&self) -> bool {
+        self.role == Role::Admin
+    }
+
     /// A `user_id` in a body may only be the caller's own.
     ///
     /// # Errors
@@ -82,7 +87,7 @@ impl Sessions {
             return if person.user_id == named.user_id { Ok(person) } else { Err(Error::Unauthenticated) };
         }
         let row = sqlx::query!(
-            r#"select s.session_id, u.role = 'admin' as "is_admin!", s.last_seen_at < now() - interval '1 minute' as "unseen!"
+            r#"select s.session_id, u.role as "role: Role", s.last_seen_at < now() - interval '1 minute' as "unseen!"
                from user_session s join app_user u using (user_id)
                where s.token_id_hash = $1 and s.user_id = $2 and s.revoked_at is null and s.expires_at > now()
                    and u.is_active"#,
@@ -100,7 +105,7 @@ impl Sessions {
             .execute(pool)
             .await?;
         }
-        let person = Person { user_id: named.user_id, session_id: row.session_id, is_admin: row.is_admin };
+        let person = Person { user_id: named.user_id, session_id: row.session_id, role: row.role };
         self.remember(hash, asked, person.clone());
         Ok(person)
     }
@@ -190,7 +195,7 @@ mod tests {
     #[test]
     fn what_was_learnt_of_a_session_is_believed_for_less_than_a_second() {
         let (sessions, asked) = (Sessions::default(), Instant::now());
-        let person = Person { user_id: 1, session_id: 2, is_admin: false };
+        let person = Person { user_id: 1, session_id: 2, role: Role::User };
         sessions.remember(vec![1], asked, person.clone());
         assert_eq!(sessions.remembered(&[1], asked), Some(person.clone()));
         assert_eq!(sessions.remembered(&[1], asked + Duration::from_millis(799)), Some(person));
@@ -201,7 +206,11 @@ mod tests {
     fn a_session_that_ended_here_is_forgotten_at_once() {
         let (sessions, asked) = (Sessions::default(), Instant::now());
         for id in [1, 2] {
-            sessions.remember(vec![id], asked, Person { user_id: 1, session_id: id.into(), is_admin: false });
+            sessions.remember(
+                vec![id],
+                asked,
+                Person { user_id: 1, session_id: id.into(), role: Role::User },
+            );
         }
         sessions.forget(|person| person.session_id == 1);
         assert_eq!(sessions.remembered(&[1], asked), None);
