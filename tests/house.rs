@@ -18,7 +18,8 @@ const CLOUD: Table = &[
     ("state", &["config", "metrics"]),
     ("page", &["error"]),
     ("places", &["error"]),
-    ("identity", &["error", "places", "state"]),
+    ("guards", &["config", "state"]),
+    ("identity", &["error", "guards", "places", "state"]),
     ("distribution", &["database", "error", "identity", "metrics", "moment", "page", "places", "state"]),
     ("telemetry", &["database", "error", "identity", "moment", "page", "state"]),
     (
@@ -47,6 +48,7 @@ const CLOUD: Table = &[
             "database",
             "distribution",
             "error",
+            "guards",
             "health",
             "identity",
             "ingest",

@@ -4,6 +4,7 @@ use crate::config::Config;
 use crate::database::{self, Server};
 use crate::distribution::live::Live;
 use crate::error::{Error, Language};
+use crate::guards::{self, RequestId};
 use crate::identity::{Attempts, People};
 use crate::ingest::{Ingest, Writers};
 use crate::metrics::Metrics;
@@ -13,7 +14,7 @@ use crate::{dashboard, distribution, health, identity, ingest, openapi, telemetr
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServerHandle, ServiceRequest, ServiceResponse};
 use actix_web::http::Method;
-use actix_web::http::header::{self, HeaderName, HeaderValue};
+use actix_web::http::header::{self, HeaderValue};
 use actix_web::middleware::{self, Next};
 use actix_web::{App, HttpServer, web};
 use anyhow::{Context, bail};
@@ -22,8 +23,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
-
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// A cloud that is bound, connected and migrated, not yet serving.
 pub struct Cloud {
@@ -218,7 +217,7 @@ async fn answer(
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
     let started = Instant::now();
-    let id = request_id(request.headers().get(REQUEST_ID));
+    let id = RequestId::give(&request);
     let language = Language::of(request.request());
     let patience = request
         .app_data::<web::Data<State>>()
@@ -232,20 +231,20 @@ async fn answer(
     let http = response.request().clone();
     let described = response.response().error().map(|error| match error.as_error::<Error>() {
         Some(error) => {
-            log(error, &id, &http);
-            error.answer(&id, language)
+            log(error, &http);
+            error.answer(id.as_str(), language)
         }
         None => {
             let error = Error::Unreadable(error.to_string());
-            error.answer(&id, language)
+            error.answer(id.as_str(), language)
         }
     });
     if let Some(described) = described {
         response = response.into_response(described);
     }
     let headers = response.headers_mut();
-    if let Ok(id) = HeaderValue::from_str(&id) {
-        headers.insert(REQUEST_ID, id);
+    if let Ok(id) = HeaderValue::from_str(id.as_str()) {
+        headers.insert(guards::REQUEST_ID, id);
     }
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
@@ -268,17 +267,9 @@ fn method(method: &Method) -> &'static str {
         .unwrap_or("other")
 }
 
-/// The caller's own id where it is a modest one, else a new one.
-fn request_id(given: Option<&HeaderValue>) -> String {
-    given
-        .and_then(|id| id.to_str().ok())
-        .filter(|id| {
-            (1..=64).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
-        })
-        .map_or_else(|| uuid::Uuid::new_v4().simple().to_string(), str::to_owned)
-}
-
-fn log(error: &Error, id: &str, request: &actix_web::HttpRequest) {
+fn log(error: &Error, request: &actix_web::HttpRequest) {
+    let id = RequestId::of(request);
+    let id = id.as_ref().map_or("", RequestId::as_str);
     let path = request.match_pattern().unwrap_or_else(|| "unknown".into());
     match error {
         Error::Unexpected(cause) => tracing::error!(request_id = id, path, "unexpected: {cause:#}"),

@@ -1,5 +1,9 @@
 //! Configuration: the embedded default, then a file, then the environment.
 
+mod network;
+
+pub use network::Network;
+
 use anyhow::Context;
 use serde::Deserialize;
 use std::net::SocketAddr;
@@ -27,6 +31,7 @@ pub struct Config {
 pub struct Http {
     pub listen: SocketAddr,
     pub public_url: String,
+    pub trusted_proxies: Vec<Network>,
     pub workers: usize,
     #[serde(with = "humantime_serde")]
     pub head_timeout: Duration,
@@ -130,7 +135,9 @@ impl Config {
                 Environment::with_prefix("LUMBUNG_CLOUD")
                     .prefix_separator("__")
                     .separator("__")
-                    .try_parsing(true),
+                    .try_parsing(true)
+                    .list_separator(",")
+                    .with_list_parse_key("http.trusted_proxies"),
             )
             .set_override_option(
                 "database.url",

@@ -8,6 +8,7 @@ mod dashboard;
 pub mod database;
 mod distribution;
 mod error;
+mod guards;
 mod health;
 mod identity;
 mod ingest;

@@ -4,13 +4,13 @@ use super::attempts::Attempts;
 use super::gateways::Gateway;
 use super::{claims, gateways, signing};
 use crate::error::{Error, Result};
+use crate::guards::client_address;
 use crate::state::State;
 use actix_web::{HttpRequest, HttpResponse, post, web};
 use chrono::Utc;
 use lumbung_shared::enrol::{EnrolRequest, Enrolled, EnrolledSite, RotateRequest, SigningKey, is_key};
 use lumbung_shared::time::rfc3339;
 use serde::Serialize;
-use std::net::IpAddr;
 use std::time::Instant;
 use utoipa::ToSchema;
 
@@ -38,9 +38,7 @@ async fn enrol(
     attempts: web::Data<Attempts>,
     body: web::Json<EnrolRequest>,
 ) -> Result<HttpResponse> {
-    if let Some(address) = client(&request) {
-        attempts.count(address, Instant::now())?;
-    }
+    attempts.count(client_address(&request), Instant::now())?;
     check_key("key", &body.key)?;
     if let Some(hardware) = &body.hardware {
         lumbung_shared::check_text("hardware", hardware, 128).map_err(|wrong| Error::Fields(vec![wrong]))?;
@@ -98,16 +96,6 @@ async fn signing_key(
 fn check_proof(signing: &SigningKey, bearer: &str) -> Result<()> {
     let wrong = || Error::field("proof", "must be the key's own signature over the bearer key");
     signing.is_proven(bearer).then_some(()).ok_or_else(wrong)
-}
-
-/// Who asks: the peer, or behind a proxy on this machine whom that names last.
-pub(super) fn client(request: &HttpRequest) -> Option<IpAddr> {
-    let peer = request.peer_addr()?.ip();
-    let forwarded = || {
-        let last = request.headers().get_all("x-forwarded-for").last()?.to_str().ok()?;
-        last.rsplit(',').next()?.trim().parse().ok()
-    };
-    if peer.is_loopback() { forwarded().or(Some(peer)) } else { Some(peer) }
 }
 
 fn check_key(field: &'static str, key: &str) -> Result<()> {

@@ -1,13 +1,13 @@
 //! `POST /api/auth/register`, `/login` and `/logout`.
 
 use super::attempts::Attempts;
-use super::enrol::client;
 use super::passwords::{Checked, Password, Passwords};
 use super::profile::{self, Profile};
 use super::sessions::{self, Person, Sessions};
 use super::throttle;
 use super::tokens::Tokens;
 use crate::error::{Error, Language, Result};
+use crate::guards::client_address;
 use crate::state::State;
 use actix_web::{HttpRequest, HttpResponse, post, web};
 use serde::{Deserialize, Serialize};
@@ -45,7 +45,7 @@ impl People {
 
     /// Counts a try of the client's address.
     fn count(&self, request: &HttpRequest) -> Result<()> {
-        client(request).map_or(Ok(()), |address| self.attempts.count(address, Instant::now()))
+        self.attempts.count(client_address(request), Instant::now())
     }
 }
 
