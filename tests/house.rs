@@ -17,6 +17,7 @@ const CLOUD: Table = &[
     ("database", &["config"]),
     ("state", &["config", "metrics"]),
     ("page", &["error"]),
+    ("notify", &["error"]),
     ("places", &["error"]),
     ("guards", &["config", "state"]),
     ("identity", &["error", "guards", "places", "state"]),

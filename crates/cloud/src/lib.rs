@@ -14,6 +14,7 @@ mod identity;
 mod ingest;
 mod metrics;
 mod moment;
+pub mod notify;
 mod openapi;
 mod page;
 mod places;

@@ -1,0 +1,77 @@
+//! Everything that people are told, each with its texts in both languages.
+
+use crate::error::Language;
+
+/// What a message is. Its texts name their values; `texts/` holds them, a title and then what follows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// `link`, `code`: an address is somebody's.
+    VerifyEmail,
+    /// `link`, `code`: a new password may be chosen.
+    ResetPassword,
+    /// `device`, `at`: somebody signed in where nobody had before.
+    NewSignIn,
+    /// `at`
+    PasswordChanged,
+    /// `reason`, `until` (null: for good)
+    AccountBanned,
+    /// `name`, `post`; grouped by the post.
+    PostLiked,
+    /// `name`, `post`, `comment`; grouped by the post.
+    PostCommented,
+}
+
+macro_rules! texts {
+    ($name:literal) => {
+        (
+            $name,
+            include_str!(concat!("texts/", $name, ".id.txt")),
+            include_str!(concat!("texts/", $name, ".en.txt")),
+        )
+    };
+}
+
+impl Kind {
+    pub const ALL: [Self; 7] = [
+        Self::VerifyEmail,
+        Self::ResetPassword,
+        Self::NewSignIn,
+        Self::PasswordChanged,
+        Self::AccountBanned,
+        Self::PostLiked,
+        Self::PostCommented,
+    ];
+
+    /// Its word and its texts: Indonesian, English.
+    fn row(self) -> (&'static str, &'static str, &'static str) {
+        match self {
+            Self::VerifyEmail => texts!("verify_email"),
+            Self::ResetPassword => texts!("reset_password"),
+            Self::NewSignIn => texts!("new_sign_in"),
+            Self::PasswordChanged => texts!("password_changed"),
+            Self::AccountBanned => texts!("account_banned"),
+            Self::PostLiked => texts!("post_liked"),
+            Self::PostCommented => texts!("post_commented"),
+        }
+    }
+
+    /// Its stable word.
+    pub fn word(self) -> &'static str {
+        self.row().0
+    }
+
+    /// The template of its title, and of what follows.
+    pub(super) fn text(self, language: Language) -> (&'static str, &'static str) {
+        let (_, indonesian, english) = self.row();
+        let text = match language {
+            Language::Indonesian => indonesian,
+            Language::English => english,
+        };
+        text.split_once('\n').map_or((text, ""), |(title, rest)| (title, rest.trim()))
+    }
+
+    /// Opens an account: for its owner's mailbox alone.
+    pub(super) fn is_secret(self) -> bool {
+        matches!(self, Self::VerifyEmail | Self::ResetPassword)
+    }
+}

@@ -1,0 +1,116 @@
+//! Messages to people: rows first, sent afterwards.
+//!
+//! What must stay true:
+//! - [`send`] only writes rows, in the caller's transaction: what was rolled back is never told, and what was
+//!   committed is told sooner or later however often programs die.
+//! - A link or a code that opens an account travels by e-mail alone. It is never shown in the app, where
+//!   somebody with a stolen session would read it, and is gone from the database once it was sent.
+//! - Like events of one group are one row as long as it is unread, told outside once.
+
+mod kind;
+mod render;
+
+pub use crate::error::Language;
+pub use kind::Kind;
+
+use crate::error::Result;
+use anyhow::Context;
+use render::Rendered;
+use serde_json::Value;
+use sqlx::PgConnection;
+
+/// Something to tell somebody.
+#[derive(Debug, Clone)]
+pub struct Message {
+    pub to: Recipient,
+    pub kind: Kind,
+    /// What the kind's texts name.
+    pub values: Value,
+    /// What it is about: a word and an id.
+    pub related: Option<(&'static str, i64)>,
+    /// Messages of one kind with the same key become one as long as it is unread.
+    pub group: Option<String>,
+}
+
+/// Plain addresses: who somebody is, their caller knows.
+#[derive(Debug, Clone)]
+pub struct Recipient {
+    /// None for an address without an account.
+    pub user_id: Option<i64>,
+    pub email: Option<String>,
+    pub language: Language,
+}
+
+/// Writes what is to be told, in the caller's transaction.
+///
+/// # Errors
+/// The database's, or a value that the kind's texts need and `values` lacks.
+pub async fn send(conn: &mut PgConnection, message: &Message) -> Result<()> {
+    let Message { to, kind, .. } = message;
+    let mut notification_id = None;
+    if let Some(user_id) = to.user_id.filter(|_| !kind.is_secret()) {
+        let (id, times) = keep(conn, user_id, message).await?;
+        if times > 1 {
+            return Ok(());
+        }
+        notification_id = Some(id);
+    }
+    if let Some(email) = &to.email {
+        let Rendered { title, content, html } = message.rendered(1)?;
+        sqlx::query!(
+            "insert into delivery (notification_id, user_id, kind, channel, address, title, content, html)
+             values ($1, $2, $3, 'email', $4, $5, $6, $7)",
+            notification_id,
+            to.user_id,
+            kind.word(),
+            email,
+            title,
+            content,
+            html
+        )
+        .execute(conn)
+        .await?;
+    }
+    Ok(())
+}
+
+impl Message {
+    fn rendered(&self, times: i32) -> anyhow::Result<Rendered> {
+        render::render(self.kind, self.to.language, &self.values, times)
+            .with_context(|| format!("the text of {}", self.kind.word()))
+    }
+}
+
+/// The message's place in the app; how many like it that place stands for.
+async fn keep(conn: &mut PgConnection, user_id: i64, message: &Message) -> Result<(i64, i32)> {
+    let Rendered { title, content, .. } = message.rendered(1)?;
+    let (related_kind, related_id) = message.related.unzip();
+    let kept = sqlx::query!(
+        "insert into notification (user_id, kind, title, content, related_kind, related_id, group_key)
+         values ($1, $2, $3, $4, $5, $6, $7)
+         on conflict (user_id, kind, group_key) where read_at is null and group_key is not null
+         do update set times = notification.times + 1, created_at = now()
+         returning notification_id, times",
+        user_id,
+        message.kind.word(),
+        title,
+        content,
+        related_kind,
+        related_id,
+        message.group
+    )
+    .fetch_one(&mut *conn)
+    .await?;
+    if kept.times > 1 {
+        let Rendered { title, content, .. } = message.rendered(kept.times)?;
+        sqlx::query!(
+            "update notification set title = $2, content = $3 where notification_id = $1",
+            kept.notification_id,
+            title,
+            content
+        )
+        .execute(conn)
+        .await?;
+    }
+    Ok((kept.notification_id, kept.times))
+}
