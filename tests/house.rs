@@ -11,10 +11,11 @@ type Table = &'static [(&'static str, &'static [&'static str])];
 const CLOUD: Table = &[
     ("config", &[]),
     ("error", &[]),
+    ("finding", &[]),
     ("metrics", &[]),
     ("moment", &[]),
     ("watchdog", &[]),
-    ("database", &["config"]),
+    ("database", &["config", "finding"]),
     ("state", &["config", "metrics"]),
     ("page", &["error"]),
     ("notify", &["error"]),
@@ -29,6 +30,7 @@ const CLOUD: Table = &[
             "config",
             "distribution",
             "error",
+            "finding",
             "identity",
             "metrics",
             "moment",
@@ -60,7 +62,14 @@ const CLOUD: Table = &[
             "watchdog",
         ],
     ),
-    ("cli", &["app", "config", "database", "error", "identity", "ingest", "metrics", "places"]),
+    ("doctor", &["config", "database", "finding", "ingest"]),
+    (
+        "cli",
+        &[
+            "app", "config", "database", "doctor", "error", "finding", "identity", "ingest", "metrics",
+            "places",
+        ],
+    ),
 ];
 
 const GATEWAY: Table = &[

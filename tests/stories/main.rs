@@ -7,6 +7,7 @@ mod clock;
 mod contract;
 mod corrections;
 mod disk;
+mod doctor;
 mod durability;
 #[path = "../../crates/gateway/tests/reader/emulator.rs"]
 #[allow(dead_code, reason = "its SPI and I2C are for the driver's own tests")]

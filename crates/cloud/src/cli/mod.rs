@@ -1,5 +1,6 @@
 //! The command line. Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 not found.
 
+mod doctor;
 mod import;
 mod records;
 mod user;
@@ -36,6 +37,7 @@ Examples:
   lumbung-cloud key add dashboard
   lumbung-cloud user add --email admin@example.com --role admin
   lumbung-cloud quarantine list
+  lumbung-cloud doctor
 
 Without DATABASE_URL the cloud runs its own PostgreSQL in data_dir. The other commands join a running
 cloud's database, or start it for the moment.";
@@ -48,6 +50,12 @@ enum Command {
     Migrate,
     /// Print the built-in configuration, every key with its meaning
     Config,
+    /// Look at the whole installation and say what to do: ends with 0 when nothing failed (warnings are none), else 1
+    Doctor {
+        /// One line of JSON instead
+        #[arg(long)]
+        json: bool,
+    },
     /// Programmes
     #[command(subcommand)]
     Programme(who::Programme),
@@ -103,6 +111,7 @@ async fn run(command: Command, config: Config) -> anyhow::Result<()> {
     match command {
         Command::Serve => serve(config).await,
         Command::Config => say(crate::config::DEFAULT.trim_end()),
+        Command::Doctor { json } => doctor::run(&config, json).await,
         command => {
             let server = Server::join(&config).await?;
             let pool = server.gateway_pool(&config.database);
@@ -147,7 +156,9 @@ async fn on_database(command: Command, config: &Config, pool: &PgPool) -> anyhow
         Command::User(command) => command.run(pool).await,
         Command::Quarantine(command) => command.run(pool).await,
         Command::Import(command) => command.run(config, pool).await,
-        Command::Serve | Command::Config | Command::Migrate => say("the schema is up to date"),
+        Command::Serve | Command::Config | Command::Doctor { .. } | Command::Migrate => {
+            say("the schema is up to date")
+        }
     }
 }
 

@@ -1,11 +1,12 @@
 //! The PostgreSQL behind the cloud: a given server, or the embedded one.
 
+pub mod check;
 pub(crate) mod copy;
 pub mod embedded;
 
 use crate::config::{Config, Database};
 use anyhow::Context;
-use embedded::Embedded;
+use embedded::{Embedded, OLDEST_MAJOR};
 use sqlx::PgPool;
 use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};

@@ -9,6 +9,7 @@
 
 mod body;
 pub mod carried;
+pub mod check;
 mod clock;
 pub(crate) mod events;
 mod legacy;

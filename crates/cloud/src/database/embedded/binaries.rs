@@ -10,7 +10,7 @@ use super::account::Account;
 use super::error::EmbeddedError;
 
 /// Older servers are out of support and lack what our migrations use.
-const OLDEST_MAJOR: u32 = 14;
+pub(in crate::database) const OLDEST_MAJOR: u32 = 14;
 
 #[derive(Debug, Clone)]
 pub(super) struct Binaries {

@@ -1,0 +1,41 @@
+//! Everything that can be looked at while nothing is changed: each module's own check, one after the other.
+
+mod certificate;
+mod machine;
+mod settings;
+
+use crate::config::Config;
+use crate::database::Server;
+use crate::finding::Finding;
+use crate::{database, ingest};
+
+/// Looks at the whole installation. What cannot be looked at because of another finding is left out.
+pub async fn look(config: &Config) -> Vec<Finding> {
+    let mut findings = settings::check(config);
+    findings.push(machine::disk("disk", &config.data_dir));
+    findings.push(machine::clock());
+    match Server::join(config).await {
+        Ok(server) => {
+            let pool = server.gateway_pool(&config.database);
+            let looked = database::check::check(&pool, &config.database).await;
+            findings.extend(looked.findings);
+            if let Some(folder) = looked.data_directory {
+                findings.push(machine::disk("database_disk", &folder));
+            }
+            if looked.migrated {
+                findings.extend(ingest::check::check(&pool).await);
+            }
+            pool.close().await;
+            if let Err(error) = server.stop().await {
+                findings.push(Finding::warn("database", format!("{error:#}"), "see postgres.log"));
+            }
+        }
+        Err(error) => findings.push(Finding::fail(
+            "database",
+            format!("cannot be started or joined: {error:#}"),
+            "the words before say what is missing",
+        )),
+    }
+    findings.extend(certificate::check(&config.public_url()).await);
+    findings
+}

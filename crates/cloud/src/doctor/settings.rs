@@ -1,0 +1,93 @@
+//! Settings that are allowed and yet hardly meant.
+
+use crate::config::Config;
+use crate::finding::Finding;
+use reqwest::Url;
+use std::net::IpAddr;
+
+pub(super) fn check(config: &Config) -> Vec<Finding> {
+    vec![public_url(config), open_loopback(config), token_secret(config)]
+}
+
+/// A name or address of this machine alone.
+pub(super) fn is_local(url: &Url) -> bool {
+    url.host_str().is_some_and(|host| {
+        let bare = host.trim_start_matches('[').trim_end_matches(']');
+        host == "localhost" || bare.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+    })
+}
+
+fn public_url(config: &Config) -> Finding {
+    let text = config.public_url();
+    let Ok(url) = Url::parse(&text) else {
+        return Finding::fail(
+            "public_url",
+            format!("{text} is no URL"),
+            "write http.public_url as https://mbg.example.id",
+        );
+    };
+    let beyond = !config.http.listen.ip().is_loopback();
+    match url.scheme() {
+        "https" => Finding::ok("public_url", text),
+        "http" if is_local(&url) && !beyond => Finding::warn(
+            "public_url",
+            format!("{text}, which only this machine reaches"),
+            "set http.public_url to the https address of the proxy in front",
+        ),
+        "http" => Finding::fail(
+            "public_url",
+            format!("{text}: keys and passwords travel in clear"),
+            "put a proxy that ends TLS in front, listen on loopback, and set http.public_url to https://…",
+        ),
+        other => Finding::fail("public_url", format!("{other} is not served"), "use https://"),
+    }
+}
+
+fn open_loopback(config: &Config) -> Finding {
+    if !config.development.open_loopback {
+        return Finding::ok("open_loopback", "off: readers need a key");
+    }
+    let advice = "set development.open_loopback = false; `lumbung-cloud key add` makes keys for readers";
+    if config.http.public_url.is_empty() {
+        Finding::warn("open_loopback", "on: programs on this machine read without a key", advice)
+    } else {
+        Finding::fail("open_loopback", "on behind a proxy: everybody reads without a key", advice)
+    }
+}
+
+fn token_secret(config: &Config) -> Finding {
+    if config.people.token_secret.is_empty() {
+        // Every replica finds the same there.
+        Finding::ok("token_secret", "drawn by the cloud and kept in the database, and so in its backups")
+    } else {
+        Finding::ok("token_secret", "given; see that every replica has the same")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::finding::State;
+
+    fn judged(change: impl FnOnce(&mut Config)) -> Vec<State> {
+        let mut config = Config::load(None).unwrap();
+        change(&mut config);
+        check(&config).into_iter().map(|finding| finding.state).collect()
+    }
+
+    #[test]
+    fn a_cloud_behind_tls_is_well_set_up_and_a_bare_one_is_told_so() {
+        use State::{Fail, Ok, Warn};
+        assert_eq!(judged(|c| c.http.public_url = "https://mbg.example.id/".into()), [Ok, Ok, Ok]);
+        assert_eq!(judged(|_| ()), [Warn, Ok, Ok], "a laptop");
+        assert_eq!(judged(|c| c.http.listen = "0.0.0.0:8000".parse().unwrap()), [Fail, Ok, Ok]);
+        assert_eq!(judged(|c| c.http.public_url = "http://mbg.example.id".into()), [Fail, Ok, Ok]);
+        assert_eq!(judged(|c| c.http.public_url = "mbg.example.id".into()), [Fail, Ok, Ok]);
+        assert_eq!(judged(|c| c.development.open_loopback = true), [Warn, Warn, Ok]);
+        let exposed = judged(|c| {
+            c.development.open_loopback = true;
+            c.http.public_url = "https://mbg.example.id".into();
+        });
+        assert_eq!(exposed, [Ok, Fail, Ok]);
+    }
+}

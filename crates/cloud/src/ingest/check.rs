@@ -1,0 +1,57 @@
+//! Whether gateways are heard, and whether what they sent could be taken.
+
+use crate::finding::Finding;
+use sqlx::PgPool;
+
+/// A school's box is off at night; a day without a word is more than that.
+const SILENT_HOURS: i32 = 24;
+/// So many are named; the others are in `gateway list`.
+const NAMED: usize = 5;
+
+/// Gateways that fell silent, and the quarantine.
+pub async fn check(pool: &PgPool) -> Vec<Finding> {
+    let unseen = |check, error: sqlx::Error| Finding::fail(check, error.to_string(), "see the database");
+    vec![
+        silent(pool).await.unwrap_or_else(|error| unseen("gateways", error)),
+        quarantine(pool).await.unwrap_or_else(|error| unseen("quarantine", error)),
+    ]
+}
+
+async fn silent(pool: &PgPool) -> Result<Finding, sqlx::Error> {
+    let heard = sqlx::query!(
+        r#"select g.code, s.last_heard_at < now() - make_interval(hours => $1) as "silent!"
+           from gateway_state s join gateway g using (gateway_id) where g.revoked_at is null
+           order by s.last_heard_at"#,
+        SILENT_HOURS
+    )
+    .fetch_all(pool)
+    .await?;
+    let silent: Vec<&str> =
+        heard.iter().filter_map(|gateway| gateway.silent.then_some(gateway.code.as_str())).collect();
+    if silent.is_empty() {
+        return Ok(Finding::ok("gateways", format!("{} heard within {SILENT_HOURS} h", heard.len())));
+    }
+    let mut names = silent.get(..NAMED).unwrap_or(&silent).join(", ");
+    if silent.len() > NAMED {
+        names.push_str(", …");
+    }
+    Ok(Finding::warn(
+        "gateways",
+        format!("{} of {} silent for more than {SILENT_HOURS} h: {names}", silent.len(), heard.len()),
+        "see their power and network; `lumbung-cloud gateway revoke` what is out of service",
+    ))
+}
+
+async fn quarantine(pool: &PgPool) -> Result<Finding, sqlx::Error> {
+    let open = sqlx::query_scalar!(r#"select count(*) as "open!" from quarantine where replayed_at is null"#)
+        .fetch_one(pool)
+        .await?;
+    Ok(match open {
+        0 => Finding::ok("quarantine", "empty"),
+        open => Finding::warn(
+            "quarantine",
+            format!("{open} entries wait"),
+            "`lumbung-cloud quarantine list` says why; `quarantine replay` takes them after a fix",
+        ),
+    })
+}
