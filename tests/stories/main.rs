@@ -27,6 +27,7 @@ mod poison;
 mod power_cut;
 mod reader;
 mod readings;
+mod refresh;
 mod refusals;
 mod reviewed;
 mod runs;

@@ -11,11 +11,17 @@ use reqwest::Method;
 use ring::hmac;
 use serde_json::{Value, json};
 
-const PASSWORD: &str = "sepeda merah tua";
+pub(crate) const PASSWORD: &str = "sepeda merah tua";
 const SECRET: &str = "a secret of this story, longer than thirty-two characters";
 
 /// As an app does it.
-async fn ask(cloud: &Cloud, method: Method, path: &str, token: Option<&str>, body: Value) -> Result<Reply> {
+pub(crate) async fn ask(
+    cloud: &Cloud,
+    method: Method,
+    path: &str,
+    token: Option<&str>,
+    body: Value,
+) -> Result<Reply> {
     let mut request = http::client()?
         .request(method, cloud.url(path))
         .header("content-type", "application/json")
@@ -26,34 +32,34 @@ async fn ask(cloud: &Cloud, method: Method, path: &str, token: Option<&str>, bod
     http::send(request).await
 }
 
-async fn post(cloud: &Cloud, path: &str, body: Value) -> Result<Reply> {
+pub(crate) async fn post(cloud: &Cloud, path: &str, body: Value) -> Result<Reply> {
     ask(cloud, Method::POST, path, None, body).await
 }
 
-async fn me(cloud: &Cloud, token: &str) -> Result<Reply> {
+pub(crate) async fn me(cloud: &Cloud, token: &str) -> Result<Reply> {
     http::send(http::client()?.get(cloud.url("/api/users/me")).bearer_auth(token)).await
 }
 
-fn registration(username: &str) -> Value {
+pub(crate) fn registration(username: &str) -> Value {
     json!({"email": format!("{username}@example.com"), "password": PASSWORD, "username": username,
         "full_name": "Budi Santoso"})
 }
 
-async fn register(cloud: &Cloud, username: &str) -> Result<(i64, String)> {
+pub(crate) async fn register(cloud: &Cloud, username: &str) -> Result<(i64, String)> {
     let body = post(cloud, "/api/auth/register", registration(username)).await?.expect(201)?;
     Ok((body["user_id"].as_i64().context("user_id")?, token_of(&body)?))
 }
 
-fn token_of(body: &Value) -> Result<String> {
+pub(crate) fn token_of(body: &Value) -> Result<String> {
     Ok(body["token"].as_str().context("token")?.to_owned())
 }
 
-async fn login(cloud: &Cloud, email: &str, password: &str) -> Result<Reply> {
+pub(crate) async fn login(cloud: &Cloud, email: &str, password: &str) -> Result<Reply> {
     post(cloud, "/api/auth/login", json!({"email": email, "password": password})).await
 }
 
 /// Waits until a token is refused; it must not take longer than a second, which the cache's own test tells.
-async fn refused(cloud: &Cloud, token: &str) -> Result<()> {
+pub(crate) async fn refused(cloud: &Cloud, token: &str) -> Result<()> {
     eventually("the token is refused", || async { Ok((me(cloud, token).await?.status == 401).then_some(())) })
         .await
 }

@@ -38,6 +38,7 @@ pub fn document() -> Document {
     for part in [
         identity::enrol::Docs::openapi(),
         identity::people::Docs::openapi(),
+        identity::refresh::Docs::openapi(),
         identity::profile::Docs::openapi(),
         identity::account::Docs::openapi(),
         ingest::Docs::openapi(),
@@ -168,6 +169,7 @@ mod tests {
             "/api/auth/register",
             "/api/auth/login",
             "/api/auth/logout",
+            "/api/auth/refresh",
             "/api/auth/sessions",
             "/api/auth/sessions/{id}",
             "/api/auth/change-password",

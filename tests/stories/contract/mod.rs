@@ -117,6 +117,7 @@ fn rows(keys: &Keys) -> Result<Vec<Row>> {
             .example("/api/gateways/GW-1/events")
             .refuses("/api/gateways/GW-TIDAK-ADA/events", 404, "NOT_FOUND")
             .refuses("/api/gateways/GW-1/events?limit=0", 400, invalid),
+        post("/api/auth/refresh", For::Anyone, json!({ "refresh_token": "lbr_lama" })).answered(401),
         post("/api/gateways/enrol", For::Anyone, json!({ "claim": "TIDAK-ADA", "key": new_key() }))
             .answered(404)
             .refuses_body(json!({ "claim": "TIDAK-ADA", "key": "pendek" }), 400, invalid)

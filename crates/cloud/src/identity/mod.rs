@@ -9,6 +9,7 @@ pub mod gateways;
 mod passwords;
 pub mod people;
 pub mod profile;
+pub mod refresh;
 pub mod roles;
 pub mod roster;
 mod secret;
@@ -33,6 +34,7 @@ use actix_web::web::ServiceConfig;
 pub fn routes(routes: &mut ServiceConfig) {
     enrol::routes(routes);
     people::routes(routes);
+    refresh::routes(routes);
     account::routes(routes);
     profile::routes(routes);
 }

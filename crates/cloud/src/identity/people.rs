@@ -3,6 +3,7 @@
 use super::attempts::Attempts;
 use super::passwords::{Checked, Password, Passwords};
 use super::profile::{self, Profile};
+use super::refresh::Handed;
 use super::sessions::{self, Person, Sessions};
 use super::throttle;
 use super::tokens::Tokens;
@@ -62,6 +63,9 @@ struct Registration {
     username: String,
     #[schema(example = "Full Name", max_length = 255)]
     full_name: Option<String>,
+    /// For apps that can: a 10-minute token and one to refresh it with, instead of one for 24 hours.
+    #[serde(default)]
+    refresh: bool,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -70,9 +74,8 @@ struct Registered {
     success: bool,
     #[schema(example = 123)]
     user_id: i64,
-    /// For `Authorization: Bearer`, good for 24 hours.
-    #[schema(example = "eyJhbGciOiJIUzI1NiIs...")]
-    token: String,
+    #[serde(flatten)]
+    handed: Handed,
     #[schema(example = "Pendaftaran berhasil")]
     message: &'static str,
 }
@@ -91,7 +94,7 @@ async fn register(
     body: web::Json<Registration>,
 ) -> Result<HttpResponse> {
     people.count(&request)?;
-    let Registration { email, password, username, full_name } = body.into_inner();
+    let Registration { email, password, username, full_name, refresh } = body.into_inner();
     check_email(&email)?;
     check_username(&username)?;
     let full_name = full_name.filter(|name| !name.is_empty());
@@ -100,6 +103,7 @@ async fn register(
     }
     let password = Password::chosen("password", password, &[&email, &username])?;
     let password_hash = people.passwords.hash(password).await?;
+    let mut tx = state.people.begin().await?;
     let user_id = sqlx::query_scalar!(
         "insert into app_user (email, username, password_hash, full_name) values ($1, $2, $3, $4)
          returning user_id",
@@ -108,16 +112,17 @@ async fn register(
         password_hash,
         full_name
     )
-    .fetch_one(&state.people)
+    .fetch_one(&mut *tx)
     .await
     .map_err(taken)?;
-    let token = sessions::open(&state, &people, user_id, &request).await?;
+    let handed = sessions::open(&mut tx, &people, user_id, &request, refresh).await?;
+    tx.commit().await?;
     tracing::info!(user_id, "account opened");
     let message = match Language::of(&request) {
         Language::Indonesian => "Pendaftaran berhasil",
         Language::English => "Registration successful",
     };
-    Ok(HttpResponse::Created().json(Registered { success: true, user_id, token, message }))
+    Ok(HttpResponse::Created().json(Registered { success: true, user_id, handed, message }))
 }
 
 /// Which of the two names somebody else has.
@@ -135,6 +140,9 @@ struct Credentials {
     email: String,
     #[schema(example = "sepeda merah tua")]
     password: String,
+    /// For apps that can: a 10-minute token and one to refresh it with, instead of one for 24 hours.
+    #[serde(default)]
+    refresh: bool,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -143,9 +151,8 @@ struct SignedIn {
     success: bool,
     #[schema(example = 123)]
     user_id: i64,
-    /// For `Authorization: Bearer`, good for 24 hours.
-    #[schema(example = "eyJhbGciOiJIUzI1NiIs...")]
-    token: String,
+    #[serde(flatten)]
+    handed: Handed,
     user_data: Profile,
 }
 
@@ -167,7 +174,7 @@ async fn login(
     body: web::Json<Credentials>,
 ) -> Result<HttpResponse> {
     people.count(&request)?;
-    let Credentials { email, password } = body.into_inner();
+    let Credentials { email, password, refresh } = body.into_inner();
     check_email(&email)?;
     let password = Password::typed("password", password)?;
     throttle::count(&state.people, &email).await?;
@@ -185,20 +192,26 @@ async fn login(
         return Err(Error::Forbidden("ACCOUNT_INACTIVE"));
     }
     let user_id = account.user_id;
+    let mut tx = state.people.begin().await?;
+    // A ban or a new password that comes now waits, and ends this session with the others; one that came meanwhile
+    // is obeyed.
+    sqlx::query_scalar!(
+        "select user_id from app_user where user_id = $1 and password_hash = $2 and is_active for update",
+        user_id,
+        account.password_hash
+    )
+    .fetch_optional(&mut *tx)
+    .await?
+    .ok_or(Error::WrongCredentials)?;
     if let Checked::Rehashed(stronger) = checked {
-        // Not when the password was changed meanwhile.
-        sqlx::query!(
-            "update app_user set password_hash = $2 where user_id = $1 and password_hash = $3",
-            user_id,
-            stronger,
-            account.password_hash
-        )
-        .execute(&state.people)
-        .await?;
+        sqlx::query!("update app_user set password_hash = $2 where user_id = $1", user_id, stronger)
+            .execute(&mut *tx)
+            .await?;
     }
-    let token = sessions::open(&state, &people, user_id, &request).await?;
+    let handed = sessions::open(&mut tx, &people, user_id, &request, refresh).await?;
+    tx.commit().await?;
     let user_data = profile::of(&state.people, user_id).await?;
-    Ok(HttpResponse::Ok().json(SignedIn { success: true, user_id, token, user_data }))
+    Ok(HttpResponse::Ok().json(SignedIn { success: true, user_id, handed, user_data }))
 }
 
 #[derive(Serialize, ToSchema)]

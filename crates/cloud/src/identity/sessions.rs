@@ -7,6 +7,7 @@
 
 use super::gateways::bearer;
 use super::people::People;
+use super::refresh::{self, Handed, Session};
 use super::roles::Role;
 use super::secret;
 use super::tokens::Named;
@@ -16,15 +17,15 @@ use actix_web::dev::Payload;
 use actix_web::http::header;
 use actix_web::{FromRequest, HttpRequest, web};
 use chrono::Utc;
-use sqlx::PgPool;
+use sqlx::{PgConnection, PgPool};
 use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How long a token is good: its clients ask for the password once a day.
-pub(super) const LASTS: chrono::Duration = chrono::Duration::hours(24);
+/// How long a token is good that is not renewed: its clients ask for the password once a day.
+const LASTS: chrono::Duration = chrono::Duration::hours(24);
 /// How long an answer of the database is believed.
 const BELIEVED: Duration = Duration::from_millis(800);
 /// Sessions remembered at most.
@@ -136,32 +137,40 @@ impl Sessions {
     }
 }
 
-/// Opens a session and clears away the person's old ones; the token for it.
+/// Opens a session and clears away the person's old ones; what is handed out for it. With `refresh` the app
+/// renews short tokens, else it has one for a day.
 pub(super) async fn open(
-    state: &State,
+    conn: &mut PgConnection,
     people: &People,
     user_id: i64,
     request: &HttpRequest,
-) -> Result<String> {
+    refresh: bool,
+) -> Result<Handed> {
     let token_id = secret::draw_key("")?;
     let now = Utc::now();
-    let expires = now + LASTS;
-    sqlx::query!(
-        "insert into user_session (user_id, token_id_hash, user_agent, expires_at) values ($1, $2, $3, $4)",
+    let expires = now + if refresh { refresh::IDLE } else { LASTS };
+    let session_id = sqlx::query_scalar!(
+        "insert into user_session (user_id, token_id_hash, user_agent, expires_at) values ($1, $2, $3, $4)
+         returning session_id",
         user_id,
         secret::hash(&token_id),
         user_agent(request),
         expires
     )
-    .execute(&state.people)
+    .fetch_one(&mut *conn)
     .await?;
     sqlx::query!(
         "delete from user_session where user_id = $1 and expires_at < now() - interval '30 days'",
         user_id
     )
-    .execute(&state.people)
+    .execute(&mut *conn)
     .await?;
-    Ok(people.tokens.issue(&Named { user_id, token_id }, now.timestamp(), expires.timestamp())?)
+    let named = Named { user_id, token_id };
+    if refresh {
+        return refresh::pair(conn, people, Session { session_id, named, expires }).await;
+    }
+    let token = people.tokens.issue(&named, now.timestamp(), expires.timestamp())?;
+    Ok(Handed { token, refresh_token: None, expires_in: None })
 }
 
 /// Ends one session of a person.
