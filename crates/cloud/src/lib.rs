@@ -2,6 +2,7 @@
 //! ARCHITECTURE.md walks through it.
 
 pub mod app;
+pub mod audit;
 pub mod cli;
 pub mod config;
 mod dashboard;
