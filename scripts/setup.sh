@@ -25,6 +25,8 @@ if [ "$purpose" = test ]; then
   done
   # Debian keeps servers in /usr/sbin, which a user's PATH may not have.
   PATH="$PATH:/usr/sbin" command -v mosquitto >/dev/null || packages+=(mosquitto)
+  # A real mail server; it belongs to the distribution's own Python.
+  /usr/bin/python3 -c 'import aiosmtpd' 2>/dev/null || packages+=(python3-aiosmtpd)
   # Judges our units; it need not be what starts this machine.
   command -v systemd-analyze >/dev/null || packages+=(systemd)
 fi

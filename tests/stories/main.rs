@@ -15,6 +15,7 @@ mod emulator;
 mod enrolment;
 mod hostile;
 mod live;
+mod messages;
 mod mqtt;
 mod offline;
 mod old_clients;

@@ -8,9 +8,11 @@ use crate::guards::{self, RequestId};
 use crate::identity::{Attempts, People};
 use crate::ingest::{Ingest, Writers};
 use crate::metrics::Metrics;
+use crate::notify::deliver;
+use crate::outside::Outside;
 use crate::state::State;
 use crate::watchdog;
-use crate::{dashboard, distribution, health, identity, ingest, openapi, telemetry};
+use crate::{dashboard, distribution, health, identity, inbox, ingest, openapi, telemetry};
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServerHandle, ServiceRequest, ServiceResponse};
 use actix_web::http::Method;
@@ -31,6 +33,7 @@ pub struct Cloud {
     database: Server,
     state: State,
     writers: Writers,
+    outside: Outside,
     live: Arc<Live>,
     listen: PgConnectOptions,
     ending: CancellationToken,
@@ -53,9 +56,9 @@ pub async fn build(config: Config) -> anyhow::Result<Cloud> {
     let database = Server::start(&config).await?;
     match serve(config, listener, address, &database).await {
         Ok(parts) => {
-            let (server, state, writers, live, ending) = parts;
+            let (server, state, writers, outside, live, ending) = parts;
             let listen = database.connect_options();
-            Ok(Cloud { server, address, database, state, writers, live, listen, ending })
+            Ok(Cloud { server, address, database, state, writers, outside, live, listen, ending })
         }
         Err(error) => {
             database.stop().await?;
@@ -64,7 +67,7 @@ pub async fn build(config: Config) -> anyhow::Result<Cloud> {
     }
 }
 
-type Parts = (actix_web::dev::Server, State, Writers, Arc<Live>, CancellationToken);
+type Parts = (actix_web::dev::Server, State, Writers, Outside, Arc<Live>, CancellationToken);
 
 async fn serve(
     config: Config,
@@ -82,6 +85,7 @@ async fn serve(
         metrics: Arc::clone(&metrics),
         config: Arc::new(config),
     };
+    let outside = Outside::open(&state.config, &state.people)?;
     let (ingest, writers) = Ingest::new(gateways, metrics, state.config.ingest.clone());
     let live = web::Data::new(Live::new(ending.clone()));
     let shared_live = live.clone().into_inner();
@@ -108,6 +112,7 @@ async fn serve(
             )
             .wrap(middleware::from_fn(answer))
             .configure(identity::routes)
+            .configure(inbox::routes)
             .configure(ingest::routes)
             .configure(distribution::routes)
             .configure(telemetry::routes)
@@ -124,7 +129,7 @@ async fn serve(
     .context("cannot serve")?
     .run();
     tracing::info!("listening on http://{address}");
-    Ok((server, state, writers, shared_live, ending))
+    Ok((server, state, writers, outside, shared_live, ending))
 }
 
 impl Cloud {
@@ -139,7 +144,7 @@ impl Cloud {
     /// # Errors
     /// A part that ended by itself, or a database that did not stop.
     pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
-        let Self { server, database, state, writers, live, listen, ending, .. } = self;
+        let Self { server, database, state, writers, outside, live, listen, ending, .. } = self;
         let handle: ServerHandle = server.handle();
         let writers_stop = CancellationToken::new();
         let mut serving = tokio::spawn(server);
@@ -147,11 +152,16 @@ impl Cloud {
         tokio::spawn(watchdog::run(database.connect_options(), ending.clone()));
         let people = state.people.clone();
         let mut listening = tokio::spawn(async move { live.run(listen, people).await });
+        let (sender, sender_stop) = (state.clone(), ending.clone());
+        let mut sending = tokio::spawn(async move {
+            deliver::run(&sender.people, &outside, &sender.metrics, &sender_stop).await;
+        });
         let fault = tokio::select! {
             () = stop.cancelled() => None,
             ended = &mut serving => Some(format!("the HTTP server ended by itself: {ended:?}")),
             ended = &mut writing => Some(format!("the writers ended by themselves: {ended:?}")),
             ended = &mut listening => Some(format!("the live listener ended by itself: {ended:?}")),
+            ended = &mut sending => Some(format!("the sender of messages ended by itself: {ended:?}")),
             ended = supervise(&database, &ending) => Some(format!("PostgreSQL could not be kept alive: {ended:#}")),
         };
         tracing::info!("stopping");
@@ -164,6 +174,9 @@ impl Cloud {
         }
         if !listening.is_finished() {
             let _ = listening.await;
+        }
+        if !sending.is_finished() {
+            let _ = sending.await;
         }
         state.people.close().await;
         state.gateways.close().await;

@@ -22,6 +22,7 @@ pub struct Config {
     pub ingest: Ingest,
     pub enrolment: Enrolment,
     pub people: People,
+    pub mail: Mail,
     pub development: Development,
     pub log: Log,
 }
@@ -92,6 +93,47 @@ impl std::fmt::Debug for People {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("People")
             .field("attempts_per_minute", &self.attempts_per_minute)
+            .finish_non_exhaustive()
+    }
+}
+
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Mail {
+    pub transport: MailTransport,
+    pub host: String,
+    pub port: u16,
+    pub security: MailSecurity,
+    pub ca_file: String,
+    pub username: String,
+    pub password: String,
+    pub from: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MailTransport {
+    Outbox,
+    Smtp,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MailSecurity {
+    StartTls,
+    Tls,
+    None,
+}
+
+/// The password is never printed.
+impl std::fmt::Debug for Mail {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Mail")
+            .field("transport", &self.transport)
+            .field("host", &self.host)
+            .field("port", &self.port)
+            .field("security", &self.security)
+            .field("from", &self.from)
             .finish_non_exhaustive()
     }
 }

@@ -16,6 +16,9 @@ pub struct Metrics {
     group_batches: Histogram,
     requests: Family<Request, Counter>,
     request_seconds: Histogram,
+    deliveries: Family<Delivery, Counter>,
+    pub deliveries_waiting: Gauge,
+    pub deliveries_oldest: Gauge,
     pub live_clients: Gauge,
     pub database_up: Gauge,
 }
@@ -31,6 +34,12 @@ struct Request {
     route: String,
     method: &'static str,
     status: u16,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Delivery {
+    channel: String,
+    outcome: &'static str,
 }
 
 /// Anything that can say how many of its records got which verdict.
@@ -49,6 +58,9 @@ impl Metrics {
             group_batches: Histogram::new(exponential_buckets(1.0, 2.0, 9)),
             requests: Family::default(),
             request_seconds: Histogram::new(buckets()),
+            deliveries: Family::default(),
+            deliveries_waiting: Gauge::default(),
+            deliveries_oldest: Gauge::default(),
             live_clients: Gauge::default(),
             database_up: Gauge::default(),
             registry: Registry::default(),
@@ -74,6 +86,18 @@ impl Metrics {
             Unit::Seconds,
             metrics.request_seconds.clone(),
         );
+        registry.register("deliveries", "Messages sent, put off or given up", metrics.deliveries.clone());
+        registry.register(
+            "deliveries_waiting",
+            "Messages that are not sent yet",
+            metrics.deliveries_waiting.clone(),
+        );
+        registry.register_with_unit(
+            "deliveries_oldest",
+            "Age of the oldest message that is not sent yet",
+            Unit::Seconds,
+            metrics.deliveries_oldest.clone(),
+        );
         registry.register("live_clients", "Open streams of live scans", metrics.live_clients.clone());
         registry.register("database_up", "1 while the database answers", metrics.database_up.clone());
         Self { registry, ..metrics }
@@ -92,6 +116,11 @@ impl Metrics {
         {
             self.records.get_or_create(&Verdict { verdict }).inc_by(count);
         }
+    }
+
+    /// Counts a try to send a message; `outcome` is sent, later or dead.
+    pub fn delivered(&self, channel: String, outcome: &'static str) {
+        self.deliveries.get_or_create(&Delivery { channel, outcome }).inc();
     }
 
     /// Counts an answered request.

@@ -1,6 +1,6 @@
 //! OpenAPI 3.1 at `/openapi.json`, generated from the handlers, and Swagger UI from the binary at `/docs/`.
 
-use crate::{dashboard, distribution, health, identity, ingest, telemetry};
+use crate::{dashboard, distribution, health, identity, inbox, ingest, telemetry};
 use actix_web::{HttpResponse, get, web};
 use utoipa::OpenApi;
 use utoipa::openapi::header::HeaderBuilder;
@@ -24,6 +24,7 @@ use utoipa_swagger_ui::{Config, SwaggerUi};
     tags(
         (name = "gateways", description = "Enrolment and records, for gateways"),
         (name = "people", description = "Accounts, signing in, profiles"),
+        (name = "messages", description = "What people are told"),
         (name = "distribution", description = "Goods on the move"),
         (name = "telemetry", description = "What farms and meters say"),
         (name = "dashboard", description = "What people look at first"),
@@ -41,6 +42,7 @@ pub fn document() -> Document {
         identity::refresh::Docs::openapi(),
         identity::profile::Docs::openapi(),
         identity::account::Docs::openapi(),
+        inbox::outbox::Docs::openapi(),
         ingest::Docs::openapi(),
         ingest::events::Docs::openapi(),
         telemetry::series::Docs::openapi(),

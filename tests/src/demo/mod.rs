@@ -297,6 +297,7 @@ Lumbung berjalan · Lumbung is running
 
   Halaman langsung · live page     {page}
   API cloud · cloud API            {cloud}/docs/
+  Email (tidak dikirim · not sent) {cloud}/dev/outbox
   Halaman gateway · gateway page   {gateway_url}/
   API gateway · gateway API        {gateway_url}/api/openapi.json, {gateway_url}/api/status
   Admin                            {ADMIN}, {password}

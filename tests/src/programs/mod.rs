@@ -4,10 +4,12 @@ mod broker;
 mod cloud;
 pub mod faults;
 mod gateway;
+mod mail;
 
 pub use broker::{Broker, Published, Publisher, lets_in};
 pub use cloud::{Claim, Cloud, CloudSettings, connect, settings};
 pub use gateway::{Gateway, Stored, look, stored};
+pub use mail::{MailServer, Taken};
 
 use anyhow::{Context, Result, bail};
 use nix::sys::signal::{Signal, kill};

@@ -30,7 +30,7 @@ impl FromRequest for Reader {
         let Some(state) = request.app_data::<web::Data<State>>().cloned() else {
             return Box::pin(async { Err(Error::Unauthenticated) });
         };
-        let open = state.config.development.open_loopback && sits_here(request);
+        let open = develops_here(request, &state);
         let key = bearer(request).filter(|key| key.starts_with(PREFIX)).map(secret::hash);
         let person = Person::from_request(request, payload);
         Box::pin(async move {
@@ -49,6 +49,11 @@ impl FromRequest for Reader {
             if known { Ok(Self) } else { Err(Error::Unauthenticated) }
         })
     }
+}
+
+/// Whether development is on and the client sits at this machine.
+pub fn develops_here(request: &HttpRequest, state: &State) -> bool {
+    state.config.development.open_loopback && sits_here(request)
 }
 
 /// A client on this machine that was not sent on by a proxy, nor by a page whose name was bent to this

@@ -22,7 +22,6 @@ pub use access::Reader;
 pub use attempts::Attempts;
 pub use gateways::Gateway;
 pub use people::People;
-#[allow(unused_imports, reason = "the first endpoints for admins come with the next steps")]
 pub use roles::Admin;
 pub use roles::Role;
 #[allow(unused_imports, reason = "the domains' own endpoints for people come with the next steps")]

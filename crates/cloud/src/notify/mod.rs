@@ -7,6 +7,7 @@
 //!   somebody with a stolen session would read it, and is gone from the database once it was sent.
 //! - Like events of one group are one row as long as it is unread, told outside once.
 
+pub mod deliver;
 mod kind;
 mod render;
 
