@@ -18,7 +18,7 @@ const CLOUD: Table = &[
     ("database", &["config", "finding"]),
     ("state", &["config", "metrics"]),
     ("page", &["error"]),
-    ("guards", &["config", "state"]),
+    ("guards", &["config", "error", "state"]),
     ("audit", &["error", "guards"]),
     ("outside", &["config"]),
     ("notify", &["error", "metrics", "outside"]),

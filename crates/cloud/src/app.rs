@@ -4,8 +4,8 @@ use crate::config::Config;
 use crate::database::{self, Server};
 use crate::distribution::live::Live;
 use crate::error::{Error, Language};
-use crate::guards::{self, RequestId};
-use crate::identity::{Attempts, People};
+use crate::guards::{self, Limits, RequestId};
+use crate::identity::People;
 use crate::ingest::{Ingest, Writers};
 use crate::metrics::Metrics;
 use crate::notify::deliver;
@@ -89,7 +89,7 @@ async fn serve(
     let (ingest, writers) = Ingest::new(gateways, metrics, state.config.ingest.clone());
     let live = web::Data::new(Live::new(ending.clone()));
     let shared_live = live.clone().into_inner();
-    let attempts = web::Data::new(Attempts::new(state.config.enrolment.attempts_per_minute));
+    let limits = web::Data::new(Limits::new(&state.config.limits));
     let people = web::Data::new(People::open(&state).await?);
     let (data, ingest) = (web::Data::new(state.clone()), web::Data::new(ingest));
     let workers = match state.config.http.workers {
@@ -100,7 +100,7 @@ async fn serve(
         App::new()
             .app_data(data.clone())
             .app_data(ingest.clone())
-            .app_data(attempts.clone())
+            .app_data(limits.clone())
             .app_data(people.clone())
             .app_data(live.clone())
             .app_data(json_config())
@@ -110,6 +110,8 @@ async fn serve(
             .app_data(
                 web::PathConfig::default().error_handler(|e, _| Error::Unreadable(e.to_string()).into()),
             )
+            // The last one stands outermost.
+            .wrap(middleware::from_fn(guards::limit))
             .wrap(middleware::from_fn(answer))
             .configure(identity::routes)
             .configure(inbox::routes)
@@ -252,7 +254,13 @@ async fn answer(
             error.answer(id.as_str(), language)
         }
     });
-    if let Some(described) = described {
+    if let Some(mut described) = described {
+        // What was added on the way out stays.
+        let added = response.headers().iter().filter(|(name, _)| !described.headers().contains_key(*name));
+        let added: Vec<_> = added.map(|(name, value)| (name.clone(), value.clone())).collect();
+        for (name, value) in added {
+            described.headers_mut().append(name, value);
+        }
         response = response.into_response(described);
     }
     let headers = response.headers_mut();

@@ -1,8 +1,10 @@
 //! Configuration: the embedded default, then a file, then the environment.
 
 mod network;
+mod rate;
 
 pub use network::Network;
+pub use rate::Rate;
 
 use anyhow::Context;
 use serde::Deserialize;
@@ -18,6 +20,7 @@ pub const DEFAULT: &str = include_str!("../cloud.toml");
 pub struct Config {
     pub data_dir: PathBuf,
     pub http: Http,
+    pub limits: Limits,
     pub database: Database,
     pub ingest: Ingest,
     pub enrolment: Enrolment,
@@ -40,6 +43,20 @@ pub struct Http {
     pub body_timeout: Duration,
     #[serde(with = "humantime_serde")]
     pub shutdown_timeout: Duration,
+}
+
+/// What one caller may do, per kind of action.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Limits {
+    pub sign_in: Rate,
+    pub register: Rate,
+    pub enrol: Rate,
+    pub read: Rate,
+    pub write: Rate,
+    pub upload: Rate,
+    pub expensive: Rate,
+    pub refused: Rate,
 }
 
 #[derive(Clone, Deserialize)]
@@ -78,22 +95,18 @@ pub struct Ingest {
 pub struct Enrolment {
     #[serde(with = "humantime_serde")]
     pub claim_valid: Duration,
-    pub attempts_per_minute: u32,
 }
 
 #[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct People {
     pub token_secret: String,
-    pub attempts_per_minute: u32,
 }
 
 /// The secret is never printed.
 impl std::fmt::Debug for People {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("People")
-            .field("attempts_per_minute", &self.attempts_per_minute)
-            .finish_non_exhaustive()
+        f.debug_struct("People").finish_non_exhaustive()
     }
 }
 

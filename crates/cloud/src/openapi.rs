@@ -75,27 +75,40 @@ pub fn document() -> Document {
 }
 
 /// Errors that come from what stands around the endpoints, so that no endpoint has to name them.
-fn everywhere() -> [(&'static str, Response); 4] {
+fn everywhere() -> [(&'static str, Response); 5] {
     let error = |description: &str| {
         let body = ContentBuilder::new().schema(Some(Ref::from_schema_name("ErrorBody"))).build();
         ResponseBuilder::new().description(description).content("application/json", body)
     };
-    let seconds = HeaderBuilder::new()
-        .schema(Some(ObjectBuilder::new().schema_type(Type::Integer)))
-        .description(Some("seconds until it is worth coming back"))
-        .build();
+    let header = |kind: Type, description: &str| {
+        HeaderBuilder::new()
+            .schema(Some(ObjectBuilder::new().schema_type(kind)))
+            .description(Some(description))
+            .build()
+    };
+    let seconds = header(Type::Integer, "seconds until it is worth coming back");
+    let policy = header(Type::String, "the rate: `\"read\";q=600;w=60` is 600 in 60 s");
+    let left = header(Type::String, "what is left: `\"read\";r=0;t=1`, with seconds until there is more");
     let busy = error("the database does not answer, or too much is going on");
     [
         ("TooSlow", error("the body did not arrive in time").build()),
         ("TooLarge", error("the body is larger than is taken here").build()),
         ("Unsupported", error("the body must be JSON and say so").build()),
+        (
+            "TooMany",
+            error("the caller's rate for this kind of action is used up")
+                .header("Retry-After", seconds.clone())
+                .header("RateLimit-Policy", policy)
+                .header("RateLimit", left)
+                .build(),
+        ),
         ("Busy", busy.header("Retry-After", seconds).build()),
     ]
 }
 
 fn complete(path: &str, operation: &mut Operation) {
     let body: &[_] = &[("408", "TooSlow"), ("413", "TooLarge"), ("415", "Unsupported")];
-    let always: &[_] = &[("503", "Busy")];
+    let always: &[_] = &[("429", "TooMany"), ("503", "Busy")];
     let with_body = operation.request_body.is_some().then_some(body);
     let of_api = path.starts_with("/api/").then_some(always);
     for (status, name) in [with_body, of_api].into_iter().flatten().flatten() {

@@ -238,9 +238,9 @@ fn cloud_toml(options: &Options, place: &Place) -> String {
          data_dir = {data:?}\n\
          [http]\n\
          listen = \"127.0.0.1:{port}\"\n\
-         [enrolment]\n\
+         [limits]\n\
          # The whole simulated fleet enrols from one address.\n\
-         attempts_per_minute = 200\n\
+         enrol = \"200/1m\"\n\
          [development]\n\
          # Reading from this machine needs no key.\n\
          open_loopback = true\n",

@@ -51,9 +51,15 @@ impl Cloud {
             settings,
             configuration: [
                 ("development.open_loopback", "true"),
-                // Every gateway of a story enrols from the same address.
-                ("enrolment.attempts_per_minute", "1000"),
-                ("people.attempts_per_minute", "1000"),
+                // Everyone in a story comes from the same address.
+                ("limits.sign_in", "10000/1m"),
+                ("limits.register", "10000/1m"),
+                ("limits.enrol", "10000/1m"),
+                ("limits.read", "100000/1m"),
+                ("limits.write", "100000/1m"),
+                ("limits.upload", "10000/1m"),
+                ("limits.expensive", "10000/1m"),
+                ("limits.refused", "10000/1m"),
             ]
             .map(|(key, value)| (key.to_owned(), value.to_owned()))
             .into(),

@@ -1,9 +1,9 @@
 //! Who may read: holders of an access key, admins who are signed in, and in development whoever sits at this machine.
 
-use super::gateways::bearer;
 use super::secret;
 use super::sessions::Person;
 use crate::error::{Error, Result};
+use crate::guards::{self, bearer};
 use crate::state::State;
 use actix_web::dev::Payload;
 use actix_web::http::header;
@@ -31,8 +31,9 @@ impl FromRequest for Reader {
             return Box::pin(async { Err(Error::Unauthenticated) });
         };
         let open = develops_here(request, &state);
-        let key = bearer(request).filter(|key| key.starts_with(PREFIX)).map(secret::hash);
+        let key = bearer(request.headers()).filter(|key| key.starts_with(PREFIX)).map(secret::hash);
         let person = Person::from_request(request, payload);
+        let request = request.clone();
         Box::pin(async move {
             if open {
                 return Ok(Self);
@@ -46,7 +47,11 @@ impl FromRequest for Reader {
             )
             .fetch_one(&state.people)
             .await?;
-            if known { Ok(Self) } else { Err(Error::Unauthenticated) }
+            if !known {
+                return Err(Error::Unauthenticated);
+            }
+            guards::accept_key(&request);
+            Ok(Self)
         })
     }
 }

@@ -1,17 +1,15 @@
 //! `POST /api/gateways/enrol` and `/rotate`.
 
-use super::attempts::Attempts;
 use super::gateways::Gateway;
 use super::{claims, gateways, signing};
 use crate::error::{Error, Result};
-use crate::guards::client_address;
+use crate::guards::bearer;
 use crate::state::State;
 use actix_web::{HttpRequest, HttpResponse, post, web};
 use chrono::Utc;
 use lumbung_shared::enrol::{EnrolRequest, Enrolled, EnrolledSite, RotateRequest, SigningKey, is_key};
 use lumbung_shared::time::rfc3339;
 use serde::Serialize;
-use std::time::Instant;
 use utoipa::ToSchema;
 
 pub(super) fn routes(routes: &mut web::ServiceConfig) {
@@ -32,13 +30,7 @@ pub(crate) struct Docs;
         (status = 409, description = "used with another key", body = crate::error::ErrorBody),
         (status = 429, body = crate::error::ErrorBody)))]
 #[post("/api/gateways/enrol")]
-async fn enrol(
-    request: HttpRequest,
-    state: web::Data<State>,
-    attempts: web::Data<Attempts>,
-    body: web::Json<EnrolRequest>,
-) -> Result<HttpResponse> {
-    attempts.count(client_address(&request), Instant::now())?;
+async fn enrol(state: web::Data<State>, body: web::Json<EnrolRequest>) -> Result<HttpResponse> {
     check_key("key", &body.key)?;
     if let Some(hardware) = &body.hardware {
         lumbung_shared::check_text("hardware", hardware, 128).map_err(|wrong| Error::Fields(vec![wrong]))?;
@@ -84,7 +76,7 @@ async fn signing_key(
     state: web::Data<State>,
     body: web::Json<SigningKey>,
 ) -> Result<HttpResponse> {
-    check_proof(&body, gateways::bearer(&request).unwrap_or_default())?;
+    check_proof(&body, bearer(request.headers()).unwrap_or_default())?;
     let mut conn = state.gateways.acquire().await?;
     signing::register(&mut conn, gateway.id, body.public_key).await?;
     drop(conn);

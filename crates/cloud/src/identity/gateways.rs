@@ -2,9 +2,9 @@
 
 use super::{secret, signing};
 use crate::error::{Error, OnConstraint, Result};
+use crate::guards::{self, bearer};
 use crate::state::State;
 use actix_web::dev::Payload;
-use actix_web::http::header;
 use actix_web::{FromRequest, HttpRequest, web};
 use chrono::{DateTime, Utc};
 use lumbung_shared::enrol::is_key;
@@ -26,21 +26,18 @@ impl FromRequest for Gateway {
     type Future = Pin<Box<dyn Future<Output = Result<Self>>>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let key = bearer(request).filter(|key| is_key(key)).map(str::to_owned);
+        let key = bearer(request.headers()).filter(|key| is_key(key)).map(str::to_owned);
         let state = request.app_data::<web::Data<State>>().cloned();
+        let request = request.clone();
         Box::pin(async move {
             let (Some(key), Some(state)) = (key, state) else {
                 return Err(Error::Unauthenticated);
             };
-            authenticate(&state.gateways, &key).await
+            let gateway = authenticate(&state.gateways, &key).await?;
+            guards::accept_key(&request);
+            Ok(gateway)
         })
     }
-}
-
-/// The token of an `Authorization: Bearer` header.
-pub(super) fn bearer(request: &HttpRequest) -> Option<&str> {
-    let (scheme, token) = request.headers().get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
 /// Who holds a key. The first use of a new key retires the gateway's older ones.

@@ -2,7 +2,6 @@
 
 pub mod access;
 pub mod account;
-mod attempts;
 pub mod claims;
 pub mod enrol;
 pub mod gateways;
@@ -19,7 +18,6 @@ mod throttle;
 mod tokens;
 
 pub use access::Reader;
-pub use attempts::Attempts;
 pub use gateways::Gateway;
 pub use people::People;
 pub use roles::Admin;

@@ -1,6 +1,5 @@
 //! `POST /api/auth/register`, `/login` and `/logout`.
 
-use super::attempts::Attempts;
 use super::passwords::{Checked, Password, Passwords};
 use super::profile::{self, Profile};
 use super::refresh::Handed;
@@ -8,11 +7,9 @@ use super::sessions::{self, Person, Sessions};
 use super::throttle;
 use super::tokens::Tokens;
 use crate::error::{Error, Language, Result};
-use crate::guards::client_address;
 use crate::state::State;
 use actix_web::{HttpRequest, HttpResponse, post, web};
 use serde::{Deserialize, Serialize};
-use std::time::Instant;
 use utoipa::ToSchema;
 
 pub(super) fn routes(routes: &mut web::ServiceConfig) {
@@ -28,7 +25,6 @@ pub struct People {
     pub(super) passwords: Passwords,
     pub(super) tokens: Tokens,
     pub(super) sessions: Sessions,
-    attempts: Attempts,
 }
 
 impl People {
@@ -40,13 +36,7 @@ impl People {
             passwords: Passwords::new(),
             tokens: Tokens::open(&state.people, &config.token_secret).await?,
             sessions: Sessions::default(),
-            attempts: Attempts::new(config.attempts_per_minute),
         })
-    }
-
-    /// Counts a try of the client's address.
-    fn count(&self, request: &HttpRequest) -> Result<()> {
-        self.attempts.count(client_address(request), Instant::now())
     }
 }
 
@@ -93,7 +83,6 @@ async fn register(
     people: web::Data<People>,
     body: web::Json<Registration>,
 ) -> Result<HttpResponse> {
-    people.count(&request)?;
     let Registration { email, password, username, full_name, refresh } = body.into_inner();
     check_email(&email)?;
     check_username(&username)?;
@@ -173,7 +162,6 @@ async fn login(
     people: web::Data<People>,
     body: web::Json<Credentials>,
 ) -> Result<HttpResponse> {
-    people.count(&request)?;
     let Credentials { email, password, refresh } = body.into_inner();
     check_email(&email)?;
     let password = Password::typed("password", password)?;

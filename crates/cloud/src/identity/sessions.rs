@@ -5,13 +5,13 @@
 //!   is felt everywhere within a second.
 //! - What was learnt is dated by when it was asked, not by when the answer came.
 
-use super::gateways::bearer;
 use super::people::People;
 use super::refresh::{self, Handed, Session};
 use super::roles::Role;
 use super::secret;
 use super::tokens::Named;
 use crate::error::{Error, Result};
+use crate::guards::{self, bearer};
 use crate::state::State;
 use actix_web::dev::Payload;
 use actix_web::http::header;
@@ -62,15 +62,18 @@ impl FromRequest for Person {
     type Future = Pin<Box<dyn Future<Output = Result<Self>>>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let token = bearer(request).map(str::to_owned);
+        let token = bearer(request.headers()).map(str::to_owned);
         let state = request.app_data::<web::Data<State>>().cloned();
         let people = request.app_data::<web::Data<People>>().cloned();
+        let request = request.clone();
         Box::pin(async move {
             let (Some(token), Some(state), Some(people)) = (token, state, people) else {
                 return Err(Error::Unauthenticated);
             };
             let named = people.tokens.read(&token, Utc::now().timestamp()).ok_or(Error::Unauthenticated)?;
-            people.sessions.find(&state.people, &named).await
+            let person = people.sessions.find(&state.people, &named).await?;
+            guards::accept_person(&request, person.user_id);
+            Ok(person)
         })
     }
 }
