@@ -23,7 +23,8 @@ const CLOUD: Table = &[
     ("outside", &["config"]),
     ("notify", &["error", "metrics", "outside"]),
     ("places", &["error"]),
-    ("identity", &["error", "guards", "places", "state"]),
+    ("files", &["config", "error", "state"]),
+    ("identity", &["error", "files", "guards", "page", "places", "state"]),
     ("inbox", &["error", "identity", "outside", "state"]),
     ("distribution", &["database", "error", "identity", "metrics", "moment", "page", "places", "state"]),
     ("telemetry", &["database", "error", "identity", "moment", "page", "state"]),
@@ -45,7 +46,10 @@ const CLOUD: Table = &[
     ),
     ("dashboard", &["distribution", "error", "identity", "places", "state"]),
     ("health", &["error", "identity", "state"]),
-    ("openapi", &["dashboard", "distribution", "health", "identity", "inbox", "ingest", "telemetry"]),
+    (
+        "openapi",
+        &["dashboard", "distribution", "files", "health", "identity", "inbox", "ingest", "telemetry"],
+    ),
     (
         "app",
         &[
@@ -54,6 +58,7 @@ const CLOUD: Table = &[
             "database",
             "distribution",
             "error",
+            "files",
             "guards",
             "health",
             "identity",
@@ -72,8 +77,8 @@ const CLOUD: Table = &[
     (
         "cli",
         &[
-            "app", "config", "database", "doctor", "error", "finding", "identity", "ingest", "metrics",
-            "places",
+            "app", "config", "database", "doctor", "error", "files", "finding", "identity", "ingest",
+            "metrics", "places", "state",
         ],
     ),
 ];

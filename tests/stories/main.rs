@@ -37,3 +37,4 @@ mod sensors;
 mod store;
 mod systemd;
 mod telemetry;
+mod uploads;

@@ -4,6 +4,7 @@ use crate::config::Config;
 use crate::database::{self, Server};
 use crate::distribution::live::Live;
 use crate::error::{Error, Language};
+use crate::files::Files;
 use crate::guards::{self, Limits, RequestId};
 use crate::identity::People;
 use crate::ingest::{Ingest, Writers};
@@ -12,7 +13,7 @@ use crate::notify::deliver;
 use crate::outside::Outside;
 use crate::state::State;
 use crate::watchdog;
-use crate::{dashboard, distribution, health, identity, inbox, ingest, openapi, telemetry};
+use crate::{dashboard, distribution, files, health, identity, inbox, ingest, openapi, telemetry};
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServerHandle, ServiceRequest, ServiceResponse};
 use actix_web::http::Method;
@@ -91,6 +92,7 @@ async fn serve(
     let shared_live = live.clone().into_inner();
     let limits = web::Data::new(Limits::new(&state.config.limits));
     let people = web::Data::new(People::open(&state).await?);
+    let files = web::Data::new(Files::open(&state)?);
     let (data, ingest) = (web::Data::new(state.clone()), web::Data::new(ingest));
     let workers = match state.config.http.workers {
         0 => std::thread::available_parallelism().map_or(2, usize::from),
@@ -102,6 +104,7 @@ async fn serve(
             .app_data(ingest.clone())
             .app_data(limits.clone())
             .app_data(people.clone())
+            .app_data(files.clone())
             .app_data(live.clone())
             .app_data(json_config())
             .app_data(
@@ -113,6 +116,7 @@ async fn serve(
             // The last one stands outermost.
             .wrap(middleware::from_fn(guards::limit))
             .wrap(middleware::from_fn(answer))
+            .configure(files::routes)
             .configure(identity::routes)
             .configure(inbox::routes)
             .configure(ingest::routes)

@@ -25,6 +25,7 @@ pub struct Config {
     pub ingest: Ingest,
     pub enrolment: Enrolment,
     pub people: People,
+    pub files: Files,
     pub mail: Mail,
     pub development: Development,
     pub log: Log,
@@ -151,6 +152,37 @@ impl std::fmt::Debug for Mail {
     }
 }
 
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Files {
+    pub store: Store,
+    pub endpoint: String,
+    pub bucket: String,
+    pub region: String,
+    pub access_key_id: String,
+    pub secret_access_key: String,
+    pub quota_bytes: i64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Store {
+    Local,
+    S3,
+}
+
+/// The keys are never printed.
+impl std::fmt::Debug for Files {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Files")
+            .field("store", &self.store)
+            .field("endpoint", &self.endpoint)
+            .field("bucket", &self.bucket)
+            .field("quota_bytes", &self.quota_bytes)
+            .finish_non_exhaustive()
+    }
+}
+
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Development {
@@ -214,6 +246,13 @@ impl Config {
         anyhow::ensure!(
             self.people.token_secret.is_empty() || self.people.token_secret.len() >= 32,
             "people.token_secret must have at least 32 characters, drawn at random"
+        );
+        anyhow::ensure!(
+            self.files.store == Store::Local
+                || [&self.files.bucket, &self.files.access_key_id, &self.files.secret_access_key]
+                    .iter()
+                    .all(|value| !value.is_empty()),
+            "files.store = \"s3\" needs files.bucket, files.access_key_id and files.secret_access_key"
         );
         anyhow::ensure!(self.database.max_connections >= 2, "database.max_connections must be at least 2");
         Ok(())

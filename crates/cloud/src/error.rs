@@ -37,6 +37,9 @@ pub enum Error {
     Conflict(&'static str),
     #[error("too large: {0}")]
     TooLarge(String),
+    /// A person's uploads together; in bytes.
+    #[error("{used} of {quota} bytes are used")]
+    QuotaExceeded { used: i64, quota: i64 },
     #[error("unsupported: {0}")]
     Unsupported(String),
     #[error("too many requests")]
@@ -66,6 +69,7 @@ impl Error {
             Self::MethodNotAllowed { .. } => "METHOD_NOT_ALLOWED",
             Self::Timeout => "REQUEST_TIMEOUT",
             Self::TooLarge(_) => "TOO_LARGE",
+            Self::QuotaExceeded { .. } => "QUOTA_EXCEEDED",
             Self::Unsupported(_) => "UNSUPPORTED_MEDIA_TYPE",
             Self::TooMany { .. } => "TOO_MANY_REQUESTS",
             Self::Busy { .. } => "BUSY",
@@ -81,6 +85,9 @@ impl Error {
             }
             Self::Unreadable(words) | Self::TooLarge(words) | Self::Unsupported(words) => {
                 vec![Detail { field: "body".into(), message: words.clone() }]
+            }
+            Self::QuotaExceeded { .. } => {
+                vec![Detail { field: "body".into(), message: self.to_string() }]
             }
             _ => Vec::new(),
         }
@@ -131,7 +138,7 @@ impl ResponseError for Error {
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::Timeout => StatusCode::REQUEST_TIMEOUT,
             Self::Conflict(_) => StatusCode::CONFLICT,
-            Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::TooLarge(_) | Self::QuotaExceeded { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Unsupported(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::TooMany { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::Busy { .. } => StatusCode::SERVICE_UNAVAILABLE,
@@ -317,6 +324,11 @@ const MESSAGES: &[(&str, &str, &str)] = &[
     ("METHOD_NOT_ALLOWED", "Metode tidak didukung di alamat ini.", "That method is not supported here."),
     ("REQUEST_TIMEOUT", "Permintaan terlalu lama.", "The request took too long."),
     ("TOO_LARGE", "Kiriman terlalu besar.", "The request is too large."),
+    (
+        "QUOTA_EXCEEDED",
+        "Tempat penyimpanan Anda penuh. Hapus unggahan yang lama dulu.",
+        "Your storage is full. Delete older uploads first.",
+    ),
     (
         "UNSUPPORTED_MEDIA_TYPE",
         "Jenis isi tidak didukung.",

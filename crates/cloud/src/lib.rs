@@ -10,6 +10,7 @@ pub mod database;
 mod distribution;
 mod doctor;
 mod error;
+mod files;
 mod finding;
 mod guards;
 mod health;

@@ -1,6 +1,6 @@
 //! OpenAPI 3.1 at `/openapi.json`, generated from the handlers, and Swagger UI from the binary at `/docs/`.
 
-use crate::{dashboard, distribution, health, identity, inbox, ingest, telemetry};
+use crate::{dashboard, distribution, files, health, identity, inbox, ingest, telemetry};
 use actix_web::{HttpResponse, get, web};
 use utoipa::OpenApi;
 use utoipa::openapi::header::HeaderBuilder;
@@ -25,6 +25,7 @@ use utoipa_swagger_ui::{Config, SwaggerUi};
         (name = "gateways", description = "Enrolment and records, for gateways"),
         (name = "people", description = "Accounts, signing in, profiles"),
         (name = "messages", description = "What people are told"),
+        (name = "files", description = "What people uploaded"),
         (name = "distribution", description = "Goods on the move"),
         (name = "telemetry", description = "What farms and meters say"),
         (name = "dashboard", description = "What people look at first"),
@@ -42,6 +43,8 @@ pub fn document() -> Document {
         identity::refresh::Docs::openapi(),
         identity::profile::Docs::openapi(),
         identity::account::Docs::openapi(),
+        identity::picture::Docs::openapi(),
+        files::serve::Docs::openapi(),
         inbox::outbox::Docs::openapi(),
         ingest::Docs::openapi(),
         ingest::events::Docs::openapi(),

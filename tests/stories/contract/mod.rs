@@ -73,7 +73,7 @@ impl Row {
 }
 
 /// Accounts and sessions change with every call, so their callers and refusals are told in `people`.
-const OF_PEOPLE: [&str; 8] = [
+const OF_PEOPLE: [&str; 11] = [
     "POST /api/auth/register",
     "POST /api/auth/login",
     "POST /api/auth/logout",
@@ -82,6 +82,9 @@ const OF_PEOPLE: [&str; 8] = [
     "DELETE /api/auth/sessions/{id}",
     "GET /api/users/me",
     "PUT /api/users/me",
+    "POST /api/users/me/picture",
+    "DELETE /api/users/me/picture",
+    "GET /api/users/me/files",
 ];
 
 /// To whom these are shown is told in `messages`.
@@ -95,6 +98,9 @@ fn rows(keys: &Keys) -> Result<Vec<Row>> {
     Ok(vec![
         read("/", For::Anyone),
         read("/openapi.json", For::Anyone),
+        read("/files/{name}", For::Anyone)
+            .example("/files/00000000000000000000000000000000.jpg")
+            .answered(404),
         read("/livez", For::Anyone),
         read("/readyz", For::Anyone),
         read("/metrics", For::Readers),

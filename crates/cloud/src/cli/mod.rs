@@ -1,6 +1,7 @@
 //! The command line. Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 not found.
 
 mod doctor;
+mod files;
 mod import;
 mod records;
 mod user;
@@ -71,6 +72,9 @@ enum Command {
     /// People's accounts: add, list, ban, sessions
     #[command(subcommand)]
     User(user::User),
+    /// What people uploaded
+    #[command(subcommand)]
+    Files(files::Files),
     /// Records that could not be taken as they came
     #[command(subcommand)]
     Quarantine(records::Quarantine),
@@ -154,6 +158,7 @@ async fn on_database(command: Command, config: &Config, pool: &PgPool) -> anyhow
         Command::Gateway(command) => command.run(config, pool).await,
         Command::Key(command) => command.run(pool).await,
         Command::User(command) => command.run(pool).await,
+        Command::Files(command) => command.run(config, pool).await,
         Command::Quarantine(command) => command.run(pool).await,
         Command::Import(command) => command.run(config, pool).await,
         Command::Serve | Command::Config | Command::Doctor { .. } | Command::Migrate => {

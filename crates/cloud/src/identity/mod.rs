@@ -7,6 +7,7 @@ pub mod enrol;
 pub mod gateways;
 mod passwords;
 pub mod people;
+pub mod picture;
 pub mod profile;
 pub mod refresh;
 pub mod roles;
@@ -34,4 +35,5 @@ pub fn routes(routes: &mut ServiceConfig) {
     refresh::routes(routes);
     account::routes(routes);
     profile::routes(routes);
+    picture::routes(routes);
 }

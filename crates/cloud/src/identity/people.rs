@@ -198,7 +198,7 @@ async fn login(
     }
     let handed = sessions::open(&mut tx, &people, user_id, &request, refresh).await?;
     tx.commit().await?;
-    let user_data = profile::of(&state.people, user_id).await?;
+    let user_data = profile::of(&state, user_id).await?;
     Ok(HttpResponse::Ok().json(SignedIn { success: true, user_id, handed, user_data }))
 }
 

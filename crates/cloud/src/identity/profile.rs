@@ -3,12 +3,12 @@
 use super::roles::Role;
 use super::sessions::Person;
 use crate::error::{Error, Result};
+use crate::files;
 use crate::state::State;
 use actix_web::{HttpResponse, get, put, web};
 use chrono::{DateTime, Utc};
 use lumbung_shared::FieldError;
 use serde::{Deserialize, Deserializer, Serialize};
-use sqlx::PgPool;
 use utoipa::ToSchema;
 
 pub(super) fn routes(routes: &mut web::ServiceConfig) {
@@ -30,7 +30,7 @@ pub(super) struct Profile {
     username: String,
     #[schema(example = "Full Name")]
     full_name: Option<String>,
-    /// Null until there is a picture.
+    /// Null until there is a picture; its thumbnail has `-320` before `.jpg`.
     profile_picture_url: Option<String>,
     bio: Option<String>,
     #[schema(example = "+62 811 0000 000")]
@@ -47,24 +47,26 @@ pub(super) struct Profile {
 }
 
 #[derive(Serialize, ToSchema)]
-struct Me {
+pub(super) struct Me {
     #[schema(example = true)]
-    success: bool,
-    user_data: Profile,
+    pub(super) success: bool,
+    pub(super) user_data: Profile,
 }
 
 /// The profile of one account.
-pub(super) async fn of(pool: &PgPool, user_id: i64) -> Result<Profile> {
-    sqlx::query_as!(
+pub(super) async fn of(state: &State, user_id: i64) -> Result<Profile> {
+    let mut profile = sqlx::query_as!(
         Profile,
-        r#"select user_id, email, username, full_name, null::text as profile_picture_url, bio, phone_number, address,
+        r#"select user_id, email, username, full_name, profile_picture as profile_picture_url, bio, phone_number, address,
                city, country, role as "role: Role", is_verified, created_at, updated_at
            from app_user where user_id = $1"#,
         user_id
     )
-    .fetch_optional(pool)
+    .fetch_optional(&state.people)
     .await?
-    .ok_or(Error::Unauthenticated)
+    .ok_or(Error::Unauthenticated)?;
+    profile.profile_picture_url = profile.profile_picture_url.map(|name| files::url(&state.config, &name));
+    Ok(profile)
 }
 
 /// Your own profile. Whoever is signed in may call.
@@ -72,7 +74,7 @@ pub(super) async fn of(pool: &PgPool, user_id: i64) -> Result<Profile> {
     responses((status = 200, body = Me), (status = 401, body = crate::error::ErrorBody)))]
 #[get("/api/users/me")]
 async fn me(person: Person, state: web::Data<State>) -> Result<HttpResponse> {
-    let user_data = of(&state.people, person.user_id).await?;
+    let user_data = of(&state, person.user_id).await?;
     Ok(HttpResponse::Ok().json(Me { success: true, user_data }))
 }
 
@@ -162,6 +164,6 @@ async fn change(person: Person, state: web::Data<State>, body: web::Json<Changes
     )
     .execute(&state.people)
     .await?;
-    let user_data = of(&state.people, person.user_id).await?;
+    let user_data = of(&state, person.user_id).await?;
     Ok(HttpResponse::Ok().json(Me { success: true, user_data }))
 }

@@ -1,0 +1,141 @@
+//! Reading a multipart form from the network: one image and a few short texts, capped in size and in time.
+
+use super::{Files, Picture, Purpose};
+use crate::error::{Error, Result};
+use actix_multipart::{Field, Multipart};
+use actix_web::http::header;
+use actix_web::{HttpRequest, web};
+use anyhow::Context;
+use futures_util::StreamExt;
+use futures_util::stream::{LocalBoxStream, poll_fn};
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use tokio::io::AsyncWriteExt;
+
+/// What a form may hold. Anything else in it is refused.
+pub struct Form<'a> {
+    pub purpose: Purpose,
+    /// The field of the image.
+    pub image: &'static str,
+    /// Fields of text, each with how many bytes it may have.
+    pub texts: &'a [(&'static str, usize)],
+}
+
+/// What a form held.
+pub struct Taken {
+    pub image: Option<Picture>,
+    pub texts: BTreeMap<&'static str, String>,
+}
+
+/// What a form is larger than its image by: texts, boundaries, heads of parts.
+const AROUND: usize = 64 * 1024;
+
+impl Files {
+    /// Reads a form and makes of its image what is kept. A body that is refused is still read
+    /// to a point and thrown away, so that the client hears the answer instead of a broken connection.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`], [`Error::TooLarge`], [`Error::Timeout`], [`Error::Fields`] for a field that is not
+    /// meant or an image that cannot be used, `QUOTA_EXCEEDED`.
+    pub async fn take(
+        &self,
+        request: &HttpRequest,
+        payload: web::Payload,
+        user_id: i64,
+        form: &Form<'_>,
+    ) -> Result<Taken> {
+        let kind = request.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+        if !kind.is_some_and(|kind| kind.to_ascii_lowercase().starts_with("multipart/form-data")) {
+            return Err(Error::Unsupported("send Content-Type: multipart/form-data".into()));
+        }
+        self.must_have_room(user_id).await?;
+        let payload = Rc::new(RefCell::new(payload));
+        let shared = Rc::clone(&payload);
+        let body = poll_fn(move |cx| shared.borrow_mut().poll_next_unpin(cx));
+        let parts = Multipart::new(request.headers(), body).boxed_local();
+        let read = async {
+            match self.read(parts, form).await {
+                Ok(read) => Ok(read),
+                Err(refused) => {
+                    drain(&payload, 8 * form.purpose.most()).await;
+                    Err(refused)
+                }
+            }
+        };
+        let (sent, texts) = tokio::time::timeout(self.state.config.http.body_timeout, read)
+            .await
+            .map_err(|_| Error::Timeout)??;
+        let image = match sent {
+            Some(sent) => Some(self.remake(form.image, sent).await?),
+            None => None,
+        };
+        Ok(Taken { image, texts })
+    }
+
+    async fn read(
+        &self,
+        mut parts: LocalBoxStream<'static, std::result::Result<Field, actix_multipart::MultipartError>>,
+        form: &Form<'_>,
+    ) -> Result<(Option<std::fs::File>, BTreeMap<&'static str, String>)> {
+        let (mut image, mut texts) = (None, BTreeMap::new());
+        let mut left = form.purpose.most() + AROUND;
+        while let Some(part) = parts.next().await {
+            let part = part.map_err(unreadable)?;
+            let name = part.name().unwrap_or_default().to_owned();
+            if name == form.image && image.is_none() {
+                image = Some(self.to_disk(part, form.purpose.most(), &mut left).await?);
+            } else if let Some((text, most)) = form.texts.iter().copied().find(|(text, _)| *text == name)
+                && !texts.contains_key(text)
+            {
+                texts.insert(text, short(part, text, most).await?);
+            } else {
+                let known = std::iter::once(form.image).chain(form.texts.iter().map(|(text, _)| *text));
+                let known: Vec<&str> = known.collect();
+                return Err(Error::field("body", format!("takes each of these once: {}", known.join(", "))));
+            }
+        }
+        Ok((image, texts))
+    }
+
+    /// To a file that has no name and is gone when it is closed.
+    async fn to_disk(&self, mut part: Field, most: usize, left: &mut usize) -> Result<std::fs::File> {
+        let file = tempfile::tempfile_in(&self.arriving).context("an upload cannot be put down")?;
+        let (mut file, mut size) = (tokio::fs::File::from_std(file), 0usize);
+        while let Some(chunk) = part.next().await {
+            let chunk = chunk.map_err(unreadable)?;
+            size += chunk.len();
+            *left = left.saturating_sub(chunk.len());
+            if size > most || *left == 0 {
+                return Err(Error::TooLarge(format!("an image of at most {most} bytes")));
+            }
+            file.write_all(&chunk).await.context("an upload cannot be put down")?;
+        }
+        file.flush().await.context("an upload cannot be put down")?;
+        Ok(file.into_std().await)
+    }
+}
+
+async fn short(mut part: Field, name: &'static str, most: usize) -> Result<String> {
+    let bytes = part
+        .bytes(most)
+        .await
+        .map_err(|_| Error::field(name, format!("must be at most {most} bytes")))?
+        .map_err(unreadable)?;
+    String::from_utf8(bytes.to_vec()).map_err(|_| Error::field(name, "must be UTF-8"))
+}
+
+fn unreadable(error: impl std::fmt::Display) -> Error {
+    Error::Unreadable(format!("the form cannot be read: {error}"))
+}
+
+async fn drain(payload: &RefCell<web::Payload>, most: usize) {
+    let mut read = 0usize;
+    let mut next = poll_fn(|cx| payload.borrow_mut().poll_next_unpin(cx));
+    while let Some(Ok(chunk)) = next.next().await {
+        read += chunk.len();
+        if read > most {
+            break;
+        }
+    }
+}
