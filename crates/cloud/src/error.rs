@@ -267,7 +267,18 @@ const MESSAGES: &[(&str, &str, &str)] = &[
         "Akun ini dinonaktifkan. Hubungi admin.",
         "This account has been deactivated. Ask an admin.",
     ),
-    ("ADMIN_ONLY", "Hanya admin yang boleh melihat ini.", "Only admins may see this."),
+    ("ADMIN_ONLY", "Hanya admin yang boleh melakukan ini.", "Only admins may do this."),
+    (
+        "NOT_GRANTED",
+        "Akun atau kunci ini belum diberi hak untuk itu. Minta pada admin.",
+        "This account or key has not been granted that. Ask an admin.",
+    ),
+    (
+        "LAST_ADMIN",
+        "Itu admin terakhir. Angkat admin lain dulu.",
+        "That is the last admin. Make another one first.",
+    ),
+    ("GRANT_EXISTS", "Hak itu sudah diberikan.", "That has been granted already."),
     (
         "PASSWORD_CHANGED",
         "Kata sandi baru saja diganti dari perangkat lain.",

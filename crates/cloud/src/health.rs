@@ -1,7 +1,7 @@
 //! Is it alive: `/livez`, `/readyz`, `/api/health`, `/api/health/detailed`, `/metrics`.
 
 use crate::error::{Error, Result};
-use crate::identity::Reader;
+use crate::identity::MetricsReader;
 use crate::state::State;
 use actix_web::{HttpResponse, get, web};
 use chrono::Utc;
@@ -89,12 +89,12 @@ async fn health(state: web::Data<State>) -> HttpResponse {
     if up { HttpResponse::Ok().json(body) } else { HttpResponse::ServiceUnavailable().json(body) }
 }
 
-/// The same with figures. For readers (access key).
+/// The same with figures. For who reads everything, and keys with the scope `metrics`.
 #[utoipa::path(tag = "operations", path = "/api/health/detailed", security(("access_key" = []), ("session" = [])),
     responses((status = 200, body = Detailed), (status = 401, body = crate::error::ErrorBody),
-        (status = 403, description = "`ADMIN_ONLY`", body = crate::error::ErrorBody)))]
+        (status = 403, description = "`NOT_GRANTED`", body = crate::error::ErrorBody)))]
 #[get("/api/health/detailed")]
-async fn detailed(_: Reader, state: web::Data<State>) -> HttpResponse {
+async fn detailed(_: MetricsReader, state: web::Data<State>) -> HttpResponse {
     let took = ask_database(&state).await;
     HttpResponse::Ok().json(Detailed {
         system: System {
@@ -110,13 +110,13 @@ async fn detailed(_: Reader, state: web::Data<State>) -> HttpResponse {
     })
 }
 
-/// Prometheus metrics. For readers (access key).
+/// Prometheus metrics. For who reads everything, and keys with the scope `metrics`.
 #[utoipa::path(tag = "operations", path = "/metrics", security(("access_key" = []), ("session" = [])),
     responses((status = 200, content_type = "text/plain", body = String),
         (status = 401, body = crate::error::ErrorBody),
-        (status = 403, description = "`ADMIN_ONLY`", body = crate::error::ErrorBody)))]
+        (status = 403, description = "`NOT_GRANTED`", body = crate::error::ErrorBody)))]
 #[get("/metrics")]
-async fn metrics(_: Reader, state: web::Data<State>) -> Result<HttpResponse> {
+async fn metrics(_: MetricsReader, state: web::Data<State>) -> Result<HttpResponse> {
     let text = state.metrics.encode().map_err(|error| Error::Unexpected(error.into()))?;
     Ok(HttpResponse::Ok()
         .content_type("application/openmetrics-text; version=1.0.0; charset=utf-8")

@@ -1,6 +1,7 @@
 //! People's accounts.
 
 use super::{say, say_json};
+use crate::identity::grants::{self, Duty, Place};
 use crate::identity::{Role, roster};
 use chrono::SecondsFormat;
 use clap::Subcommand;
@@ -29,6 +30,37 @@ pub(super) enum User {
     },
     /// List accounts: id, role, state, user name, e-mail address
     List,
+    /// Give an account another role: user, volunteer, ambassador or admin
+    #[command(after_help = "Example:\n  lumbung-cloud user role siti@example.com volunteer")]
+    Role { email: String, role: Role },
+    /// Give an account a duty at a place: an operator looks after its gateways, an officer sees what goes on
+    #[command(
+        after_help = "Examples:\n  lumbung-cloud user grant siti@example.com operator --programme MBG\n  lumbung-cloud user grant budi@example.com officer --site DAPUR-MENTENG"
+    )]
+    Grant {
+        email: String,
+        role: Duty,
+        /// The code of a programme: all its sites, also those to come
+        #[arg(long, required_unless_present = "site", conflicts_with = "site")]
+        programme: Option<String>,
+        /// The code of one site
+        #[arg(long)]
+        site: Option<String>,
+    },
+    /// Take a duty away
+    #[command(
+        after_help = "Example:\n  lumbung-cloud user ungrant budi@example.com officer --site DAPUR-MENTENG"
+    )]
+    Ungrant {
+        email: String,
+        role: Duty,
+        #[arg(long, required_unless_present = "site", conflicts_with = "site")]
+        programme: Option<String>,
+        #[arg(long)]
+        site: Option<String>,
+    },
+    /// List the duties of an account: number, role, place, since
+    Grants { email: String },
     /// Shut an account: it is signed out everywhere within a second
     Ban { email: String },
     /// Let an account in again
@@ -61,6 +93,40 @@ impl User {
                         user.username,
                         user.email
                     ))?;
+                }
+                Ok(())
+            }
+            Self::Role { email, role } => {
+                let mut tx = pool.begin().await?;
+                let user_id = roster::named(&mut tx, &email).await?;
+                let was = roster::set_role(&mut tx, user_id, role).await?;
+                tx.commit().await?;
+                say(format_args!("{email} is {} now, {} before", role.word(), was.word()))
+            }
+            Self::Grant { email, role, programme, site } => {
+                let place = Place::parse(programme, site)?;
+                let mut tx = pool.begin().await?;
+                let user_id = roster::named(&mut tx, &email).await?;
+                let id = grants::grant(&mut tx, user_id, role, &place, None).await?;
+                tx.commit().await?;
+                say(format_args!("{email} is {} of {} (grant {id})", role.word(), place.code()))
+            }
+            Self::Ungrant { email, role, programme, site } => {
+                let place = Place::parse(programme, site)?;
+                let mut tx = pool.begin().await?;
+                let user_id = roster::named(&mut tx, &email).await?;
+                let id = grants::find(&mut tx, user_id, role, &place).await?;
+                grants::withdraw(&mut tx, user_id, id).await?;
+                tx.commit().await?;
+                say(format_args!("{email} is no {} of {} any more", role.word(), place.code()))
+            }
+            Self::Grants { email } => {
+                let mut conn = pool.acquire().await?;
+                let user_id = roster::named(&mut conn, &email).await?;
+                for grant in grants::list(&mut conn, user_id).await? {
+                    let place = grant.programme.or(grant.site).unwrap_or_default();
+                    let since = grant.granted_at.to_rfc3339_opts(SecondsFormat::Secs, true);
+                    say(format_args!("{}\t{}\t{place}\t{since}", grant.grant_id, grant.role.word()))?;
                 }
                 Ok(())
             }

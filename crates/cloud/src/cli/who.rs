@@ -2,9 +2,11 @@
 
 use super::{say, say_json};
 use crate::config::Config;
-use crate::identity::{access, claims, gateways};
+use crate::error::Error;
+use crate::identity::keys::{self, Scope};
+use crate::identity::{claims, gateways};
 use crate::places::{self, NewSite};
-use chrono::SecondsFormat;
+use chrono::{DateTime, SecondsFormat, Utc};
 use clap::Subcommand;
 use qrcode::QrCode;
 use qrcode::render::unicode::Dense1x2;
@@ -109,7 +111,16 @@ pub(super) enum Gateway {
 }
 
 fn duration(text: &str) -> Result<std::time::Duration, String> {
-    humantime_serde::re::humantime::parse_duration(text).map_err(|error| format!("{error}; write 15m or 2h"))
+    humantime_serde::re::humantime::parse_duration(text)
+        .map_err(|error| format!("{error}; write 15m, 2h or 30d"))
+}
+
+/// The moment that long from now.
+fn until(valid: std::time::Duration) -> Result<DateTime<Utc>, Error> {
+    chrono::Duration::from_std(valid)
+        .ok()
+        .and_then(|valid| Utc::now().checked_add_signed(valid))
+        .ok_or_else(|| Error::field("valid", "is too long"))
 }
 
 impl Gateway {
@@ -163,17 +174,21 @@ impl Gateway {
 pub(super) enum Key {
     /// Make an access key; it is shown once
     #[command(
-        after_help = "Example:\n  lumbung-cloud key add dashboard --scope read\n  curl -H 'Authorization: Bearer lbk_…' http://127.0.0.1:8000/api/dashboard/summary"
+        after_help = "Examples:\n  lumbung-cloud key add dashboard\n  lumbung-cloud key add prometheus --scope metrics\n  lumbung-cloud key add rollout --scope places:write,gateways:enrol --valid 30d\n  curl -H 'Authorization: Bearer lbk_…' http://127.0.0.1:8000/api/dashboard/summary"
     )]
     Add {
         /// Whom or what it is for
         name: String,
-        #[arg(long, default_value = "read", value_parser = ["read"])]
-        scope: String,
+        /// What it opens; several with commas
+        #[arg(long, default_value = "read", value_delimiter = ',')]
+        scope: Vec<Scope>,
+        /// How long it is good, such as 30d; for ever without
+        #[arg(long, value_parser = duration)]
+        valid: Option<std::time::Duration>,
         #[arg(long)]
         json: bool,
     },
-    /// List access keys: id, scope, made, state, name
+    /// List access keys: id, scopes, made, last used, state, name
     List,
     /// End a key
     Revoke { id: i32 },
@@ -182,8 +197,11 @@ pub(super) enum Key {
 impl Key {
     pub(super) async fn run(self, pool: &PgPool) -> anyhow::Result<()> {
         match self {
-            Self::Add { name, scope: _, json } => {
-                let key = access::add(pool, &name).await?;
+            Self::Add { name, scope, valid, json } => {
+                let expires_at = valid.map(until).transpose()?;
+                let mut tx = pool.begin().await?;
+                let key = keys::add(&mut tx, &name, &scope, expires_at, None).await?;
+                tx.commit().await?;
                 if json {
                     say_json(&key)
                 } else {
@@ -191,15 +209,19 @@ impl Key {
                 }
             }
             Self::List => {
-                for key in access::list(pool).await? {
-                    let state = if key.revoked_at.is_some() { "revoked" } else { "good" };
-                    let made = key.created_at.to_rfc3339_opts(SecondsFormat::Secs, true);
-                    say(format_args!("{}\t{}\t{made}\t{state}\t{}", key.id, key.scope, key.name))?;
+                for key in keys::list(pool, 0, i64::MAX).await? {
+                    let time = |at: DateTime<Utc>| at.to_rfc3339_opts(SecondsFormat::Secs, true);
+                    let (made, scopes) = (time(key.created_at), key.scopes.join(","));
+                    let used = key.last_used_at.map_or_else(|| "never".into(), time);
+                    let state = key.state();
+                    say(format_args!("{}\t{scopes}\t{made}\t{used}\t{state}\t{}", key.id, key.name))?;
                 }
                 Ok(())
             }
             Self::Revoke { id } => {
-                access::revoke(pool, id).await?;
+                let mut tx = pool.begin().await?;
+                keys::revoke(&mut tx, id).await?;
+                tx.commit().await?;
                 say(format_args!("key {id} revoked"))
             }
         }

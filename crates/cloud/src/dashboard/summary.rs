@@ -2,7 +2,7 @@
 
 use crate::distribution::scans::{self, ClockWord, Filter, Label, ScanView};
 use crate::error::{Error, Result};
-use crate::identity::Reader;
+use crate::identity::{SiteReader, Sites};
 use crate::state::State;
 use actix_web::{HttpResponse, get, web};
 use chrono::{DateTime, NaiveDate, Utc};
@@ -138,13 +138,17 @@ struct Scope {
 #[openapi(paths(summary))]
 pub(crate) struct Docs;
 
-/// Totals, today, checkpoints with their gateways, latest scans. For readers (access key).
+/// Totals, today, checkpoints with their gateways, latest scans. For who may read (admin, key with the scope `read`); operators and officers see their own sites'.
 #[utoipa::path(tag = "dashboard", path = "/api/dashboard/summary", params(Scope), security(("access_key" = []), ("session" = [])),
     responses((status = 200, body = Summary), (status = 400, body = crate::error::ErrorBody),
         (status = 401, body = crate::error::ErrorBody),
-        (status = 403, description = "`ADMIN_ONLY`", body = crate::error::ErrorBody)))]
+        (status = 403, description = "`NOT_GRANTED`", body = crate::error::ErrorBody)))]
 #[get("/api/dashboard/summary")]
-async fn summary(_: Reader, state: web::Data<State>, scope: web::Query<Scope>) -> Result<HttpResponse> {
+async fn summary(
+    reader: SiteReader,
+    state: web::Data<State>,
+    scope: web::Query<Scope>,
+) -> Result<HttpResponse> {
     let limit = scope.limit.unwrap_or(500);
     if !(0..=10_000).contains(&limit) {
         return Err(Error::field("limit", "must be between 0 and 10000"));
@@ -152,14 +156,14 @@ async fn summary(_: Reader, state: web::Data<State>, scope: web::Query<Scope>) -
     if let Some(programme) = &scope.programme {
         crate::places::check_code("programme", programme).map_err(|wrong| Error::Fields(vec![wrong]))?;
     }
-    let pool = &state.people;
+    let (pool, sites) = (&state.people, &reader.sites);
     let latest = Filter::newest(20);
     let (totals, checkpoints, latest) = tokio::try_join!(
-        totals(pool),
-        checkpoints(pool, scope.programme.as_deref(), limit),
-        scans::list(pool, &latest)
+        totals(pool, sites),
+        checkpoints(pool, sites, scope.programme.as_deref(), limit),
+        scans::list(pool, sites, &latest)
     )?;
-    let today = today(pool, scope.programme.as_deref()).await?;
+    let today = today(pool, sites, scope.programme.as_deref()).await?;
     Ok(HttpResponse::Ok().json(Summary {
         generated_at: rfc3339(Utc::now().timestamp_millis()),
         totals,
@@ -169,7 +173,21 @@ async fn summary(_: Reader, state: web::Data<State>, scope: web::Query<Scope>) -
     }))
 }
 
-async fn totals(pool: &PgPool) -> Result<Totals> {
+async fn totals(pool: &PgPool, sites: &Sites) -> Result<Totals> {
+    if let Some(sites) = sites.only() {
+        // Scans by the site they were made at; what a gateway counts of itself goes where the gateway goes.
+        return Ok(sqlx::query_as!(
+            Totals,
+            r#"select (select coalesce(sum(scans), 0)::bigint from scan_day where site_id = any($1)) as "scans!",
+                   (select count(*) from gateway where revoked_at is null and site_id = any($1)) as "gateways!",
+                   (select count(*) from site where site_id = any($1)) as "sites!",
+                   (select count(*) from quarantine q join gateway_run r using (gateway_id, epoch)
+                       where q.replayed_at is null and r.site_id = any($1)) as "quarantined!""#,
+            sites
+        )
+        .fetch_one(pool)
+        .await?);
+    }
     Ok(sqlx::query_as!(
         Totals,
         r#"select (select coalesce(sum(scans), 0)::bigint from gateway_state) as "scans!",
@@ -181,15 +199,16 @@ async fn totals(pool: &PgPool) -> Result<Totals> {
     .await?)
 }
 
-async fn today(pool: &PgPool, programme: Option<&str>) -> Result<Vec<StatusCount>> {
+async fn today(pool: &PgPool, sites: &Sites, programme: Option<&str>) -> Result<Vec<StatusCount>> {
     let rows = sqlx::query!(
         r#"select d.status_scan, sum(d.scans)::bigint as "count!"
            from scan_day d join site s using (site_id) join programme p using (programme_id)
            where d.local_day between current_date - 1 and current_date + 1
                and d.local_day = (now() at time zone s.time_zone)::date
-               and ($1::text is null or p.code = $1)
+               and ($1::text is null or p.code = $1) and ($2::int[] is null or d.site_id = any($2))
            group by d.status_scan order by 2 desc, 1 limit 100"#,
-        programme
+        programme,
+        sites.only()
     )
     .fetch_all(pool)
     .await?;
@@ -204,15 +223,21 @@ async fn today(pool: &PgPool, programme: Option<&str>) -> Result<Vec<StatusCount
         .collect())
 }
 
-async fn checkpoints(pool: &PgPool, programme: Option<&str>, limit: i64) -> Result<Vec<Checkpoint>> {
+async fn checkpoints(
+    pool: &PgPool,
+    sites: &Sites,
+    programme: Option<&str>,
+    limit: i64,
+) -> Result<Vec<Checkpoint>> {
     let sites = sqlx::query!(
         r#"select s.site_id, s.code, s.name, s.kind, s.time_zone, p.code as programme,
                (now() at time zone s.time_zone)::date as "local_day!"
            from site s join programme p using (programme_id)
-           where $1::text is null or p.code = $1
+           where ($1::text is null or p.code = $1) and ($3::int[] is null or s.site_id = any($3))
            order by s.code limit $2"#,
         programme,
-        limit
+        limit,
+        sites.only()
     )
     .fetch_all(pool)
     .await?;

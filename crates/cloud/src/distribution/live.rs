@@ -4,9 +4,9 @@
 //! and only of committed ones. The word names ranges of records; the scans are read where someone listens.
 
 use super::record::Name;
-use super::scans::in_ranges;
+use super::scans::{ScanView, in_ranges};
 use crate::error::Result;
-use crate::identity::Reader;
+use crate::identity::{SiteReader, Sites};
 use crate::metrics::Metrics;
 use crate::state::State;
 use actix_web::http::header;
@@ -31,8 +31,12 @@ const LISTED: i64 = 200;
 /// Events a slow client may fall behind before it misses some (and is told how many).
 const BACKLOG: usize = 256;
 const HEARTBEAT: Duration = Duration::from_secs(15);
-/// A stream ends after this, so that a revoked key does not read on for ever; clients connect again.
+/// A stream ends after this; clients connect again.
 const LIFE: Duration = Duration::from_secs(15 * 60);
+/// How long a stream believes that its reader may still read. With what is believed of a sign-in it stays under
+/// a second.
+const BELIEVED: Duration = Duration::from_millis(150);
+const RESET: Bytes = Bytes::from_static(b"event: reset\ndata: {}\n\n");
 
 pub(super) fn routes(routes: &mut web::ServiceConfig) {
     routes.service(live_scans);
@@ -69,9 +73,48 @@ fn word(names: impl Iterator<Item = Name>) -> Option<Word> {
     (!word.ranges.is_empty()).then_some(word)
 }
 
+/// What arrived together.
+struct Burst {
+    scans: Vec<ScanView>,
+    /// Scans that are not listed.
+    more: i64,
+    /// As whoever sees every site is told.
+    whole: Bytes,
+}
+
+impl Burst {
+    fn new(scans: Vec<ScanView>, more: i64) -> Self {
+        let whole = event(&json!({ "scans": scans, "more": more }));
+        Self { scans, more, whole }
+    }
+
+    /// For somebody who sees these sites; none when nothing of it is theirs. Whose the scans are that are not
+    /// listed nobody knows, so their number is not told to them.
+    fn of(&self, sites: &Sites) -> Option<Bytes> {
+        if matches!(sites, Sites::All) {
+            return Some(self.whole.clone());
+        }
+        if self.more > 0 {
+            return Some(RESET);
+        }
+        let scans: Vec<&ScanView> = self.scans.iter().filter(|scan| sites.include(scan.site_id)).collect();
+        (!scans.is_empty()).then(|| event(&json!({ "scans": scans, "more": 0 })))
+    }
+}
+
+fn event(data: &serde_json::Value) -> Bytes {
+    Bytes::from(format!("event: scans\ndata: {data}\n\n"))
+}
+
+#[derive(Clone)]
+enum Event {
+    Scans(Arc<Burst>),
+    Reset,
+}
+
 /// Hands what arrives on to every open stream of this replica.
 pub struct Live {
-    events: broadcast::Sender<Bytes>,
+    events: broadcast::Sender<Event>,
     stop: CancellationToken,
 }
 
@@ -106,10 +149,10 @@ impl Live {
         listener.listen(CHANNEL).await?;
         *wait = Duration::from_millis(100);
         // Whoever reads the stream fetches the list again after a pause.
-        self.send("reset", &json!({}));
+        self.send(Event::Reset);
         loop {
             let Some(notification) = listener.try_recv().await? else {
-                self.send("reset", &json!({}));
+                self.send(Event::Reset);
                 continue;
             };
             if self.events.receiver_count() == 0 {
@@ -121,19 +164,21 @@ impl Live {
             let told: i64 = word.ranges.iter().map(|range| range.3 - range.2 + 1).sum::<i64>() + word.more;
             let scans = in_ranges(people, &word.ranges, LISTED).await?;
             let more = told - i64::try_from(scans.len()).unwrap_or(told);
-            self.send("scans", &json!({ "scans": scans, "more": more }));
+            self.send(Event::Scans(Arc::new(Burst::new(scans, more))));
         }
     }
 
-    fn send(&self, event: &str, data: &serde_json::Value) {
+    fn send(&self, event: Event) {
         // Nobody listening is no fault.
-        let _ = self.events.send(Bytes::from(format!("event: {event}\ndata: {data}\n\n")));
+        let _ = self.events.send(event);
     }
 }
 
 /// Counts an open stream for as long as it lives.
 struct Client {
-    events: broadcast::Receiver<Bytes>,
+    events: broadcast::Receiver<Event>,
+    reader: SiteReader,
+    asked: Instant,
     stop: CancellationToken,
     ends: Instant,
     metrics: Arc<Metrics>,
@@ -147,18 +192,34 @@ impl Drop for Client {
 
 impl Client {
     async fn next(&mut self) -> Option<Bytes> {
-        tokio::select! {
-            event = self.events.recv() => match event {
-                Ok(event) => Some(event),
-                Err(broadcast::error::RecvError::Lagged(missed)) => {
-                    tracing::debug!(missed, "a live client reads too slowly");
-                    Some(Bytes::from_static(b"event: reset\ndata: {}\n\n"))
+        loop {
+            let event = tokio::select! {
+                event = self.events.recv() => Some(event),
+                () = tokio::time::sleep(HEARTBEAT) => None,
+                () = tokio::time::sleep_until(self.ends) => return None,
+                () = self.stop.cancelled() => return None,
+            };
+            // Revoked, banned or granted nothing any more: the stream ends, and a new one is refused with the
+            // reason.
+            if self.asked.elapsed() >= BELIEVED {
+                let asked = Instant::now();
+                self.reader.sites = self.reader.again().await.ok()?;
+                self.asked = asked;
+            }
+            match event {
+                None => return Some(Bytes::from_static(b": still here\n\n")),
+                Some(Ok(Event::Reset)) => return Some(RESET),
+                Some(Ok(Event::Scans(burst))) => {
+                    if let Some(theirs) = burst.of(&self.reader.sites) {
+                        return Some(theirs);
+                    }
                 }
-                Err(broadcast::error::RecvError::Closed) => None,
-            },
-            () = tokio::time::sleep(HEARTBEAT) => Some(Bytes::from_static(b": still here\n\n")),
-            () = tokio::time::sleep_until(self.ends) => None,
-            () = self.stop.cancelled() => None,
+                Some(Err(broadcast::error::RecvError::Lagged(missed))) => {
+                    tracing::debug!(missed, "a live client reads too slowly");
+                    return Some(RESET);
+                }
+                Some(Err(broadcast::error::RecvError::Closed)) => return None,
+            }
         }
     }
 }
@@ -167,20 +228,23 @@ impl Client {
 #[openapi(paths(live_scans))]
 pub(crate) struct Docs;
 
-/// Scans as they arrive (`text/event-stream`). For readers (access key).
+/// Scans as they arrive (`text/event-stream`). For who may read (admin, key with the scope `read`); operators and
+/// officers hear of their own sites.
 ///
 /// `event: scans` carries `{"scans":[…],"more":n}`, newest last; `more` counts scans of a burst that are
 /// not listed. `event: reset` says that something may have been missed: list again. A comment line comes
-/// every 15 seconds. The stream ends after 15 minutes: connect again.
+/// every 15 seconds. The stream ends after 15 minutes, or when its reader may read no more: connect again.
 #[utoipa::path(tag = "distribution", path = "/api/live", security(("access_key" = []), ("session" = [])),
     responses((status = 200, content_type = "text/event-stream", body = String),
         (status = 401, body = crate::error::ErrorBody),
-        (status = 403, description = "`ADMIN_ONLY`", body = crate::error::ErrorBody)))]
+        (status = 403, description = "`NOT_GRANTED`", body = crate::error::ErrorBody)))]
 #[get("/api/live")]
-async fn live_scans(_: Reader, state: web::Data<State>, live: web::Data<Live>) -> HttpResponse {
+async fn live_scans(reader: SiteReader, state: web::Data<State>, live: web::Data<Live>) -> HttpResponse {
     state.metrics.live_clients.inc();
     let client = Client {
         events: live.events.subscribe(),
+        reader,
+        asked: Instant::now(),
         stop: live.stop.clone(),
         ends: Instant::now() + LIFE,
         metrics: Arc::clone(&state.metrics),

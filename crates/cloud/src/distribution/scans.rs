@@ -2,9 +2,10 @@
 
 use super::record::Name;
 use crate::error::{Error, Result};
-use crate::identity::Reader;
+use crate::identity::{SiteReader, Sites};
 use crate::moment::TimeBasis;
 use crate::page;
+use crate::places;
 use crate::state::State;
 use actix_web::{HttpResponse, get, web};
 use chrono::{DateTime, Utc};
@@ -57,6 +58,9 @@ pub(crate) struct ScanView {
     officer: Option<String>,
     quantity: Option<f64>,
     client_ref: Option<Uuid>,
+    /// The site's key, for who may see it.
+    #[serde(skip)]
+    pub(super) site_id: i32,
 }
 
 /// What people read for a status.
@@ -99,6 +103,7 @@ struct Row {
     officer: Option<String>,
     quantity: Option<f64>,
     client_ref: Option<Uuid>,
+    site_id: i32,
 }
 
 impl From<Row> for ScanView {
@@ -124,6 +129,7 @@ impl From<Row> for ScanView {
             officer: row.officer,
             quantity: row.quantity,
             client_ref: row.client_ref,
+            site_id: row.site_id,
         }
     }
 }
@@ -196,25 +202,29 @@ impl Page {
 #[openapi(paths(list_scans, tag_history))]
 pub(crate) struct Docs;
 
-/// List scans, newest event time first. For readers (access key).
+/// List scans, newest event time first. For who may read (admin, key with the scope `read`); operators and officers see their own sites'.
 #[utoipa::path(tag = "distribution", path = "/api/scans", params(Filter), security(("access_key" = []), ("session" = [])),
     responses((status = 200, body = Page), (status = 400, body = crate::error::ErrorBody),
         (status = 401, body = crate::error::ErrorBody),
-        (status = 403, description = "`ADMIN_ONLY`", body = crate::error::ErrorBody)))]
+        (status = 403, description = "`NOT_GRANTED`", body = crate::error::ErrorBody)))]
 #[get("/api/scans")]
-async fn list_scans(_: Reader, state: web::Data<State>, filter: web::Query<Filter>) -> Result<HttpResponse> {
-    Ok(HttpResponse::Ok().json(list(&state.people, &filter).await?))
+async fn list_scans(
+    reader: SiteReader,
+    state: web::Data<State>,
+    filter: web::Query<Filter>,
+) -> Result<HttpResponse> {
+    Ok(HttpResponse::Ok().json(list(&state.people, &reader.sites, &filter).await?))
 }
 
-/// A tag's history, newest first. For readers (access key).
+/// A tag's history, newest first. For who may read (admin, key with the scope `read`); operators and officers see their own sites'.
 #[utoipa::path(tag = "distribution", path = "/api/tags/{id}", security(("access_key" = []), ("session" = [])),
     params(("id" = String, Path, description = "a tag as anyone writes it", example = "04A22B1C5D6E80"), Filter),
     responses((status = 200, body = Page), (status = 400, body = crate::error::ErrorBody),
         (status = 401, body = crate::error::ErrorBody),
-        (status = 403, description = "`ADMIN_ONLY`", body = crate::error::ErrorBody), (status = 404, body = crate::error::ErrorBody)))]
+        (status = 403, description = "`NOT_GRANTED`", body = crate::error::ErrorBody), (status = 404, body = crate::error::ErrorBody)))]
 #[get("/api/tags/{id}")]
 async fn tag_history(
-    _: Reader,
+    reader: SiteReader,
     state: web::Data<State>,
     id: web::Path<String>,
     filter: web::Query<Filter>,
@@ -222,7 +232,7 @@ async fn tag_history(
     let tag = parse_tag("id", &id)?;
     let filter = Filter { nfc_tag_id: Some(tag.clone()), ..filter.into_inner() };
     let first_page = filter.cursor.is_none();
-    let page = list(&state.people, &filter).await?;
+    let page = list(&state.people, &reader.sites, &filter).await?;
     if page.scans.is_empty() && first_page {
         return Err(Error::NotFound("NOT_FOUND"));
     }
@@ -235,8 +245,8 @@ fn parse_tag(field: &'static str, text: &str) -> Result<String> {
     TagId::parse(text).map(TagId::into_string).map_err(|wrong| Error::field(field, wrong.message))
 }
 
-/// One page of what the filter asks for.
-pub(crate) async fn list(pool: &PgPool, filter: &Filter) -> Result<Page> {
+/// One page of what the filter asks for, of these sites.
+pub(crate) async fn list(pool: &PgPool, sites: &Sites, filter: &Filter) -> Result<Page> {
     let limit = page::limit(filter.limit, 500)?;
     let from = page::time("from", filter.from.as_deref())?;
     let until = page::time("until", filter.until.as_deref())?;
@@ -249,7 +259,17 @@ pub(crate) async fn list(pool: &PgPool, filter: &Filter) -> Result<Page> {
             lumbung_shared::check_text(field, text, 128).map_err(|wrong| Error::Fields(vec![wrong]))?;
         }
     }
-    let Some(site) = known_site(pool, filter.site.as_deref()).await? else { return Ok(Page::EMPTY) };
+    let of_one;
+    let sites = match filter.site.as_deref() {
+        None => sites.only(),
+        Some(code) => match places::site_named(pool, code).await? {
+            Some(site) if sites.include(site) => {
+                of_one = [site];
+                Some(&of_one[..])
+            }
+            _ => return Ok(Page::EMPTY),
+        },
+    };
     if !is_known_status(pool, filter.status_scan.as_deref()).await? {
         return Ok(Page::EMPTY);
     }
@@ -260,11 +280,11 @@ pub(crate) async fn list(pool: &PgPool, filter: &Filter) -> Result<Page> {
         Row,
         r#"select g.code as gateway, e.gateway_id, e.epoch, e.seq, e.nfc_tag_id, e.status_scan, e."timestamp",
                e.event_time, e.received_at, e.clock_state, e.time_basis, e.uncertainty_ms, e.source, s.code as site,
-               e.note, e.officer, e.quantity, e.client_ref
+               e.note, e.officer, e.quantity, e.client_ref, e.site_id
            from scan_event e join gateway g using (gateway_id) join site s on s.site_id = e.site_id
            where ($2::text is null or g.code = $2)
-               and ($3::int is null or (e.site_id = $3 and e.gateway_id = any(array(
-                   select distinct d.gateway_id from scan_day d where d.site_id = $3))))
+               and ($3::int[] is null or (e.site_id = any($3) and e.gateway_id = any(array(
+                   select distinct d.gateway_id from scan_day d where d.site_id = any($3)))))
                and ($4::text is null or e.nfc_tag_id = $4) and ($5::text is null or e.status_scan = $5)
                and ($6::timestamptz is null or e.event_time >= $6)
                and ($7::timestamptz is null or e.event_time < $7)
@@ -273,7 +293,7 @@ pub(crate) async fn list(pool: &PgPool, filter: &Filter) -> Result<Page> {
            limit $1"#,
         limit + 1,
         filter.gateway_id,
-        site,
+        sites,
         tag,
         filter.status_scan,
         from,
@@ -288,14 +308,6 @@ pub(crate) async fn list(pool: &PgPool, filter: &Filter) -> Result<Page> {
     let more = page::cut(&mut rows, limit);
     let next_cursor = rows.last().filter(|_| more).map(|row| Cursor::of(row).write());
     Ok(Page { scans: rows.into_iter().map(ScanView::from).collect(), next_cursor })
-}
-
-/// The key of a site's code: `None` for one that is not known, `Some(None)` where no code is given.
-async fn known_site(pool: &PgPool, code: Option<&str>) -> Result<Option<Option<i32>>> {
-    let Some(code) = code else { return Ok(Some(None)) };
-    let site =
-        sqlx::query_scalar!("select site_id from site where code = $1", code).fetch_optional(pool).await?;
-    Ok(site.map(Some))
 }
 
 /// Whether any scan has the status, or none is given: what nobody scanned need not be looked for in all
@@ -321,7 +333,7 @@ pub(super) async fn in_ranges(
         Row,
         r#"select g.code as gateway, e.gateway_id, e.epoch, e.seq, e.nfc_tag_id, e.status_scan, e."timestamp",
                e.event_time, e.received_at, e.clock_state, e.time_basis, e.uncertainty_ms, e.source, s.code as site,
-               e.note, e.officer, e.quantity, e.client_ref
+               e.note, e.officer, e.quantity, e.client_ref, e.site_id
            from unnest($1::int[], $2::bigint[], $3::bigint[], $4::bigint[]) as k (gateway_id, epoch, first, last)
            join scan_event e on e.gateway_id = k.gateway_id and e.epoch = k.epoch and e.seq between k.first and k.last
            join gateway g on g.gateway_id = e.gateway_id join site s on s.site_id = e.site_id

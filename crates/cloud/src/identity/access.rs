@@ -1,57 +1,158 @@
-//! Who may read: holders of an access key, admins who are signed in, and in development whoever sits at this machine.
+//! Who may do what: admins, people by their grants, access keys by their scopes, and in development whoever sits
+//! at this machine. The table of it all is in `docs/decisions/`.
+//!
+//! A handler names its caller: a [`SiteReader`] sees only some sites' rows and the handler must filter by them, a
+//! [`MetricsReader`] sees the program's own figures. What cannot tell sites apart is for those who see all of them.
 
+use super::grants::Sites;
+use super::keys::{self, Key, Scope};
+use super::people::People;
 use super::secret;
-use super::sessions::Person;
+use super::sessions::{Person, authenticate};
 use crate::error::{Error, Result};
 use crate::guards::{self, bearer};
 use crate::state::State;
 use actix_web::dev::Payload;
 use actix_web::http::header;
 use actix_web::{FromRequest, HttpRequest, web};
-use chrono::{DateTime, Utc};
-use serde::Serialize;
-use sqlx::PgPool;
 use std::future::Future;
 use std::pin::Pin;
 
-/// What every access key starts with.
-const PREFIX: &str = "lbk_";
+/// Whoever asks, by what came with the request. As a handler's argument it refuses strangers with 401.
+#[derive(Debug, Clone)]
+pub enum Caller {
+    /// At this machine, in development, without a key. Reads, and changes nothing.
+    Here,
+    Key(Key),
+    Person(Person),
+}
 
-/// Someone who may read. As a handler's argument it refuses strangers with 401 and people who are no
-/// admins with 403: whoever wants an account may open one.
-#[derive(Debug)]
-pub struct Reader;
+impl Caller {
+    /// Whose scans, readings and gateways they may read.
+    ///
+    /// # Errors
+    /// `NOT_GRANTED`.
+    pub fn reads(&self) -> Result<Sites> {
+        match self {
+            Self::Key(key) if !key.opens(Scope::Read) => Err(Error::Forbidden("NOT_GRANTED")),
+            Self::Person(person) => person.reads(),
+            Self::Here | Self::Key(_) => Ok(Sites::All),
+        }
+    }
+}
 
-impl FromRequest for Reader {
+impl Person {
+    fn reads(&self) -> Result<Sites> {
+        match &self.granted {
+            _ if self.is_admin() => Ok(Sites::All),
+            Some(granted) => Ok(Sites::Only(granted.sees.clone())),
+            None => Err(Error::Forbidden("NOT_GRANTED")),
+        }
+    }
+}
+
+type Coming<T> = Pin<Box<dyn Future<Output = Result<T>>>>;
+
+impl FromRequest for Caller {
     type Error = Error;
-    type Future = Pin<Box<dyn Future<Output = Result<Self>>>>;
+    type Future = Coming<Self>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let (pass, request) = (Pass::of(request), request.clone());
+        Box::pin(async move { pass?.holder_for(&request).await })
+    }
+}
+
+/// What a request came with, to be asked again while its answer goes on.
+#[derive(Clone)]
+struct Pass {
+    state: web::Data<State>,
+    people: web::Data<People>,
+    bearer: Option<String>,
+    /// In development, from this machine and without a key.
+    here: bool,
+}
+
+impl Pass {
+    fn of(request: &HttpRequest) -> Result<Self> {
+        let state = request.app_data::<web::Data<State>>().cloned().ok_or(Error::Unauthenticated)?;
+        let people = request.app_data::<web::Data<People>>().cloned().ok_or(Error::Unauthenticated)?;
+        let bare = !request.headers().contains_key(header::AUTHORIZATION);
+        let here = bare && develops_here(request, &state);
+        Ok(Self { bearer: bearer(request.headers()).map(str::to_owned), state, people, here })
+    }
+
+    /// Whose it is, told to the limits on how often they may ask.
+    async fn holder_for(&self, request: &HttpRequest) -> Result<Caller> {
+        let caller = self.holder().await?;
+        match &caller {
+            Caller::Here => {}
+            Caller::Key(_) => guards::accept_key(request),
+            Caller::Person(person) => guards::accept_person(request, person.user_id),
+        }
+        Ok(caller)
+    }
+
+    async fn holder(&self) -> Result<Caller> {
+        if self.here {
+            return Ok(Caller::Here);
+        }
+        let bearer = self.bearer.as_deref().ok_or(Error::Unauthenticated)?;
+        if bearer.starts_with(keys::PREFIX) {
+            return keys::find(&self.state.people, &secret::hash(bearer)).await.map(Caller::Key);
+        }
+        authenticate(&self.state, &self.people, bearer).await.map(Caller::Person)
+    }
+}
+
+/// Someone who may read everything of `sites`; the handler shows no other site's rows. Refuses strangers with
+/// 401, and with 403 `NOT_GRANTED` people who were granted nothing: whoever wants an account may open one.
+#[derive(Clone)]
+pub struct SiteReader {
+    pub sites: Sites,
+    pass: Pass,
+}
+
+impl SiteReader {
+    /// What the same key or sign-in may read now: for answers that go on for long.
+    ///
+    /// # Errors
+    /// When it is nothing any more, or the database's.
+    pub async fn again(&self) -> Result<Sites> {
+        self.pass.holder().await?.reads()
+    }
+}
+
+impl FromRequest for SiteReader {
+    type Error = Error;
+    type Future = Coming<Self>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let (pass, request) = (Pass::of(request), request.clone());
+        Box::pin(async move {
+            let pass = pass?;
+            let sites = pass.holder_for(&request).await?.reads()?;
+            Ok(Self { sites, pass })
+        })
+    }
+}
+
+/// Someone who may see how the program itself is doing: whoever reads everything, and keys for just that.
+#[derive(Debug)]
+pub struct MetricsReader;
+
+impl FromRequest for MetricsReader {
+    type Error = Error;
+    type Future = Coming<Self>;
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        let Some(state) = request.app_data::<web::Data<State>>().cloned() else {
-            return Box::pin(async { Err(Error::Unauthenticated) });
-        };
-        let open = develops_here(request, &state);
-        let key = bearer(request.headers()).filter(|key| key.starts_with(PREFIX)).map(secret::hash);
-        let person = Person::from_request(request, payload);
-        let request = request.clone();
+        let caller = Caller::from_request(request, payload);
         Box::pin(async move {
-            if open {
-                return Ok(Self);
+            match caller.await? {
+                Caller::Key(key) if key.opens(Scope::Metrics) => Ok(Self),
+                caller if matches!(caller.reads()?, Sites::All) => Ok(Self),
+                _ => Err(Error::Forbidden("NOT_GRANTED")),
             }
-            let Some(hash) = key else {
-                return if person.await?.is_admin() { Ok(Self) } else { Err(Error::Forbidden("ADMIN_ONLY")) };
-            };
-            let known = sqlx::query_scalar!(
-                r#"select exists (select from access_key where key_hash = $1 and revoked_at is null) as "known!""#,
-                hash
-            )
-            .fetch_one(&state.people)
-            .await?;
-            if !known {
-                return Err(Error::Unauthenticated);
-            }
-            guards::accept_key(&request);
-            Ok(Self)
         })
     }
 }
@@ -73,68 +174,4 @@ fn sits_here(request: &HttpRequest) -> bool {
     ["localhost", "127.0.0.1", "[::1]"].contains(&name)
         && request.peer_addr().is_some_and(|peer| peer.ip().is_loopback())
         && !forwarded.iter().any(|name| request.headers().contains_key(*name))
-}
-
-/// A key that was just made; this is the only time it is seen.
-#[derive(Serialize)]
-pub struct NewKey {
-    pub id: i32,
-    pub name: String,
-    pub scope: &'static str,
-    pub key: String,
-}
-
-/// Makes a key that may read everything a dashboard shows.
-///
-/// # Errors
-/// [`Error::Fields`] for an unusable name, or the database's.
-pub async fn add(pool: &PgPool, name: &str) -> Result<NewKey> {
-    lumbung_shared::check_text("name", name, 100).map_err(|wrong| Error::Fields(vec![wrong]))?;
-    let key = secret::draw_key(PREFIX)?;
-    let id = sqlx::query_scalar!(
-        "insert into access_key (name, key_hash, scope) values ($1, $2, 'read') returning access_key_id",
-        name,
-        secret::hash(&key)
-    )
-    .fetch_one(pool)
-    .await?;
-    Ok(NewKey { id, name: name.to_owned(), scope: "read", key })
-}
-
-/// A key as people list it.
-#[derive(Debug, Serialize)]
-pub struct Listed {
-    pub id: i32,
-    pub name: String,
-    pub scope: String,
-    pub created_at: DateTime<Utc>,
-    pub revoked_at: Option<DateTime<Utc>>,
-}
-
-/// Every access key, oldest first.
-///
-/// # Errors
-/// The database's.
-pub async fn list(pool: &PgPool) -> Result<Vec<Listed>> {
-    Ok(sqlx::query_as!(
-        Listed,
-        "select access_key_id as id, name, scope, created_at, revoked_at from access_key order by access_key_id"
-    )
-    .fetch_all(pool)
-    .await?)
-}
-
-/// Ends a key.
-///
-/// # Errors
-/// [`Error::NotFound`] for an unknown id, or the database's.
-pub async fn revoke(pool: &PgPool, id: i32) -> Result<()> {
-    let revoked = sqlx::query_scalar!(
-        "update access_key set revoked_at = coalesce(revoked_at, now()) where access_key_id = $1
-         returning access_key_id",
-        id
-    )
-    .fetch_optional(pool)
-    .await?;
-    revoked.map(|_| ()).ok_or(Error::NotFound("NOT_FOUND"))
 }

@@ -7,7 +7,7 @@ use super::secret;
 use crate::error::{Error, Result};
 use chrono::{DateTime, Utc};
 use serde::Serialize;
-use sqlx::PgPool;
+use sqlx::{PgConnection, PgPool};
 
 /// An account that was just made; the password is seen this once, and only when it was drawn here.
 #[derive(Serialize)]
@@ -76,12 +76,57 @@ pub async fn list(pool: &PgPool) -> Result<Vec<Listed>> {
     .await?)
 }
 
-/// Bans an account, which ends its sessions, or lets it in again.
+/// Whose address it is.
 ///
 /// # Errors
 /// `NOT_FOUND`, or the database's.
+pub async fn named(conn: &mut PgConnection, email: &str) -> Result<i64> {
+    sqlx::query_scalar!("select user_id from app_user where lower(email) = lower($1)", email)
+        .fetch_optional(conn)
+        .await?
+        .ok_or(Error::NotFound("NOT_FOUND"))
+}
+
+/// Gives an account another role; felt everywhere within a second. Answers the role that it had.
+///
+/// # Errors
+/// `NOT_FOUND`, `LAST_ADMIN`, or the database's.
+pub async fn set_role(conn: &mut PgConnection, user_id: i64, role: Role) -> Result<Role> {
+    if role != Role::Admin {
+        keep_an_admin(conn, user_id).await?;
+    }
+    sqlx::query_scalar!(
+        r#"update app_user u set role = $2, updated_at = now() from app_user was
+           where u.user_id = $1 and was.user_id = u.user_id returning was.role as "role: Role""#,
+        user_id,
+        role.word()
+    )
+    .fetch_optional(conn)
+    .await?
+    .ok_or(Error::NotFound("NOT_FOUND"))
+}
+
+/// Refuses to go on without an admin who can sign in. The rows stay locked until the transaction ends: of two
+/// admins who shut each other out at once, the second one finds itself the last.
+async fn keep_an_admin(conn: &mut PgConnection, without: i64) -> Result<()> {
+    let admins = sqlx::query_scalar!(
+        "select user_id from app_user where role = 'admin' and is_active order by user_id for update"
+    )
+    .fetch_all(conn)
+    .await?;
+    if admins == [without] { Err(Error::Conflict("LAST_ADMIN")) } else { Ok(()) }
+}
+
+/// Bans an account, which ends its sessions, or lets it in again.
+///
+/// # Errors
+/// `NOT_FOUND`, `LAST_ADMIN`, or the database's.
 pub async fn set_active(pool: &PgPool, email: &str, active: bool) -> Result<()> {
     let mut tx = pool.begin().await?;
+    if !active {
+        let user_id = named(&mut tx, email).await?;
+        keep_an_admin(&mut tx, user_id).await?;
+    }
     let user_id = sqlx::query_scalar!(
         "update app_user set is_active = $2, updated_at = now() where lower(email) = lower($1) returning user_id",
         email,

@@ -1,10 +1,12 @@
-//! Who is signed in. A token is good as long as its session is: not ended, not expired, its account active.
+//! Who is signed in, and what they were granted. A token is good as long as its session is: not ended, not
+//! expired, its account active.
 //!
 //! What must stay true:
-//! - Every replica asks the database at least once a second for a session in use, so that signing out or a ban
-//!   is felt everywhere within a second.
+//! - Every replica asks the database at least once a second for a session in use, so that signing out, a ban
+//!   or a withdrawn grant is felt everywhere within a second.
 //! - What was learnt is dated by when it was asked, not by when the answer came.
 
+use super::grants::Granted;
 use super::people::People;
 use super::refresh::{self, Handed, Session};
 use super::roles::Role;
@@ -21,7 +23,7 @@ use sqlx::{PgConnection, PgPool};
 use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How long a token is good that is not renewed: its clients ask for the password once a day.
@@ -37,6 +39,8 @@ pub struct Person {
     pub user_id: i64,
     pub session_id: i64,
     pub role: Role,
+    /// None for those who were granted nothing.
+    pub(super) granted: Option<Arc<Granted>>,
 }
 
 impl Person {
@@ -70,12 +74,17 @@ impl FromRequest for Person {
             let (Some(token), Some(state), Some(people)) = (token, state, people) else {
                 return Err(Error::Unauthenticated);
             };
-            let named = people.tokens.read(&token, Utc::now().timestamp()).ok_or(Error::Unauthenticated)?;
-            let person = people.sessions.find(&state.people, &named).await?;
+            let person = authenticate(&state, &people, &token).await?;
             guards::accept_person(&request, person.user_id);
             Ok(person)
         })
     }
+}
+
+/// Whose token it is.
+pub(super) async fn authenticate(state: &State, people: &People, token: &str) -> Result<Person> {
+    let named = people.tokens.read(token, Utc::now().timestamp()).ok_or(Error::Unauthenticated)?;
+    people.sessions.find(&state.people, &named).await
 }
 
 /// What the database lately said of sessions in use.
@@ -91,7 +100,19 @@ impl Sessions {
             return if person.user_id == named.user_id { Ok(person) } else { Err(Error::Unauthenticated) };
         }
         let row = sqlx::query!(
-            r#"select s.session_id, u.role as "role: Role", s.last_seen_at < now() - interval '1 minute' as "unseen!"
+            r#"select s.session_id, u.role as "role: Role", s.last_seen_at < now() - interval '1 minute' as "unseen!",
+                   array(select r.programme_id from role_grant r
+                       where r.user_id = u.user_id and r.role = 'operator' and r.programme_id is not null)
+                       as "programmes!: Vec<i32>",
+                   array(select distinct coalesce(r.site_id, t.site_id) from role_grant r
+                       left join site t on t.programme_id = r.programme_id
+                       where r.user_id = u.user_id and r.role = 'operator'
+                           and coalesce(r.site_id, t.site_id) is not null) as "operates!: Vec<i32>",
+                   array(select distinct coalesce(r.site_id, t.site_id) from role_grant r
+                       left join site t on t.programme_id = r.programme_id
+                       where r.user_id = u.user_id and coalesce(r.site_id, t.site_id) is not null)
+                       as "sees!: Vec<i32>",
+                   exists (select from role_grant r where r.user_id = u.user_id) as "granted!"
                from user_session s join app_user u using (user_id)
                where s.token_id_hash = $1 and s.user_id = $2 and s.revoked_at is null and s.expires_at > now()
                    and u.is_active"#,
@@ -109,7 +130,12 @@ impl Sessions {
             .execute(pool)
             .await?;
         }
-        let person = Person { user_id: named.user_id, session_id: row.session_id, role: row.role };
+        let granted = row.granted.then(|| {
+            let (programmes, operates, sees) = (row.programmes, row.operates, row.sees.into());
+            Arc::new(Granted { programmes, operates, sees })
+        });
+        let (user_id, session_id) = (named.user_id, row.session_id);
+        let person = Person { user_id, session_id, role: row.role, granted };
         self.remember(hash, asked, person.clone());
         Ok(person)
     }
@@ -207,7 +233,7 @@ mod tests {
     #[test]
     fn what_was_learnt_of_a_session_is_believed_for_less_than_a_second() {
         let (sessions, asked) = (Sessions::default(), Instant::now());
-        let person = Person { user_id: 1, session_id: 2, role: Role::User };
+        let person = Person { user_id: 1, session_id: 2, role: Role::User, granted: None };
         sessions.remember(vec![1], asked, person.clone());
         assert_eq!(sessions.remembered(&[1], asked), Some(person.clone()));
         assert_eq!(sessions.remembered(&[1], asked + Duration::from_millis(799)), Some(person));
@@ -221,7 +247,7 @@ mod tests {
             sessions.remember(
                 vec![id],
                 asked,
-                Person { user_id: 1, session_id: id.into(), role: Role::User },
+                Person { user_id: 1, session_id: id.into(), role: Role::User, granted: None },
             );
         }
         sessions.forget(|person| person.session_id == 1);

@@ -108,6 +108,24 @@ pub async fn add_site(database: impl PgExecutor<'_>, site: &NewSite) -> Result<b
     })
 }
 
+/// The key of a programme's code.
+///
+/// # Errors
+/// The database's.
+pub async fn programme_named(database: impl PgExecutor<'_>, code: &str) -> Result<Option<i32>> {
+    Ok(sqlx::query_scalar!("select programme_id from programme where code = $1", code)
+        .fetch_optional(database)
+        .await?)
+}
+
+/// The key of a site's code.
+///
+/// # Errors
+/// The database's.
+pub async fn site_named(database: impl PgExecutor<'_>, code: &str) -> Result<Option<i32>> {
+    Ok(sqlx::query_scalar!("select site_id from site where code = $1", code).fetch_optional(database).await?)
+}
+
 /// A site as people list it.
 #[derive(Debug, Clone)]
 pub struct Site {

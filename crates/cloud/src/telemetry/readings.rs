@@ -2,7 +2,7 @@
 
 use super::series::{self, QualityWord, SeriesView};
 use crate::error::Result;
-use crate::identity::Reader;
+use crate::identity::{SiteReader, Sites};
 use crate::moment::TimeBasis;
 use crate::page;
 use crate::state::State;
@@ -72,27 +72,27 @@ struct ReadingPage {
 #[openapi(paths(list_readings))]
 pub(crate) struct Docs;
 
-/// List the readings of a series, newest reading time first. For readers (access key).
+/// List the readings of a series, newest reading time first. For who may read (admin, key with the scope `read`); operators and officers see their own sites'.
 #[utoipa::path(tag = "telemetry", path = "/api/telemetry/readings", params(Filter), security(("access_key" = []), ("session" = [])),
     responses((status = 200, body = ReadingPage), (status = 400, body = crate::error::ErrorBody),
         (status = 401, body = crate::error::ErrorBody),
-        (status = 403, description = "`ADMIN_ONLY`", body = crate::error::ErrorBody), (status = 404, body = crate::error::ErrorBody)))]
+        (status = 403, description = "`NOT_GRANTED`", body = crate::error::ErrorBody), (status = 404, body = crate::error::ErrorBody)))]
 #[get("/api/telemetry/readings")]
 async fn list_readings(
-    _: Reader,
+    reader: SiteReader,
     state: web::Data<State>,
     filter: web::Query<Filter>,
 ) -> Result<HttpResponse> {
-    Ok(HttpResponse::Ok().json(list(&state.people, &filter).await?))
+    Ok(HttpResponse::Ok().json(list(&state.people, &reader.sites, &filter).await?))
 }
 
-async fn list(pool: &PgPool, filter: &Filter) -> Result<ReadingPage> {
+async fn list(pool: &PgPool, sites: &Sites, filter: &Filter) -> Result<ReadingPage> {
     let limit = page::limit(filter.limit, MOST)?;
     let from = page::time("from", filter.from.as_deref())?;
     let to = page::time("to", filter.to.as_deref())?;
     let after = filter.cursor.as_deref().map(page::read_cursor::<3>).transpose()?;
     let at = after.map(|[micros, ..]| page::time_of_cursor(micros)).transpose()?;
-    let series = series::one(pool, filter.series_id).await?;
+    let series = series::one(pool, sites, filter.series_id).await?;
     let mut rows = sqlx::query!(
         r#"select reading_time, epoch, seq, value, quality, "timestamp", time_basis, uncertainty_ms, received_at
            from reading

@@ -1,7 +1,7 @@
 //! `GET /api/telemetry/series`: what is measured where, with the latest of each.
 
 use crate::error::{Error, Result};
-use crate::identity::Reader;
+use crate::identity::{SiteReader, Sites};
 use crate::moment::TimeBasis;
 use crate::page;
 use crate::state::State;
@@ -122,17 +122,21 @@ struct SeriesPage {
 #[openapi(paths(list_series))]
 pub(crate) struct Docs;
 
-/// List series by name, each with its latest reading. For readers (access key).
+/// List series by name, each with its latest reading. For who may read (admin, key with the scope `read`); operators and officers see their own sites'.
 #[utoipa::path(tag = "telemetry", path = "/api/telemetry/series", params(Filter), security(("access_key" = []), ("session" = [])),
     responses((status = 200, body = SeriesPage), (status = 400, body = crate::error::ErrorBody),
         (status = 401, body = crate::error::ErrorBody),
-        (status = 403, description = "`ADMIN_ONLY`", body = crate::error::ErrorBody)))]
+        (status = 403, description = "`NOT_GRANTED`", body = crate::error::ErrorBody)))]
 #[get("/api/telemetry/series")]
-async fn list_series(_: Reader, state: web::Data<State>, filter: web::Query<Filter>) -> Result<HttpResponse> {
-    Ok(HttpResponse::Ok().json(list(&state.people, &filter).await?))
+async fn list_series(
+    reader: SiteReader,
+    state: web::Data<State>,
+    filter: web::Query<Filter>,
+) -> Result<HttpResponse> {
+    Ok(HttpResponse::Ok().json(list(&state.people, &reader.sites, &filter).await?))
 }
 
-async fn list(pool: &PgPool, filter: &Filter) -> Result<SeriesPage> {
+async fn list(pool: &PgPool, sites: &Sites, filter: &Filter) -> Result<SeriesPage> {
     let limit = page::limit(filter.limit, MOST)?;
     for (field, text) in
         [("gateway_id", &filter.gateway_id), ("site", &filter.site), ("prefix", &filter.prefix)]
@@ -156,12 +160,14 @@ async fn list(pool: &PgPool, filter: &Filter) -> Result<SeriesPage> {
                and ($4::text is null or s.name like $4)
                and ($5::bigint is null or (s.name, s.series_id) > (
                    select name, series_id from series where series_id = $5))
+               and ($6::int[] is null or s.site_id = any($6))
            order by s.name, s.series_id limit $1"#,
         limit + 1,
         filter.gateway_id,
         filter.site,
         prefix,
-        after
+        after,
+        sites.only()
     )
     .fetch_all(pool)
     .await?;
@@ -183,11 +189,11 @@ fn begins_with(prefix: &str) -> String {
     pattern
 }
 
-/// One series.
+/// One series of these sites.
 ///
 /// # Errors
-/// [`Error::NotFound`] for a number that none has, or the database's.
-pub(super) async fn one(pool: &PgPool, series_id: i64) -> Result<SeriesView> {
+/// [`Error::NotFound`] for a number that none of theirs has, or the database's.
+pub(super) async fn one(pool: &PgPool, sites: &Sites, series_id: i64) -> Result<SeriesView> {
     let row = sqlx::query_as!(
         Row,
         r#"select s.series_id, g.code as gateway, t.code as site, s.name, s.unit, l.value as "value?",
@@ -195,8 +201,9 @@ pub(super) async fn one(pool: &PgPool, series_id: i64) -> Result<SeriesView> {
                l.uncertainty_ms, l.received_at as "received_at?"
            from series s join gateway g using (gateway_id) join site t on t.site_id = s.site_id
            left join series_latest l using (series_id)
-           where s.series_id = $1"#,
-        series_id
+           where s.series_id = $1 and ($2::int[] is null or s.site_id = any($2))"#,
+        series_id,
+        sites.only()
     )
     .fetch_optional(pool)
     .await?

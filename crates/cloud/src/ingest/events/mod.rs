@@ -7,7 +7,7 @@ pub(super) use keep::{NewEvent, correct, keep};
 
 use super::clock::Anchor;
 use crate::error::{Error, Result};
-use crate::identity::Reader;
+use crate::identity::{SiteReader, Sites};
 use crate::moment::TimeBasis;
 use crate::page;
 use crate::state::State;
@@ -81,23 +81,23 @@ struct EventPage {
 #[openapi(paths(list_events))]
 pub(crate) struct Docs;
 
-/// List what happened to a gateway, newest first. For readers (access key).
+/// List what happened to a gateway, newest first. For who may read (admin, key with the scope `read`); operators and officers see their own sites'.
 #[utoipa::path(tag = "gateways", path = "/api/gateways/{gateway_id}/events", security(("access_key" = []), ("session" = [])),
     params(("gateway_id" = String, Path, description = "a gateway's code", example = "GW-DAPUR-MENTENG"), Filter),
     responses((status = 200, body = EventPage), (status = 400, body = crate::error::ErrorBody),
         (status = 401, body = crate::error::ErrorBody),
-        (status = 403, description = "`ADMIN_ONLY`", body = crate::error::ErrorBody), (status = 404, body = crate::error::ErrorBody)))]
+        (status = 403, description = "`NOT_GRANTED`", body = crate::error::ErrorBody), (status = 404, body = crate::error::ErrorBody)))]
 #[get("/api/gateways/{gateway_id}/events")]
 async fn list_events(
-    _: Reader,
+    reader: SiteReader,
     state: web::Data<State>,
     gateway: web::Path<String>,
     filter: web::Query<Filter>,
 ) -> Result<HttpResponse> {
-    Ok(HttpResponse::Ok().json(list(&state.people, gateway.into_inner(), &filter).await?))
+    Ok(HttpResponse::Ok().json(list(&state.people, &reader.sites, gateway.into_inner(), &filter).await?))
 }
 
-async fn list(pool: &PgPool, gateway_id: String, filter: &Filter) -> Result<EventPage> {
+async fn list(pool: &PgPool, sites: &Sites, gateway_id: String, filter: &Filter) -> Result<EventPage> {
     let limit = page::limit(filter.limit, MOST)?;
     let from = page::time("from", filter.from.as_deref())?;
     let to = page::time("to", filter.to.as_deref())?;
@@ -110,10 +110,17 @@ async fn list(pool: &PgPool, gateway_id: String, filter: &Filter) -> Result<Even
     }
     let after = filter.cursor.as_deref().map(page::read_cursor::<3>).transpose()?;
     let at = after.map(|[micros, ..]| page::time_of_cursor(micros)).transpose()?;
-    let key = sqlx::query_scalar!("select gateway_id from gateway where code = $1", gateway_id)
-        .fetch_optional(pool)
-        .await?
-        .ok_or(Error::NotFound("NOT_FOUND"))?;
+    // What happened in a run belongs to the site that the run was at, wherever the gateway stands now.
+    let key = sqlx::query_scalar!(
+        "select g.gateway_id from gateway g
+         where g.code = $1 and ($2::int[] is null or g.site_id = any($2) or exists (
+             select from gateway_run r where r.gateway_id = g.gateway_id and r.site_id = any($2)))",
+        gateway_id,
+        sites.only()
+    )
+    .fetch_optional(pool)
+    .await?
+    .ok_or(Error::NotFound("NOT_FOUND"))?;
     let mut rows = sqlx::query!(
         r#"select epoch, seq, kind, body, "timestamp", event_time, time_basis, uncertainty_ms, received_at,
                clock_state
@@ -122,6 +129,8 @@ async fn list(pool: &PgPool, gateway_id: String, filter: &Filter) -> Result<Even
                and ($4::timestamptz is null or event_time >= $4)
                and ($5::timestamptz is null or event_time < $5)
                and ($6::timestamptz is null or (event_time, epoch, seq) < ($6, $7, $8))
+               and ($9::int[] is null or epoch in (
+                   select r.epoch from gateway_run r where r.gateway_id = $1 and r.site_id = any($9)))
            order by event_time desc, epoch desc, seq desc limit $2"#,
         key,
         limit + 1,
@@ -130,7 +139,8 @@ async fn list(pool: &PgPool, gateway_id: String, filter: &Filter) -> Result<Even
         to,
         at,
         after.map(|[_, epoch, _]| epoch),
-        after.map(|[.., seq]| seq)
+        after.map(|[.., seq]| seq),
+        sites.only()
     )
     .fetch_all(pool)
     .await?;
