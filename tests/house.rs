@@ -24,8 +24,8 @@ const CLOUD: Table = &[
     ("notify", &["error", "metrics", "outside"]),
     ("places", &["error"]),
     ("files", &["config", "error", "state"]),
-    ("identity", &["error", "files", "guards", "page", "places", "state"]),
-    ("inbox", &["error", "identity", "outside", "state"]),
+    ("identity", &["error", "files", "guards", "notify", "page", "places", "state"]),
+    ("inbox", &["error", "identity", "notify", "outside", "page", "state"]),
     ("distribution", &["database", "error", "identity", "metrics", "moment", "page", "places", "state"]),
     ("telemetry", &["database", "error", "identity", "moment", "page", "state"]),
     (

@@ -16,6 +16,7 @@ mod enrolment;
 mod grants;
 mod guards;
 mod hostile;
+mod inbox;
 mod live;
 mod messages;
 mod mqtt;

@@ -233,6 +233,18 @@ pub enum Language {
 }
 
 impl Language {
+    /// As it is stored and sent.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Indonesian => "id",
+            Self::English => "en",
+        }
+    }
+
+    pub fn from_code(code: &str) -> Option<Self> {
+        [Self::Indonesian, Self::English].into_iter().find(|language| language.code() == code)
+    }
+
     /// The first of the two that Accept-Language names; Indonesian when it names neither.
     pub fn of(request: &HttpRequest) -> Self {
         let wanted =

@@ -45,6 +45,8 @@ pub fn document() -> Document {
         identity::account::Docs::openapi(),
         identity::picture::Docs::openapi(),
         files::serve::Docs::openapi(),
+        inbox::list::Docs::openapi(),
+        inbox::preferences::Docs::openapi(),
         inbox::outbox::Docs::openapi(),
         ingest::Docs::openapi(),
         ingest::events::Docs::openapi(),

@@ -87,8 +87,15 @@ const OF_PEOPLE: [&str; 11] = [
     "GET /api/users/me/files",
 ];
 
-/// To whom these are shown is told in `messages`.
-const OF_MESSAGES: [&str; 1] = ["GET /dev/outbox"];
+/// Messages are each person's own: their callers and refusals are told in `messages` and `inbox`.
+const OF_MESSAGES: [&str; 6] = [
+    "GET /dev/outbox",
+    "GET /api/notifications",
+    "POST /api/notifications/{id}/read",
+    "POST /api/notifications/read-all",
+    "GET /api/notifications/preferences",
+    "PUT /api/notifications/preferences",
+];
 
 fn rows(keys: &Keys) -> Result<Vec<Row>> {
     let invalid = "VALIDATION_ERROR";

@@ -7,6 +7,7 @@ pub mod enrol;
 pub mod gateways;
 pub mod grants;
 pub mod keys;
+pub mod language;
 mod passwords;
 pub mod people;
 pub mod picture;

@@ -1,10 +1,14 @@
 //! What people find when they look for their messages.
 
+pub mod list;
 pub mod outbox;
+pub mod preferences;
 
 use actix_web::web::ServiceConfig;
 
 /// The endpoints of messages.
 pub fn routes(routes: &mut ServiceConfig) {
+    preferences::routes(routes);
+    list::routes(routes);
     outbox::routes(routes);
 }

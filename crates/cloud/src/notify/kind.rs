@@ -70,8 +70,13 @@ impl Kind {
         text.split_once('\n').map_or((text, ""), |(title, rest)| (title, rest.trim()))
     }
 
+    /// About the account itself.
+    pub(super) fn is_transactional(self) -> bool {
+        !matches!(self, Self::PostLiked | Self::PostCommented)
+    }
+
     /// Opens an account: for its owner's mailbox alone.
-    pub(super) fn is_secret(self) -> bool {
+    pub fn is_secret(self) -> bool {
         matches!(self, Self::VerifyEmail | Self::ResetPassword)
     }
 }

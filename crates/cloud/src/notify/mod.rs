@@ -10,6 +10,8 @@
 pub mod deliver;
 mod kind;
 mod render;
+pub mod shown;
+pub mod wishes;
 
 pub use crate::error::Language;
 pub use kind::Kind;
@@ -19,6 +21,7 @@ use anyhow::Context;
 use render::Rendered;
 use serde_json::Value;
 use sqlx::PgConnection;
+use wishes::{Channel, Wishes};
 
 /// Something to tell somebody.
 #[derive(Debug, Clone)]
@@ -48,15 +51,19 @@ pub struct Recipient {
 /// The database's, or a value that the kind's texts need and `values` lacks.
 pub async fn send(conn: &mut PgConnection, message: &Message) -> Result<()> {
     let Message { to, kind, .. } = message;
+    let wishes = match to.user_id {
+        Some(user_id) => Wishes::of(conn, user_id).await?,
+        None => Wishes::default(),
+    };
     let mut notification_id = None;
-    if let Some(user_id) = to.user_id.filter(|_| !kind.is_secret()) {
+    if let Some(user_id) = to.user_id.filter(|_| wishes.want(*kind, Channel::InApp)) {
         let (id, times) = keep(conn, user_id, message).await?;
         if times > 1 {
             return Ok(());
         }
         notification_id = Some(id);
     }
-    if let Some(email) = &to.email {
+    if let Some(email) = to.email.as_ref().filter(|_| wishes.want(*kind, Channel::Email)) {
         let Rendered { title, content, html } = message.rendered(1)?;
         sqlx::query!(
             "insert into delivery (notification_id, user_id, kind, channel, address, title, content, html)
