@@ -73,12 +73,13 @@ const CLOUD: Table = &[
             "watchdog",
         ],
     ),
-    ("doctor", &["config", "database", "finding", "ingest"]),
+    ("backup", &["config", "database", "finding"]),
+    ("doctor", &["backup", "config", "database", "finding", "ingest"]),
     (
         "cli",
         &[
-            "app", "config", "database", "doctor", "error", "files", "finding", "identity", "ingest",
-            "metrics", "places", "state",
+            "app", "backup", "config", "database", "doctor", "error", "files", "finding", "identity",
+            "ingest", "metrics", "places", "state",
         ],
     ),
 ];

@@ -176,11 +176,18 @@ fn the_units_are_well_formed_and_let_the_programs_do_little_else() -> Result<()>
         return Ok(());
     };
     let folder = tempfile::tempdir()?;
-    for (program, most) in [("lumbung-gateway", "20"), ("lumbung-cloud", "25")] {
-        let unit = format!("{program}.service");
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/systemd").join(&unit);
+    let deployed = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/systemd");
+    let timer = "lumbung-cloud-backup.timer";
+    std::fs::copy(deployed.join(timer), folder.path().join(timer))?;
+    for (name, program, most) in [
+        ("lumbung-gateway", "lumbung-gateway", "20"),
+        ("lumbung-cloud", "lumbung-cloud", "25"),
+        ("lumbung-cloud-backup", "lumbung-cloud", "25"),
+    ] {
+        let unit = format!("{name}.service");
         // The program is not installed here.
-        let text = std::fs::read_to_string(source)?.replace(&format!("=/usr/bin/{program} "), "=/bin/true ");
+        let text = std::fs::read_to_string(deployed.join(&unit))?;
+        let text = text.replace(&format!("=/usr/bin/{program} "), "=/bin/true ");
         let path = folder.path().join(&unit);
         std::fs::write(&path, text)?;
         let path = path.to_str().context("a path that is no text")?;
@@ -195,5 +202,10 @@ fn the_units_are_well_formed_and_let_the_programs_do_little_else() -> Result<()>
             ensure!(arguments[0] != "verify" || said.trim().is_empty(), "{unit}: {said}");
         }
     }
+    // After its service is there, which it names.
+    let timer = folder.path().join(timer);
+    let output = Command::new(&analyze).args(["verify", "--man=no"]).arg(&timer).output()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success() && said.trim().is_empty(), "{}: {said}", timer.display());
     Ok(())
 }

@@ -3,6 +3,7 @@
 
 pub mod app;
 pub mod audit;
+mod backup;
 pub mod cli;
 pub mod config;
 mod dashboard;

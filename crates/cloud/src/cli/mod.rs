@@ -1,5 +1,6 @@
 //! The command line. Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 not found.
 
+mod backup;
 mod doctor;
 mod files;
 mod import;
@@ -51,6 +52,28 @@ enum Command {
     Migrate,
     /// Print the built-in configuration, every key with its meaning
     Config,
+    /// Write everything into a new folder below DIR, from one moment, while the cloud runs
+    #[command(after_help = backup::EXAMPLES)]
+    Backup {
+        dir: PathBuf,
+        /// Then restore it into a scratch database and compare
+        #[arg(long)]
+        verify: bool,
+        /// Then remove older backups there until so many are left
+        #[arg(long, value_name = "COUNT")]
+        keep: Option<usize>,
+    },
+    /// Bring a backup back into an empty database; no cloud may run on it
+    #[command(after_help = backup::EXAMPLES)]
+    Restore {
+        folder: PathBuf,
+        /// Throw away everything that is in the database
+        #[arg(long, conflicts_with = "verify")]
+        replace: bool,
+        /// Only see that it would work, in a scratch database
+        #[arg(long)]
+        verify: bool,
+    },
     /// Look at the whole installation and say what to do: ends with 0 when nothing failed (warnings are none), else 1
     Doctor {
         /// One line of JSON instead
@@ -116,6 +139,10 @@ async fn run(command: Command, config: Config) -> anyhow::Result<()> {
         Command::Serve => serve(config).await,
         Command::Config => say(crate::config::DEFAULT.trim_end()),
         Command::Doctor { json } => doctor::run(&config, json).await,
+        Command::Backup { dir, verify, keep } => backup::backup(&config, &dir, verify, keep).await,
+        Command::Restore { folder, replace, verify } => {
+            backup::restore(&config, &folder, replace, verify).await
+        }
         command => {
             let server = Server::join(&config).await?;
             let pool = server.gateway_pool(&config.database);
@@ -161,9 +188,13 @@ async fn on_database(command: Command, config: &Config, pool: &PgPool) -> anyhow
         Command::Files(command) => command.run(config, pool).await,
         Command::Quarantine(command) => command.run(pool).await,
         Command::Import(command) => command.run(config, pool).await,
-        Command::Serve | Command::Config | Command::Doctor { .. } | Command::Migrate => {
-            say("the schema is up to date")
-        }
+        Command::Migrate => say("the schema is up to date"),
+        // They see to the database themselves.
+        Command::Serve
+        | Command::Config
+        | Command::Doctor { .. }
+        | Command::Backup { .. }
+        | Command::Restore { .. } => Ok(()),
     }
 }
 

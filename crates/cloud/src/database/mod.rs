@@ -3,6 +3,7 @@
 pub mod check;
 pub(crate) mod copy;
 pub mod embedded;
+pub mod programs;
 
 use crate::config::{Config, Database};
 use anyhow::Context;
@@ -96,6 +97,11 @@ impl Server {
         }
         Ok(())
     }
+}
+
+/// The newest migration that this program knows.
+pub fn newest_migration() -> i64 {
+    MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0)
 }
 
 /// Brings the schema up to this program's; replicas wait for each other.

@@ -7,7 +7,7 @@ mod settings;
 use crate::config::Config;
 use crate::database::Server;
 use crate::finding::Finding;
-use crate::{database, ingest};
+use crate::{backup, database, ingest};
 
 /// Looks at the whole installation. What cannot be looked at because of another finding is left out.
 pub async fn look(config: &Config) -> Vec<Finding> {
@@ -24,6 +24,7 @@ pub async fn look(config: &Config) -> Vec<Finding> {
             }
             if looked.migrated {
                 findings.extend(ingest::check::check(&pool).await);
+                findings.push(backup::check(&pool).await);
             }
             pool.close().await;
             if let Err(error) = server.stop().await {

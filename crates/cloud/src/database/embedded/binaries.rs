@@ -34,7 +34,7 @@ impl Binaries {
                 Self::probe(dir, account)
                     .map_err(|reason| EmbeddedError::BadBinDir { dir: dir.to_path_buf(), reason })?,
             ],
-            None => candidates().iter().filter_map(|dir| Self::probe(dir, account).ok()).collect(),
+            None => candidates("postgres").iter().filter_map(|dir| Self::probe(dir, account).ok()).collect(),
         };
         choose(found, cluster, cluster_major)
     }
@@ -92,8 +92,18 @@ fn choose(
     })
 }
 
-/// Folders to look in, best first, each once.
-fn candidates() -> Vec<PathBuf> {
+/// Where a client program is, and of which major version each is.
+pub(in crate::database) fn programs(configured: Option<&Path>, name: &str) -> Vec<(u32, PathBuf)> {
+    let folders = configured.map_or_else(|| candidates(name), |dir| vec![dir.to_path_buf()]);
+    let version = |dir: &PathBuf| {
+        let output = Command::new(dir.join(name)).arg("--version").stdin(Stdio::null()).output().ok()?;
+        major_of(&String::from_utf8_lossy(&output.stdout))
+    };
+    folders.into_iter().filter_map(|dir| Some((version(&dir)?, dir))).collect()
+}
+
+/// Folders to look for a program in, best first, each once.
+fn candidates(program: &str) -> Vec<PathBuf> {
     let mut folders: Vec<PathBuf> = std::env::var_os("PATH")
         .map(|path| std::env::split_paths(&path).filter(|p| p.is_absolute()).collect())
         .unwrap_or_default();
@@ -113,9 +123,7 @@ fn candidates() -> Vec<PathBuf> {
     versioned.sort_by_key(|(version, _)| std::cmp::Reverse(*version));
     folders.extend(versioned.into_iter().map(|(_, path)| path));
     let mut seen = HashSet::new();
-    folders.retain(|folder| {
-        fs::canonicalize(folder.join("postgres")).is_ok_and(|postgres| seen.insert(postgres))
-    });
+    folders.retain(|folder| fs::canonicalize(folder.join(program)).is_ok_and(|found| seen.insert(found)));
     folders
 }
 

@@ -39,7 +39,7 @@ use cluster::{Configuration, ROLE, SUPERUSER};
 use log::Log;
 use place::{PORT, Place};
 
-pub(super) use binaries::OLDEST_MAJOR;
+pub(super) use binaries::{OLDEST_MAJOR, programs};
 pub use error::EmbeddedError;
 
 /// Five deaths within a minute: something is wrong that a sixth start will not cure.
