@@ -24,7 +24,7 @@ const CLOUD: Table = &[
     ("notify", &["error", "metrics", "outside"]),
     ("places", &["error"]),
     ("files", &["config", "error", "state"]),
-    ("identity", &["error", "files", "guards", "notify", "page", "places", "state"]),
+    ("identity", &["audit", "error", "files", "guards", "notify", "page", "places", "state"]),
     ("inbox", &["error", "identity", "notify", "outside", "page", "state"]),
     ("distribution", &["database", "error", "identity", "metrics", "moment", "page", "places", "state"]),
     ("telemetry", &["database", "error", "identity", "moment", "page", "state"]),
@@ -44,7 +44,7 @@ const CLOUD: Table = &[
             "telemetry",
         ],
     ),
-    ("dashboard", &["distribution", "error", "identity", "places", "state"]),
+    ("dashboard", &["distribution", "error", "guards", "identity", "places", "state"]),
     ("health", &["error", "identity", "state"]),
     (
         "openapi",

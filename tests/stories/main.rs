@@ -34,6 +34,7 @@ mod reader;
 mod readings;
 mod refresh;
 mod refusals;
+mod reset;
 mod reviewed;
 mod runs;
 mod sensors;

@@ -55,9 +55,7 @@ async fn later(database: &PgPool) -> Result<()> {
 #[test]
 fn two_tabs_that_refresh_at_the_same_moment_stay_signed_in_on_two_replicas() -> Result<()> {
     story(async |stand| {
-        let mut cloud = stand.cloud_not_started().await?;
-        cloud.set("people.attempts_per_minute", 1000);
-        cloud.start().await?;
+        let cloud = stand.cloud().await?;
         let replica = stand.replica_of(&cloud).await?;
         let mut kept = sign_in(&cloud, "budi").await?;
         let database = cloud.database().await?;

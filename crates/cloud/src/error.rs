@@ -296,6 +296,12 @@ const MESSAGES: &[(&str, &str, &str)] = &[
         "Kata sandi baru saja diganti dari perangkat lain.",
         "The password was just changed from another device.",
     ),
+    (
+        "LINK_UNKNOWN",
+        "Tautan atau kode itu tidak dikenal, sudah dipakai atau kedaluwarsa. Minta yang baru.",
+        "That link or code is unknown, used or out of date. Ask for a new one.",
+    ),
+    ("ALREADY_VERIFIED", "Alamat email Anda sudah dipastikan.", "Your e-mail address is confirmed already."),
     ("OTHER_USER", "Itu akun orang lain.", "That is somebody else's account."),
     (
         "EMAIL_TAKEN",

@@ -73,7 +73,8 @@ impl Row {
 }
 
 /// Accounts and sessions change with every call, so their callers and refusals are told in `people`.
-const OF_PEOPLE: [&str; 11] = [
+const OF_PEOPLE: [&str; 12] = [
+    "POST /api/auth/verify-email/resend",
     "POST /api/auth/register",
     "POST /api/auth/login",
     "POST /api/auth/logout",
@@ -133,6 +134,17 @@ fn rows(keys: &Keys) -> Result<Vec<Row>> {
             .example("/api/gateways/GW-1/events")
             .refuses("/api/gateways/GW-TIDAK-ADA/events", 404, "NOT_FOUND")
             .refuses("/api/gateways/GW-1/events?limit=0", 400, invalid),
+        read("/verify-email", For::Anyone),
+        read("/reset-password", For::Anyone),
+        post("/api/auth/verify-email", For::Anyone, json!({ "token": "TIDAK-ADA" })).answered(404),
+        post("/api/auth/forgot-password", For::Anyone, json!({ "email": "nobody@example.com" }))
+            .refuses_body(json!({ "email": "nobody" }), 400, invalid),
+        post(
+            "/api/auth/reset-password",
+            For::Anyone,
+            json!({ "token": "TIDAK-ADA", "new_password": "perahu biru muda" }),
+        )
+        .answered(404),
         post("/api/auth/refresh", For::Anyone, json!({ "refresh_token": "lbr_lama" })).answered(401),
         post("/api/gateways/enrol", For::Anyone, json!({ "claim": "TIDAK-ADA", "key": new_key() }))
             .answered(404)

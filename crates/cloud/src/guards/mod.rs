@@ -1,11 +1,13 @@
 //! What stands around every request, before and after its handler.
 
 mod client;
+mod content_policy;
 mod limits;
 mod principal;
 mod request_id;
 
 pub use client::client_address;
+pub use content_policy::ContentPolicy;
 pub use limits::Limits;
 pub(crate) use limits::limit;
 pub use principal::{accept_key, accept_person, bearer};

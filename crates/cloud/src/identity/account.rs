@@ -1,10 +1,12 @@
 //! `GET /api/auth/sessions`, `DELETE /api/auth/sessions/{id}`, `POST /api/auth/change-password`: a person looks
 //! after their own account.
 
+use super::entries::did;
 use super::passwords::{Checked, Password};
 use super::people::{Done, People};
 use super::sessions::{self, Person};
 use super::throttle;
+use crate::audit::Action;
 use crate::error::{Error, Language, Result};
 use crate::state::State;
 use actix_web::{HttpRequest, HttpResponse, delete, get, post, web};
@@ -74,7 +76,7 @@ async fn end(
     people: web::Data<People>,
     id: web::Path<i64>,
 ) -> Result<HttpResponse> {
-    sessions::end(&state, &people, person.user_id, *id).await?;
+    sessions::end(&state, &people, &person, *id, &request, Action::TokenRevoked).await?;
     let message = match Language::of(&request) {
         Language::Indonesian => "Perangkat itu sudah dikeluarkan",
         Language::English => "That device is signed out",
@@ -141,6 +143,7 @@ async fn change_password(
     )
     .execute(&mut *tx)
     .await?;
+    did(&mut tx, &request, person.user_id, Action::PasswordChange).await?;
     tx.commit().await?;
     people.sessions.forget(|other| other.user_id == person.user_id);
     let message = match Language::of(&request) {

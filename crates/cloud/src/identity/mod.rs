@@ -4,15 +4,19 @@ pub mod access;
 pub mod account;
 pub mod claims;
 pub mod enrol;
+mod entries;
 pub mod gateways;
 pub mod grants;
 pub mod keys;
 pub mod language;
+mod letters;
+pub mod mail_page;
 mod passwords;
 pub mod people;
 pub mod picture;
 pub mod profile;
 pub mod refresh;
+pub mod reset;
 pub mod roles;
 pub mod roster;
 mod secret;
@@ -20,6 +24,7 @@ mod sessions;
 pub mod signing;
 mod throttle;
 mod tokens;
+pub mod verification;
 
 pub use access::{MetricsReader, SiteReader};
 pub use gateways::Gateway;
@@ -38,6 +43,9 @@ pub fn routes(routes: &mut ServiceConfig) {
     people::routes(routes);
     refresh::routes(routes);
     account::routes(routes);
+    verification::routes(routes);
+    reset::routes(routes);
+    mail_page::routes(routes);
     profile::routes(routes);
     picture::routes(routes);
 }

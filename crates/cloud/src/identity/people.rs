@@ -1,15 +1,20 @@
 //! `POST /api/auth/register`, `/login` and `/logout`.
 
+use super::entries::{did, tried};
+use super::letters::{self, Addressee, Purpose};
 use super::passwords::{Checked, Password, Passwords};
 use super::profile::{self, Profile};
 use super::refresh::Handed;
 use super::sessions::{self, Person, Sessions};
 use super::throttle;
 use super::tokens::Tokens;
+use crate::audit::Action;
 use crate::error::{Error, Language, Result};
 use crate::state::State;
 use actix_web::{HttpRequest, HttpResponse, post, web};
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use tokio::sync::Semaphore;
 use utoipa::ToSchema;
 
 pub(super) fn routes(routes: &mut web::ServiceConfig) {
@@ -25,6 +30,8 @@ pub struct People {
     pub(super) passwords: Passwords,
     pub(super) tokens: Tokens,
     pub(super) sessions: Sessions,
+    /// Mails that are written after their answer, at once.
+    pub(super) letters: Arc<Semaphore>,
 }
 
 impl People {
@@ -36,6 +43,7 @@ impl People {
             passwords: Passwords::new(),
             tokens: Tokens::open(&state.people, &config.token_secret).await?,
             sessions: Sessions::default(),
+            letters: Arc::new(Semaphore::new(16)),
         })
     }
 }
@@ -104,10 +112,14 @@ async fn register(
     .fetch_one(&mut *tx)
     .await
     .map_err(taken)?;
+    let language = Language::of(&request);
+    let to = Addressee { user_id, email, language };
+    letters::write(&mut tx, &state, Purpose::VerifyEmail, to).await?;
+    did(&mut tx, &request, user_id, Action::UserCreated).await?;
     let handed = sessions::open(&mut tx, &people, user_id, &request, refresh).await?;
     tx.commit().await?;
     tracing::info!(user_id, "account opened");
-    let message = match Language::of(&request) {
+    let message = match language {
         Language::Indonesian => "Pendaftaran berhasil",
         Language::English => "Registration successful",
     };
@@ -174,7 +186,13 @@ async fn login(
     .await?;
     let kept = account.as_ref().map(|account| account.password_hash.clone());
     let checked = people.passwords.check(password, kept).await?;
-    let account = account.filter(|_| !matches!(checked, Checked::Wrong)).ok_or(Error::WrongCredentials)?;
+    if matches!(checked, Checked::Wrong) {
+        let whose = account.map(|account| account.user_id);
+        let mut conn = state.people.acquire().await?;
+        tried(&mut conn, &request, whose, Action::LoginFail, "wrong password").await?;
+        return Err(Error::WrongCredentials);
+    }
+    let account = account.ok_or(Error::WrongCredentials)?;
     throttle::forgive(&state.people, &email).await?;
     if !account.is_active {
         return Err(Error::Forbidden("ACCOUNT_INACTIVE"));
@@ -196,6 +214,7 @@ async fn login(
             .execute(&mut *tx)
             .await?;
     }
+    did(&mut tx, &request, user_id, Action::LoginSuccess).await?;
     let handed = sessions::open(&mut tx, &people, user_id, &request, refresh).await?;
     tx.commit().await?;
     let user_data = profile::of(&state, user_id).await?;
@@ -222,7 +241,7 @@ async fn logout(
     state: web::Data<State>,
     people: web::Data<People>,
 ) -> Result<HttpResponse> {
-    sessions::end(&state, &people, person.user_id, person.session_id).await?;
+    sessions::end(&state, &people, &person, person.session_id, &request, Action::Logout).await?;
     let message = match Language::of(&request) {
         Language::Indonesian => "Anda sudah keluar",
         Language::English => "You are signed out",

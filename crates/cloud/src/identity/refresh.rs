@@ -10,12 +10,14 @@
 //! - A token that has just ended is answered all the same: two tabs of one app may come together, and an answer may
 //!   get lost. What it is given is good, and ends with the others at the next exchange.
 
+use super::entries::tried;
 use super::people::People;
 use super::secret;
 use super::tokens::Named;
+use crate::audit::Action;
 use crate::error::{Error, Result};
 use crate::state::State;
-use actix_web::{HttpResponse, post, web};
+use actix_web::{HttpRequest, HttpResponse, post, web};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
@@ -108,6 +110,7 @@ struct Refreshed {
         (status = 401, description = "sign in again", body = crate::error::ErrorBody)))]
 #[post("/api/auth/refresh")]
 async fn refresh(
+    request: HttpRequest,
     state: web::Data<State>,
     people: web::Data<People>,
     body: web::Json<Presented>,
@@ -137,6 +140,8 @@ async fn refresh(
     if known.late {
         sqlx::query!("update user_session set revoked_at = now() where session_id = $1", session_id)
             .execute(&mut *tx)
+            .await?;
+        tried(&mut tx, &request, Some(session.user_id), Action::TokenReuse, "a refresh token came twice")
             .await?;
         tx.commit().await?;
         people.sessions.forget(|person| person.session_id == session_id);

@@ -6,12 +6,14 @@
 //!   or a withdrawn grant is felt everywhere within a second.
 //! - What was learnt is dated by when it was asked, not by when the answer came.
 
+use super::entries::did;
 use super::grants::Granted;
 use super::people::People;
 use super::refresh::{self, Handed, Session};
 use super::roles::Role;
 use super::secret;
 use super::tokens::Named;
+use crate::audit::Action;
 use crate::error::{Error, Result};
 use crate::guards::{self, bearer};
 use crate::state::State;
@@ -206,17 +208,27 @@ pub(super) async fn open(
 ///
 /// # Errors
 /// `NOT_FOUND` when it is not one of theirs, or the database's.
-pub(super) async fn end(state: &State, people: &People, user_id: i64, session_id: i64) -> Result<()> {
+pub(super) async fn end(
+    state: &State,
+    people: &People,
+    person: &Person,
+    session_id: i64,
+    request: &HttpRequest,
+    action: Action,
+) -> Result<()> {
+    let mut tx = state.people.begin().await?;
     sqlx::query_scalar!(
         "update user_session set revoked_at = coalesce(revoked_at, now()) where session_id = $1 and user_id = $2
          returning session_id",
         session_id,
-        user_id
+        person.user_id
     )
-    .fetch_optional(&state.people)
+    .fetch_optional(&mut *tx)
     .await?
     .ok_or(Error::NotFound("NOT_FOUND"))?;
-    people.sessions.forget(|person| person.session_id == session_id);
+    did(&mut tx, request, person.user_id, action).await?;
+    tx.commit().await?;
+    people.sessions.forget(|other| other.session_id == session_id);
     Ok(())
 }
 

@@ -66,6 +66,9 @@ const KINDS: [(Kind, &str); 7] = [
 const TABLE: &[(&str, &str, Option<Kind>)] = &[
     ("POST", "/api/auth/login", Some(SignIn)),
     ("POST", "/api/auth/change-password", Some(SignIn)),
+    ("POST", "/api/auth/forgot-password", Some(SignIn)),
+    ("POST", "/api/auth/reset-password", Some(SignIn)),
+    ("POST", "/api/auth/verify-email", Some(SignIn)),
     ("POST", "/api/auth/register", Some(Register)),
     ("POST", "/api/gateways/enrol", Some(Enrol)),
     ("POST", "/api/sync_gateway_data", None),

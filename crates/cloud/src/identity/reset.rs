@@ -1,0 +1,152 @@
+//! `POST /api/auth/forgot-password` and `/reset-password`: a new password for whoever reads the account's mailbox.
+//!
+//! What must stay true:
+//! - Whether an address has an account is not told, neither by the answer nor by its time: all work is done after it.
+//! - It works however long an account has to wait for wrong passwords, else anybody could lock its owner out.
+
+use super::entries::did;
+use super::letters::{self, Addressee, Purpose};
+use super::passwords::Password;
+use super::people::{Done, People, check_email};
+use super::throttle;
+use crate::audit::Action;
+use crate::error::{Error, Language, Result};
+use crate::state::State;
+use actix_web::{HttpRequest, HttpResponse, post, web};
+use serde::Deserialize;
+use sqlx::PgConnection;
+use std::sync::Arc;
+use utoipa::ToSchema;
+
+pub(super) fn routes(routes: &mut web::ServiceConfig) {
+    routes.service(forgot).service(reset);
+}
+
+#[derive(utoipa::OpenApi)]
+#[openapi(paths(forgot, reset))]
+pub(crate) struct Docs;
+
+#[derive(Deserialize, ToSchema)]
+struct Forgotten {
+    #[schema(example = "user@example.com")]
+    email: String,
+}
+
+/// Ask for a mail with a link to choose a new password, at most three an hour. Anyone may call.
+///
+/// The answer is the same whether the address has an account or not.
+#[utoipa::path(tag = "people", path = "/api/auth/forgot-password", request_body = Forgotten,
+    responses((status = 200, body = Done), (status = 400, body = crate::error::ErrorBody),
+        (status = 429, body = crate::error::ErrorBody),
+        (status = 503, description = "too many at once", body = crate::error::ErrorBody)))]
+#[post("/api/auth/forgot-password")]
+async fn forgot(
+    request: HttpRequest,
+    state: web::Data<State>,
+    people: web::Data<People>,
+    body: web::Json<Forgotten>,
+) -> Result<HttpResponse> {
+    check_email(&body.email)?;
+    let language = Language::of(&request);
+    let turn = Arc::clone(&people.letters)
+        .try_acquire_owned()
+        .map_err(|_| Error::Busy { retry_after: 5, reason: "too many mails asked for at once".into() })?;
+    actix_web::rt::spawn(async move {
+        if let Err(error) = write(&state, &body.email, language).await {
+            tracing::error!("a mail for a new password was not written: {error:#}");
+        }
+        drop(turn);
+    });
+    let message = match language {
+        Language::Indonesian => "Kalau alamat itu terdaftar, email dengan tautan segera dikirim",
+        Language::English => "If that address has an account, an e-mail with a link is on its way",
+    };
+    Ok(HttpResponse::Ok().json(Done { success: true, message }))
+}
+
+async fn write(state: &State, email: &str, language: Language) -> Result<()> {
+    let mut tx = state.people.begin().await?;
+    let account = sqlx::query!(
+        "select user_id, email from app_user where lower(email) = lower($1) and is_active for no key update",
+        email
+    )
+    .fetch_optional(&mut *tx)
+    .await?;
+    if let Some(account) = account {
+        let to = Addressee { user_id: account.user_id, email: account.email, language };
+        letters::write(&mut tx, state, Purpose::ResetPassword, to).await?;
+    }
+    Ok(tx.commit().await?)
+}
+
+#[derive(Deserialize, ToSchema)]
+struct Reset {
+    /// From the mail: what stands behind `#` in its link, or its code as it was typed.
+    #[schema(example = "7Q2M4-X9TKB-0V6HD-R3PWA-C8ZNE-1")]
+    token: String,
+    /// 8 to 256 characters, not one of the most used.
+    #[schema(example = "perahu biru muda")]
+    new_password: String,
+}
+
+/// Choose a new password with what was sent by mail, within 30 minutes. Anyone may call.
+///
+/// Every sign-in of the account ends, and waits for wrong passwords are over. The address counts as confirmed.
+#[utoipa::path(tag = "people", path = "/api/auth/reset-password", request_body = Reset,
+    responses((status = 200, body = Done), (status = 400, body = crate::error::ErrorBody),
+        (status = 404, description = "`LINK_UNKNOWN`", body = crate::error::ErrorBody),
+        (status = 503, description = "too many at once", body = crate::error::ErrorBody)))]
+#[post("/api/auth/reset-password")]
+async fn reset(
+    request: HttpRequest,
+    state: web::Data<State>,
+    people: web::Data<People>,
+    body: web::Json<Reset>,
+) -> Result<HttpResponse> {
+    let Reset { token, new_password } = body.into_inner();
+    let unknown = || Error::NotFound("LINK_UNKNOWN");
+    let mut conn = state.people.acquire().await?;
+    // Before the password is hashed, and without taking it: a password that is refused may be chosen better.
+    let user_id = letters::whose(&mut conn, Purpose::ResetPassword, &token).await?.ok_or_else(unknown)?;
+    let names = names(&mut conn, user_id).await?.ok_or_else(unknown)?;
+    drop(conn);
+    let new = Password::chosen("new_password", new_password, &[&names.0, &names.1])?;
+    let hash = people.passwords.hash(new).await?;
+    let mut tx = state.people.begin().await?;
+    let (user_id, email) =
+        letters::take(&mut tx, Purpose::ResetPassword, &token).await?.ok_or_else(unknown)?;
+    let address = sqlx::query_scalar!(
+        "update app_user set password_hash = $2, is_verified = is_verified or email = $3, updated_at = now()
+         where user_id = $1 and is_active returning email",
+        user_id,
+        hash,
+        email
+    )
+    .fetch_optional(&mut *tx)
+    .await?
+    .ok_or_else(unknown)?;
+    sqlx::query!(
+        "update user_session set revoked_at = now() where user_id = $1 and revoked_at is null",
+        user_id
+    )
+    .execute(&mut *tx)
+    .await?;
+    did(&mut tx, &request, user_id, Action::PasswordReset).await?;
+    tx.commit().await?;
+    throttle::forgive(&state.people, &address).await?;
+    people.sessions.forget(|person| person.user_id == user_id);
+    tracing::info!(user_id, "password reset");
+    let message = match Language::of(&request) {
+        Language::Indonesian => "Kata sandi sudah diganti. Silakan masuk.",
+        Language::English => "The password is changed. Please sign in.",
+    };
+    Ok(HttpResponse::Ok().json(Done { success: true, message }))
+}
+
+/// What everybody can guess of an account's owner: address and user name.
+async fn names(conn: &mut PgConnection, user_id: i64) -> Result<Option<(String, String)>> {
+    let row = sqlx::query!("select email, username from app_user where user_id = $1 and is_active", user_id)
+        .fetch_optional(conn)
+        .await?;
+    Ok(row.map(|row| (row.email, row.username)))
+}
