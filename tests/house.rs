@@ -31,6 +31,7 @@ const CLOUD: Table = &[
     (
         "ingest",
         &[
+            "audit",
             "config",
             "distribution",
             "error",
@@ -78,8 +79,8 @@ const CLOUD: Table = &[
     (
         "cli",
         &[
-            "app", "backup", "config", "database", "doctor", "error", "files", "finding", "identity",
-            "ingest", "metrics", "places", "state",
+            "app", "audit", "backup", "config", "database", "doctor", "error", "files", "finding",
+            "identity", "ingest", "metrics", "places", "state",
         ],
     ),
 ];

@@ -7,16 +7,25 @@
 //!   own, so an entry that commits late is sealed late and never skipped.
 //! - Nothing that opens an account, and no address of a person, is ever in an entry (`redact`).
 
+mod flood;
 mod origin;
 mod redact;
+pub mod retention;
+mod seal;
+mod search;
+mod verify;
 mod words;
 
+pub use flood::record_capped;
 pub use origin::Origin;
+pub use seal::{Head, head};
+pub use search::{Listed, Wanted, search};
+pub use verify::{Verified, verify};
 pub use words::{Action, Outcome};
 
 use crate::error::Result;
 use serde_json::Value;
-use sqlx::PgConnection;
+use sqlx::{PgConnection, PgPool};
 
 /// Who acted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -115,4 +124,13 @@ pub async fn record(conn: &mut PgConnection, entry: &Entry<'_>) -> Result<()> {
     .execute(conn)
     .await?;
     Ok(())
+}
+
+/// Tells what was only counted, and puts everything that waits into the chain.
+///
+/// # Errors
+/// The database's.
+pub async fn one_round(pool: &PgPool) -> Result<i64> {
+    flood::one_round(pool).await?;
+    seal::one_round(pool).await
 }

@@ -73,6 +73,10 @@ impl Action {
     pub fn word(self) -> &'static str {
         ACTIONS.iter().find(|(action, _)| *action == self).map_or("unknown", |(_, word)| word)
     }
+
+    pub fn of_word(word: &str) -> Option<Self> {
+        ACTIONS.iter().find(|(_, known)| *known == word).map(|(action, _)| *action)
+    }
 }
 
 /// How it ended.

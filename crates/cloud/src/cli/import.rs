@@ -2,6 +2,7 @@
 //! from a gateway without a network.
 
 use super::say;
+use crate::audit::{self, Action, Actor, Entry, Object};
 use crate::config::Config;
 use crate::error::Error;
 use crate::ingest::{Ingest, carried};
@@ -11,6 +12,7 @@ use anyhow::{Context, anyhow, bail};
 use clap::Subcommand;
 use lumbung_shared::bundle::MAX_BYTES;
 use serde::Deserialize;
+use serde_json::json;
 use sqlx::PgPool;
 use std::fs::File;
 use std::io::{Read, Write};
@@ -74,6 +76,14 @@ async fn bundle(config: &Config, pool: &PgPool, file: &Path, receipt: &Path) -> 
             anyhow!(error).context(words)
         }
     })?;
+    let entry = Entry {
+        object: Some(Object::new("gateway", &imported.gateway)),
+        detail: json!({ "records": imported.records, "duplicates": imported.duplicates,
+            "quarantined": imported.quarantined }),
+        ..Entry::of(Actor::Command, Action::RecordsImported)
+    };
+    // The writers have stored the records already, batch by batch, as they do for a gateway on the line.
+    audit::record(&mut *pool.acquire().await?, &entry).await?;
     let text = serde_json::to_vec(&imported.receipt)?;
     write_whole(receipt, &text).with_context(|| {
         format!(
@@ -131,6 +141,12 @@ async fn sites(pool: &PgPool, file: &Path) -> anyhow::Result<()> {
             .with_context(|| format!("nothing was imported: line {line}"))?;
         added += usize::from(new);
     }
+    let entry = Entry {
+        object: Some(Object::new("site", &"*")),
+        detail: json!({ "sites": sites.len(), "added": added }),
+        ..Entry::of(Actor::Command, Action::PlaceChanged)
+    };
+    audit::record(&mut tx, &entry).await?;
     tx.commit().await?;
     say(format_args!("{} sites: {added} added, {} brought up to date", sites.len(), sites.len() - added))
 }

@@ -1,5 +1,6 @@
 //! The command line. Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 not found.
 
+mod audit;
 mod backup;
 mod doctor;
 mod files;
@@ -101,6 +102,9 @@ enum Command {
     /// Records that could not be taken as they came
     #[command(subcommand)]
     Quarantine(records::Quarantine),
+    /// Who did what: list, export, verify
+    #[command(subcommand)]
+    Audit(audit::Audit),
     /// Bring in what others keep
     #[command(subcommand)]
     Import(import::Import),
@@ -187,6 +191,7 @@ async fn on_database(command: Command, config: &Config, pool: &PgPool) -> anyhow
         Command::User(command) => command.run(pool).await,
         Command::Files(command) => command.run(config, pool).await,
         Command::Quarantine(command) => command.run(pool).await,
+        Command::Audit(command) => command.run(pool).await,
         Command::Import(command) => command.run(config, pool).await,
         Command::Migrate => say("the schema is up to date"),
         // They see to the database themselves.

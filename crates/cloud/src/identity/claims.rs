@@ -1,10 +1,12 @@
 //! An operator's leave for one box to become a gateway: single use, short-lived.
 
 use super::{secret, signing};
+use crate::audit::{self, Action, Actor, Entry, Object, Origin};
 use crate::error::{Error, OnConstraint, Result};
 use crate::places::check_code;
 use chrono::{DateTime, Utc};
 use lumbung_shared::enrol::EnrolRequest;
+use serde_json::json;
 use sqlx::PgPool;
 
 /// A claim as the operator hands it on. It is not kept anywhere else.
@@ -66,6 +68,12 @@ pub async fn claim(pool: &PgPool, gateway: &str, site: &str, valid: std::time::D
     )
     .execute(&mut *tx)
     .await?;
+    let entry = Entry {
+        object: Some(Object::new("gateway", &gateway)),
+        detail: json!({ "what": "claim", "site": site, "until": expires_at }),
+        ..Entry::of(Actor::Command, Action::TokenCreated)
+    };
+    audit::record(&mut tx, &entry).await?;
     tx.commit().await?;
     Ok(Claim { gateway: gateway.to_owned(), site: site.to_owned(), code, expires_at })
 }
@@ -76,14 +84,14 @@ pub async fn claim(pool: &PgPool, gateway: &str, site: &str, valid: std::time::D
 ///
 /// # Errors
 /// `CLAIM_UNKNOWN`, `CLAIM_USED`, `KEY_IN_USE`, or the database's.
-pub(super) async fn redeem(pool: &PgPool, request: &EnrolRequest) -> Result<i32> {
+pub(super) async fn redeem(pool: &PgPool, request: &EnrolRequest, origin: Origin) -> Result<i32> {
     let (claim_hash, key_hash) =
         (secret::hash(&secret::normalise_claim(&request.claim)), secret::hash(&request.key));
     let signing_key = request.signing.as_ref().map(|signing| signing.public_key);
     let mut tx = pool.begin().await?;
     // The gateway first, as `claim` does: two of them must wait for each other, not lock each other out.
     let claim = sqlx::query!(
-        r#"select g.gateway_id, g.revoked_at is not null as "shut_out!", c.redeemed_key_hash,
+        r#"select g.gateway_id, g.code, g.revoked_at is not null as "shut_out!", c.redeemed_key_hash,
                c.expires_at > now() as "fresh!"
            from gateway g join gateway_claim c using (gateway_id) where c.claim_hash = $1 for update of g"#,
         claim_hash
@@ -136,6 +144,13 @@ pub(super) async fn redeem(pool: &PgPool, request: &EnrolRequest) -> Result<i32>
     )
     .execute(&mut *tx)
     .await?;
+    let enrolled = Entry {
+        object: Some(Object::new("gateway", &claim.code)),
+        detail: json!({ "was_revoked": claim.shut_out, "hardware": request.hardware }),
+        origin: Some(origin),
+        ..Entry::of(Actor::Gateway(&claim.code), Action::GatewayEnrolled)
+    };
+    audit::record(&mut tx, &enrolled).await?;
     tx.commit().await?;
     Ok(claim.gateway_id)
 }

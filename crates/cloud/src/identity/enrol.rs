@@ -2,6 +2,7 @@
 
 use super::gateways::Gateway;
 use super::{claims, gateways, signing};
+use crate::audit::Origin;
 use crate::error::{Error, Result};
 use crate::guards::bearer;
 use crate::state::State;
@@ -30,7 +31,11 @@ pub(crate) struct Docs;
         (status = 409, description = "used with another key", body = crate::error::ErrorBody),
         (status = 429, body = crate::error::ErrorBody)))]
 #[post("/api/gateways/enrol")]
-async fn enrol(state: web::Data<State>, body: web::Json<EnrolRequest>) -> Result<HttpResponse> {
+async fn enrol(
+    request: HttpRequest,
+    state: web::Data<State>,
+    body: web::Json<EnrolRequest>,
+) -> Result<HttpResponse> {
     check_key("key", &body.key)?;
     if let Some(hardware) = &body.hardware {
         lumbung_shared::check_text("hardware", hardware, 128).map_err(|wrong| Error::Fields(vec![wrong]))?;
@@ -38,7 +43,7 @@ async fn enrol(state: web::Data<State>, body: web::Json<EnrolRequest>) -> Result
     if let Some(signing) = &body.signing {
         check_proof(signing, &body.key)?;
     }
-    let gateway_id = claims::redeem(&state.people, &body).await?;
+    let gateway_id = claims::redeem(&state.people, &body, Origin::of(&request)).await?;
     let enrolled = enrolled(&state, gateway_id).await?;
     tracing::info!(gateway = enrolled.gateway_id, site = enrolled.site.code, "gateway enrolled");
     Ok(HttpResponse::Ok().json(enrolled))
@@ -52,12 +57,13 @@ async fn enrol(state: web::Data<State>, body: web::Json<EnrolRequest>) -> Result
         (status = 409, body = crate::error::ErrorBody)))]
 #[post("/api/gateways/rotate")]
 async fn rotate(
+    request: HttpRequest,
     gateway: Gateway,
     state: web::Data<State>,
     body: web::Json<RotateRequest>,
 ) -> Result<HttpResponse> {
     check_key("new_key", &body.new_key)?;
-    gateways::add_key(&state.gateways, &gateway, &body.new_key).await?;
+    gateways::add_key(&state.gateways, &gateway, &body.new_key, Origin::of(&request)).await?;
     tracing::info!(gateway = gateway.code, "gateway brought a new key");
     Ok(HttpResponse::Ok().json(enrolled(&state, gateway.id).await?))
 }

@@ -31,5 +31,5 @@ pub(super) async fn tried(
         reason: Some(reason),
         ..Entry::of(Actor::Nobody, action)
     };
-    audit::record(conn, &entry).await
+    audit::record_capped(conn, &entry).await
 }

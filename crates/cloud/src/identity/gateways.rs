@@ -1,6 +1,7 @@
 //! Gateways and their keys.
 
 use super::{secret, signing};
+use crate::audit::{self, Action, Actor, Entry, Object, Origin};
 use crate::error::{Error, OnConstraint, Result};
 use crate::guards::{self, bearer};
 use crate::state::State;
@@ -79,7 +80,8 @@ async fn authenticate(pool: &PgPool, key: &str) -> Result<Gateway> {
 }
 
 /// Registers another key for a gateway; the present one stays good until the new one is used.
-pub(super) async fn add_key(pool: &PgPool, gateway: &Gateway, key: &str) -> Result<()> {
+pub(super) async fn add_key(pool: &PgPool, gateway: &Gateway, key: &str, origin: Origin) -> Result<()> {
+    let mut tx = pool.begin().await?;
     let hash = secret::hash(key);
     let added = sqlx::query_scalar!(
         "insert into gateway_key (key_hash, gateway_id) values ($1, $2)
@@ -89,10 +91,17 @@ pub(super) async fn add_key(pool: &PgPool, gateway: &Gateway, key: &str) -> Resu
         hash,
         gateway.id
     )
-    .fetch_optional(pool)
+    .fetch_optional(&mut *tx)
     .await
     .on_constraint("gateway_key_gateway_fk", Error::Unauthenticated)?;
-    added.map(|_| ()).ok_or(Error::Conflict("KEY_IN_USE"))
+    added.ok_or(Error::Conflict("KEY_IN_USE"))?;
+    let brought = Entry {
+        object: Some(Object::new("gateway", &gateway.code)),
+        origin: Some(origin),
+        ..Entry::of(Actor::Gateway(&gateway.code), Action::GatewayKeyRotated)
+    };
+    audit::record(&mut tx, &brought).await?;
+    Ok(tx.commit().await?)
 }
 
 /// Ends a gateway's welcome, and any claim to it that nobody used. Its records stay, here and there.
@@ -100,7 +109,8 @@ pub(super) async fn add_key(pool: &PgPool, gateway: &Gateway, key: &str) -> Resu
 /// # Errors
 /// [`Error::NotFound`] for an unknown code, or the database's.
 pub async fn revoke(pool: &PgPool, code: &str, reason: Option<&str>) -> Result<()> {
-    let revoked = sqlx::query_scalar!(
+    let mut tx = pool.begin().await?;
+    sqlx::query_scalar!(
         "with revoked as (
              update gateway set revoked_at = coalesce(revoked_at, now()), revoke_reason = $2 where code = $1
              returning gateway_id
@@ -112,9 +122,16 @@ pub async fn revoke(pool: &PgPool, code: &str, reason: Option<&str>) -> Result<(
         code,
         reason
     )
-    .fetch_optional(pool)
-    .await?;
-    revoked.map(|_| ()).ok_or(Error::NotFound("NOT_FOUND"))
+    .fetch_optional(&mut *tx)
+    .await?
+    .ok_or(Error::NotFound("NOT_FOUND"))?;
+    let entry = Entry {
+        object: Some(Object::new("gateway", &code)),
+        reason,
+        ..Entry::of(Actor::Command, Action::GatewayRevoked)
+    };
+    audit::record(&mut tx, &entry).await?;
+    Ok(tx.commit().await?)
 }
 
 /// A gateway as people list it.

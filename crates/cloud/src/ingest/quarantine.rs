@@ -3,6 +3,7 @@
 use super::parse::Incoming;
 use super::store;
 use super::streams::{Record, Records};
+use crate::audit::{self, Action, Actor, Entry, Object};
 use crate::error::{Error, Result};
 use chrono::{DateTime, Utc};
 use lumbung_shared::wire::Epoch;
@@ -154,6 +155,11 @@ pub async fn replay(pool: &PgPool, id: i64) -> Result<Replayed> {
     )
     .execute(&mut *tx)
     .await?;
+    let replayed = Entry {
+        object: Some(Object::new("quarantine", &id)),
+        ..Entry::of(Actor::Command, Action::RecordsReplayed)
+    };
+    audit::record(&mut tx, &replayed).await?;
     tx.commit().await?;
     Ok(Replayed::Stored)
 }
