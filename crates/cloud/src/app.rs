@@ -3,9 +3,9 @@
 use crate::config::Config;
 use crate::database::{self, Server};
 use crate::distribution::live::Live;
-use crate::error::{Error, Language};
+use crate::error::Error;
 use crate::files::Files;
-use crate::guards::{self, Limits, RequestId};
+use crate::guards::{self, Crowd, Limits};
 use crate::identity::People;
 use crate::ingest::{Ingest, Writers};
 use crate::metrics::Metrics;
@@ -14,17 +14,15 @@ use crate::outside::Outside;
 use crate::state::State;
 use crate::watchdog;
 use crate::{dashboard, distribution, files, health, identity, inbox, ingest, openapi, telemetry};
-use actix_web::body::{BoxBody, MessageBody};
-use actix_web::dev::{ServerHandle, ServiceRequest, ServiceResponse};
+use actix_web::dev::ServerHandle;
 use actix_web::http::Method;
-use actix_web::http::header::{self, HeaderValue};
-use actix_web::middleware::{self, Next};
+use actix_web::http::header;
+use actix_web::middleware;
 use actix_web::{App, HttpServer, web};
 use anyhow::{Context, bail};
 use sqlx::postgres::PgConnectOptions;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 /// A cloud that is bound, connected and migrated, not yet serving.
@@ -91,6 +89,7 @@ async fn serve(
     let live = web::Data::new(Live::new(ending.clone()));
     let shared_live = live.clone().into_inner();
     let limits = web::Data::new(Limits::new(&state.config.limits));
+    let crowd = web::Data::new(Crowd::default());
     let people = web::Data::new(People::open(&state).await?);
     let files = web::Data::new(Files::open(&state)?);
     let (data, ingest) = (web::Data::new(state.clone()), web::Data::new(ingest));
@@ -103,6 +102,7 @@ async fn serve(
             .app_data(data.clone())
             .app_data(ingest.clone())
             .app_data(limits.clone())
+            .app_data(crowd.clone())
             .app_data(people.clone())
             .app_data(files.clone())
             .app_data(live.clone())
@@ -115,7 +115,14 @@ async fn serve(
             )
             // The last one stands outermost.
             .wrap(middleware::from_fn(guards::limit))
-            .wrap(middleware::from_fn(answer))
+            .wrap(middleware::from_fn(guards::crowd))
+            .wrap(middleware::from_fn(guards::host))
+            .wrap(middleware::Condition::new(
+                !data.config.http.cors_origins.is_empty(),
+                guards::cors(&data.config.http),
+            ))
+            .wrap(middleware::from_fn(guards::head))
+            .wrap(middleware::from_fn(guards::answer))
             .configure(files::routes)
             .configure(identity::routes)
             .configure(inbox::routes)
@@ -218,87 +225,20 @@ fn json_config() -> web::JsonConfig {
     })
 }
 
-/// Unknown paths, and known ones asked with the wrong method.
+/// Unknown paths, and known ones asked with a method that is not theirs; OPTIONS asks which are.
 async fn nowhere(request: actix_web::HttpRequest) -> Result<actix_web::HttpResponse, Error> {
     let document = request.app_data::<web::Data<utoipa::openapi::OpenApi>>();
-    let methods = document.map(|document| openapi::methods(document, request.path())).unwrap_or_default();
+    let mut methods = document.map(|document| openapi::methods(document, request.path())).unwrap_or_default();
     if methods.is_empty() {
-        Err(Error::NotFound("NOT_FOUND"))
-    } else {
-        Err(Error::MethodNotAllowed { allow: methods.join(", ") })
+        return Err(Error::NotFound("NOT_FOUND"));
     }
-}
-
-/// Around every request: an id, errors in one shape and the caller's language, safe headers, a log line
-/// for what went wrong, a count.
-async fn answer(
-    request: ServiceRequest,
-    next: Next<impl MessageBody + 'static>,
-) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
-    let started = Instant::now();
-    let id = RequestId::give(&request);
-    let language = Language::of(request.request());
-    let patience = request
-        .app_data::<web::Data<State>>()
-        .map_or(Duration::from_secs(60), |state| 2 * state.config.http.body_timeout);
-    // Handlers' errors are responses already by now. What takes this long is a body that never ends: a
-    // stream's handler returns at once, and statements have their own limit.
-    let mut response = tokio::time::timeout(patience, next.call(request))
-        .await
-        .map_err(|_| Error::Timeout)??
-        .map_into_boxed_body();
-    let http = response.request().clone();
-    let described = response.response().error().map(|error| match error.as_error::<Error>() {
-        Some(error) => {
-            log(error, &http);
-            error.answer(id.as_str(), language)
-        }
-        None => {
-            let error = Error::Unreadable(error.to_string());
-            error.answer(id.as_str(), language)
-        }
-    });
-    if let Some(mut described) = described {
-        // What was added on the way out stays.
-        let added = response.headers().iter().filter(|(name, _)| !described.headers().contains_key(*name));
-        let added: Vec<_> = added.map(|(name, value)| (name.clone(), value.clone())).collect();
-        for (name, value) in added {
-            described.headers_mut().append(name, value);
-        }
-        response = response.into_response(described);
+    if methods.contains(&"GET") {
+        methods.push("HEAD");
     }
-    let headers = response.headers_mut();
-    if let Ok(id) = HeaderValue::from_str(id.as_str()) {
-        headers.insert(guards::REQUEST_ID, id);
+    methods.push("OPTIONS");
+    let allow = methods.join(", ");
+    if request.method() == Method::OPTIONS {
+        return Ok(actix_web::HttpResponse::NoContent().insert_header((header::ALLOW, allow)).finish());
     }
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
-    if !headers.contains_key(header::CACHE_CONTROL) {
-        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    }
-    if let Some(metrics) = http.app_data::<web::Data<State>>().map(|state| &state.metrics) {
-        let route = http.match_pattern().unwrap_or_else(|| "unknown".into());
-        metrics.answered(route, method(http.method()), response.status().as_u16(), started.elapsed());
-    }
-    Ok(response)
-}
-
-/// A method as a label; what clients invent is one label.
-fn method(method: &Method) -> &'static str {
-    [Method::GET, Method::POST, Method::HEAD, Method::OPTIONS, Method::PUT, Method::DELETE, Method::PATCH]
-        .iter()
-        .zip(["GET", "POST", "HEAD", "OPTIONS", "PUT", "DELETE", "PATCH"])
-        .find_map(|(known, label)| (known == method).then_some(label))
-        .unwrap_or("other")
-}
-
-fn log(error: &Error, request: &actix_web::HttpRequest) {
-    let id = RequestId::of(request);
-    let id = id.as_ref().map_or("", RequestId::as_str);
-    let path = request.match_pattern().unwrap_or_else(|| "unknown".into());
-    match error {
-        Error::Unexpected(cause) => tracing::error!(request_id = id, path, "unexpected: {cause:#}"),
-        Error::Busy { reason, .. } => tracing::warn!(request_id = id, path, "busy: {reason}"),
-        other => tracing::debug!(request_id = id, path, "refused: {other}"),
-    }
+    Err(Error::MethodNotAllowed { allow })
 }

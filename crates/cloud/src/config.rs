@@ -37,6 +37,8 @@ pub struct Http {
     pub listen: SocketAddr,
     pub public_url: String,
     pub trusted_proxies: Vec<Network>,
+    pub allowed_hosts: Vec<String>,
+    pub cors_origins: Vec<String>,
     pub workers: usize,
     #[serde(with = "humantime_serde")]
     pub head_timeout: Duration,
@@ -69,6 +71,8 @@ pub struct Database {
     pub ingest_connections: u32,
     #[serde(with = "humantime_serde")]
     pub acquire_timeout: Duration,
+    #[serde(with = "humantime_serde")]
+    pub people_wait: Duration,
     #[serde(with = "humantime_serde")]
     pub statement_timeout: Duration,
 }
@@ -224,7 +228,9 @@ impl Config {
                     .separator("__")
                     .try_parsing(true)
                     .list_separator(",")
-                    .with_list_parse_key("http.trusted_proxies"),
+                    .with_list_parse_key("http.trusted_proxies")
+                    .with_list_parse_key("http.allowed_hosts")
+                    .with_list_parse_key("http.cors_origins"),
             )
             .set_override_option(
                 "database.url",
@@ -254,6 +260,13 @@ impl Config {
                     .all(|value| !value.is_empty()),
             "files.store = \"s3\" needs files.bucket, files.access_key_id and files.secret_access_key"
         );
+        for origin in &self.http.cors_origins {
+            let (scheme, host) = origin.split_once("://").unwrap_or_default();
+            anyhow::ensure!(
+                ["http", "https"].contains(&scheme) && !host.is_empty() && !host.contains(['/', '*', ' ']),
+                "http.cors_origins: {origin:?} is no origin such as https://app.example.id"
+            );
+        }
         anyhow::ensure!(self.database.max_connections >= 2, "database.max_connections must be at least 2");
         Ok(())
     }

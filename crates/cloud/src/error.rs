@@ -30,6 +30,9 @@ pub enum Error {
     NotFound(&'static str),
     #[error("method not allowed, only {allow}")]
     MethodNotAllowed { allow: String },
+    /// Meant for another name than this cloud's.
+    #[error("asked by a name that is not this cloud's")]
+    BadHost,
     #[error("request took too long")]
     Timeout,
     /// Something else already stands in that place.
@@ -67,6 +70,7 @@ impl Error {
             Self::WrongCredentials => "WRONG_CREDENTIALS",
             Self::Forbidden(code) | Self::NotFound(code) | Self::Conflict(code) => code,
             Self::MethodNotAllowed { .. } => "METHOD_NOT_ALLOWED",
+            Self::BadHost => "BAD_HOST",
             Self::Timeout => "REQUEST_TIMEOUT",
             Self::TooLarge(_) => "TOO_LARGE",
             Self::QuotaExceeded { .. } => "QUOTA_EXCEEDED",
@@ -136,6 +140,7 @@ impl ResponseError for Error {
             Self::Forbidden(_) => StatusCode::FORBIDDEN,
             Self::NotFound(_) => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
+            Self::BadHost => StatusCode::MISDIRECTED_REQUEST,
             Self::Timeout => StatusCode::REQUEST_TIMEOUT,
             Self::Conflict(_) => StatusCode::CONFLICT,
             Self::TooLarge(_) | Self::QuotaExceeded { .. } => StatusCode::PAYLOAD_TOO_LARGE,
@@ -351,6 +356,11 @@ const MESSAGES: &[(&str, &str, &str)] = &[
         "That key is already in use. Draw a new one.",
     ),
     ("METHOD_NOT_ALLOWED", "Metode tidak didukung di alamat ini.", "That method is not supported here."),
+    (
+        "BAD_HOST",
+        "Server ini tidak dikenal dengan nama itu. Admin dapat menambahkannya di http.allowed_hosts.",
+        "This server is not known by that name. Its operator can add it to http.allowed_hosts.",
+    ),
     ("REQUEST_TIMEOUT", "Permintaan terlalu lama.", "The request took too long."),
     ("TOO_LARGE", "Kiriman terlalu besar.", "The request is too large."),
     (

@@ -19,7 +19,9 @@ use utoipa_swagger_ui::{Config, SwaggerUi};
         description = "Keeps every record of every gateway exactly once and serves it to people.\n\n\
             Gateways call with their own key (`lbg_…`), readers with an access key (`lbk_…`), people with the \
             token of their sign-in, all as `Authorization: Bearer`. Errors always have the same body; their `code` is stable, their message \
-            follows Accept-Language (id, en)."
+            follows Accept-Language (id, en). \
+            Whatever answers GET answers HEAD, and OPTIONS says which methods there are. A request by a name \
+            that is not this cloud's is answered 421, `BAD_HOST`."
     ),
     tags(
         (name = "gateways", description = "Enrolment and records, for gateways"),

@@ -12,6 +12,7 @@ use sqlx::PgPool;
 use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use std::str::FromStr;
+use std::time::Duration;
 
 /// Forward only; a merged migration is never edited.
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
@@ -55,7 +56,7 @@ impl Server {
     /// for each call's own values: one statement serves every combination of filters.
     pub fn people_pool(&self, database: &Database) -> PgPool {
         let timeout = database.statement_timeout.as_millis().to_string();
-        pool(database, database.max_connections)
+        pool(database.max_connections, database.people_wait)
             .after_connect(move |connection, _| {
                 let timeout = timeout.clone();
                 Box::pin(async move {
@@ -75,7 +76,7 @@ impl Server {
 
     /// A pool for gateways' batches and long work.
     pub fn gateway_pool(&self, database: &Database) -> PgPool {
-        pool(database, database.ingest_connections).connect_lazy_with(self.named())
+        pool(database.ingest_connections, database.acquire_timeout).connect_lazy_with(self.named())
     }
 
     fn named(&self) -> PgConnectOptions {
@@ -112,8 +113,8 @@ pub async fn migrate(pool: &PgPool) -> anyhow::Result<()> {
     MIGRATIONS.run(pool).await.context("the database could not be migrated")
 }
 
-fn pool(database: &Database, connections: u32) -> PgPoolOptions {
-    PgPoolOptions::new().max_connections(connections).acquire_timeout(database.acquire_timeout)
+fn pool(connections: u32, patience: Duration) -> PgPoolOptions {
+    PgPoolOptions::new().max_connections(connections).acquire_timeout(patience)
 }
 
 fn given(database: &Database) -> anyhow::Result<Option<PgConnectOptions>> {

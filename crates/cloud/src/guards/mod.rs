@@ -1,17 +1,28 @@
 //! What stands around every request, before and after its handler.
 
+mod answer;
 mod client;
 mod content_policy;
+mod cors;
+mod crowd;
+mod head;
+mod headers;
+mod host;
 mod limits;
 mod principal;
 mod request_id;
 
+pub(crate) use answer::answer;
 pub use client::client_address;
 pub use content_policy::ContentPolicy;
+pub(crate) use cors::cors;
+pub use crowd::Crowd;
+pub(crate) use crowd::crowd;
+pub(crate) use head::head;
+pub(crate) use host::host;
 pub use limits::Limits;
 pub(crate) use limits::limit;
 pub use principal::{accept_key, accept_person, bearer};
-pub(crate) use request_id::HEADER as REQUEST_ID;
 pub use request_id::RequestId;
 
 use crate::error::Error;

@@ -88,6 +88,16 @@ fn kind(method: &Method, pattern: Option<&str>) -> Option<Kind> {
     }
 }
 
+pub(super) fn is_counted(request: &ServiceRequest) -> bool {
+    kind(request.method(), request.match_pattern().as_deref()).is_some()
+}
+
+/// Whether it has a small body and a soon answer.
+pub(super) fn is_quick(request: &ServiceRequest) -> bool {
+    let kind = kind(request.method(), request.match_pattern().as_deref());
+    !matches!(kind, None | Some(Upload | Expensive))
+}
+
 /// Who is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Caller {

@@ -1,0 +1,84 @@
+//! By which names this cloud is asked. A page elsewhere whose name was bent to this machine's address would
+//! otherwise speak for whoever sits at it.
+
+use super::refuse;
+use crate::config::Config;
+use crate::error::Error;
+use crate::state::State;
+use actix_web::body::{BoxBody, MessageBody};
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::header;
+use actix_web::middleware::Next;
+use actix_web::web;
+use std::net::IpAddr;
+
+/// Turns away requests that were meant for another name.
+pub(crate) async fn host(
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
+    let header = request.headers().get(header::HOST).map(|host| host.to_str().unwrap_or("?"));
+    // A request line may name a host too.
+    let asked = [header, request.uri().host()];
+    let state = request.app_data::<web::Data<State>>();
+    let known = state.is_none_or(|state| asked.iter().flatten().all(|host| is_ours(host, &state.config)));
+    if !known {
+        return Ok(refuse(request, Error::BadHost));
+    }
+    Ok(next.call(request).await?.map_into_boxed_body())
+}
+
+/// Addresses are always: nobody's name can be bent to look like one.
+fn is_ours(host: &str, config: &Config) -> bool {
+    let name = name_of(host);
+    let bare = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(name);
+    let public =
+        config.http.public_url.split_once("://").map(|(_, rest)| rest.split('/').next().unwrap_or(rest));
+    let ours =
+        ["localhost"].into_iter().chain(public).chain(config.http.allowed_hosts.iter().map(String::as_str));
+    bare.parse::<IpAddr>().is_ok() || ours.map(name_of).any(|known| known.eq_ignore_ascii_case(name))
+}
+
+/// Without a port and the root's dot.
+fn name_of(host: &str) -> &str {
+    let name = host
+        .rsplit_once(':')
+        .filter(|(_, port)| port.bytes().all(|b| b.is_ascii_digit()))
+        .map_or(host, |(name, _)| name);
+    name.strip_suffix('.').unwrap_or(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_its_own_names_and_addresses_are_answered() {
+        let mut config = Config::load(None).unwrap();
+        config.http.public_url = "https://mbg.example.id:8443/".into();
+        config.http.allowed_hosts = vec!["lumbung.local".into()];
+        for host in [
+            "localhost",
+            "LOCALHOST:8000",
+            "127.0.0.1:8000",
+            "[::1]:8000",
+            "192.168.1.5",
+            "mbg.example.id",
+            "Mbg.Example.Id.:443",
+            "lumbung.local:80",
+        ] {
+            assert!(is_ours(host, &config), "{host}");
+        }
+        for host in [
+            "",
+            "?",
+            "evil.example",
+            "mbg.example.id.evil.example",
+            "127.0.0.1.evil.example",
+            "a@localhost",
+            "localhost:x",
+        ] {
+            assert!(!is_ours(host, &config), "{host}");
+        }
+    }
+}
