@@ -25,6 +25,7 @@ if [ "$purpose" = test ]; then
   done
   # Debian keeps servers in /usr/sbin, which a user's PATH may not have.
   PATH="$PATH:/usr/sbin" command -v mosquitto >/dev/null || packages+=(mosquitto)
+  PATH="$PATH:/usr/sbin" command -v nginx >/dev/null || packages+=(nginx-light)
   # A real mail server; it belongs to the distribution's own Python.
   /usr/bin/python3 -c 'import aiosmtpd' 2>/dev/null || packages+=(python3-aiosmtpd)
   # Judges our units; it need not be what starts this machine.

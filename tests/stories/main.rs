@@ -22,6 +22,7 @@ mod inbox;
 mod live;
 mod messages;
 mod mqtt;
+mod nginx;
 mod offline;
 mod old_clients;
 mod outage;

@@ -5,11 +5,13 @@ mod cloud;
 pub mod faults;
 mod gateway;
 mod mail;
+mod nginx;
 
 pub use broker::{Broker, Published, Publisher, lets_in};
 pub use cloud::{Claim, Cloud, CloudSettings, connect, settings};
 pub use gateway::{Gateway, Stored, look, stored};
 pub use mail::{MailServer, Taken};
+pub use nginx::Nginx;
 
 use anyhow::{Context, Result, bail};
 use nix::sys::signal::{Signal, kill};
