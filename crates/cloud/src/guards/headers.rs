@@ -17,6 +17,8 @@ const DEVICES: &str = "camera=(), geolocation=(), microphone=(), payment=(), usb
 /// What an answer will wear, known before its request is taken apart.
 pub(super) struct Dress {
     policy: &'static str,
+    /// Whose pages may show it.
+    embedded_by: &'static str,
     /// People reach this cloud by https only.
     secure: bool,
 }
@@ -24,9 +26,11 @@ pub(super) struct Dress {
 impl Dress {
     pub(super) fn of(request: &ServiceRequest) -> Self {
         let policy = if request.path().starts_with("/docs/") { DOCUMENTATION } else { NOTHING };
+        // Pictures are shown by apps wherever they live; their names are secrets.
+        let embedded_by = if request.path().starts_with("/files/") { "cross-origin" } else { "same-origin" };
         let state = request.app_data::<web::Data<State>>();
         let secure = state.is_some_and(|state| state.config.http.public_url.starts_with("https://"));
-        Self { policy, secure }
+        Self { policy, embedded_by, secure }
     }
 
     /// Adds the id, and what the handler did not say itself.
@@ -41,7 +45,7 @@ impl Dress {
             (header::CONTENT_SECURITY_POLICY, self.policy),
             (header::PERMISSIONS_POLICY, DEVICES),
             (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
-            (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+            (HeaderName::from_static("cross-origin-resource-policy"), self.embedded_by),
         ];
         let secure = self.secure.then_some((header::STRICT_TRANSPORT_SECURITY, "max-age=31536000"));
         for (name, value) in always.into_iter().chain(secure) {

@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::identity::{Admin, access};
 use crate::outside::{self, Kept};
 use crate::state::State;
+use actix_web::http::header;
 use actix_web::{FromRequest, HttpRequest, HttpResponse, get, web};
 use std::fmt::Write as _;
 
@@ -32,7 +33,11 @@ async fn outbox(request: HttpRequest, state: web::Data<State>) -> Result<HttpRes
         })?;
     }
     let kept = outside::kept(&state.people).await?;
-    Ok(HttpResponse::Ok().content_type("text/html; charset=utf-8").body(page(&kept)))
+    let policy = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+    Ok(HttpResponse::Ok()
+        .content_type("text/html; charset=utf-8")
+        .insert_header((header::CONTENT_SECURITY_POLICY, policy))
+        .body(page(&kept)))
 }
 
 fn page(kept: &[Kept]) -> String {

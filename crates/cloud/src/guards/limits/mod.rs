@@ -71,6 +71,7 @@ const TABLE: &[(&str, &str, Option<Kind>)] = &[
     ("POST", "/api/auth/verify-email", Some(SignIn)),
     ("POST", "/api/auth/register", Some(Register)),
     ("POST", "/api/gateways/enrol", Some(Enrol)),
+    ("POST", "/api/users/me/picture", Some(Upload)),
     ("POST", "/api/sync_gateway_data", None),
     ("GET", "/livez", None),
     ("GET", "/readyz", None),
