@@ -8,6 +8,7 @@ pub mod crash_images;
 pub mod durability;
 pub mod http;
 pub mod ledger;
+pub mod peer;
 pub mod postgres;
 pub mod programs;
 pub mod proxy;

@@ -32,6 +32,7 @@ mod phones;
 mod pi;
 mod poison;
 mod power_cut;
+mod push;
 mod reader;
 mod readings;
 mod refresh;

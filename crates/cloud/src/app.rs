@@ -32,7 +32,7 @@ pub struct Cloud {
     database: Server,
     state: State,
     writers: Writers,
-    outside: Outside,
+    outside: Arc<Outside>,
     live: Arc<Live>,
     listen: PgConnectOptions,
     ending: CancellationToken,
@@ -66,7 +66,7 @@ pub async fn build(config: Config) -> anyhow::Result<Cloud> {
     }
 }
 
-type Parts = (actix_web::dev::Server, State, Writers, Outside, Arc<Live>, CancellationToken);
+type Parts = (actix_web::dev::Server, State, Writers, Arc<Outside>, Arc<Live>, CancellationToken);
 
 async fn serve(
     config: Config,
@@ -84,7 +84,8 @@ async fn serve(
         metrics: Arc::clone(&metrics),
         config: Arc::new(config),
     };
-    let outside = Outside::open(&state.config, &state.people)?;
+    let outside = web::Data::new(Outside::open(&state.config, &state.people).await?);
+    let shared_outside = outside.clone().into_inner();
     let (ingest, writers) = Ingest::new(gateways, metrics, state.config.ingest.clone());
     let live = web::Data::new(Live::new(ending.clone()));
     let shared_live = live.clone().into_inner();
@@ -106,6 +107,7 @@ async fn serve(
             .app_data(people.clone())
             .app_data(files.clone())
             .app_data(live.clone())
+            .app_data(outside.clone())
             .app_data(json_config())
             .app_data(
                 web::QueryConfig::default().error_handler(|e, _| Error::Unreadable(e.to_string()).into()),
@@ -142,7 +144,7 @@ async fn serve(
     .context("cannot serve")?
     .run();
     tracing::info!("listening on http://{address}");
-    Ok((server, state, writers, outside, shared_live, ending))
+    Ok((server, state, writers, shared_outside, shared_live, ending))
 }
 
 impl Cloud {

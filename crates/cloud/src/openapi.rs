@@ -49,6 +49,7 @@ pub fn document() -> Document {
         files::serve::Docs::openapi(),
         inbox::list::Docs::openapi(),
         inbox::preferences::Docs::openapi(),
+        inbox::push::Docs::openapi(),
         inbox::outbox::Docs::openapi(),
         identity::verification::Docs::openapi(),
         identity::reset::Docs::openapi(),

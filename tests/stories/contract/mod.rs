@@ -88,8 +88,11 @@ const OF_PEOPLE: [&str; 12] = [
     "GET /api/users/me/files",
 ];
 
-/// Messages are each person's own: their callers and refusals are told in `messages` and `inbox`.
-const OF_MESSAGES: [&str; 6] = [
+/// Messages are each person's own: their callers and refusals are told in `messages`, `inbox` and `push`.
+const OF_MESSAGES: [&str; 9] = [
+    "GET /api/notifications/push-subscriptions",
+    "POST /api/notifications/push-subscriptions",
+    "DELETE /api/notifications/push-subscriptions/{id}",
     "GET /dev/outbox",
     "GET /api/notifications",
     "POST /api/notifications/{id}/read",

@@ -3,12 +3,14 @@
 pub mod list;
 pub mod outbox;
 pub mod preferences;
+pub mod push;
 
 use actix_web::web::ServiceConfig;
 
 /// The endpoints of messages.
 pub fn routes(routes: &mut ServiceConfig) {
     preferences::routes(routes);
+    push::routes(routes);
     list::routes(routes);
     outbox::routes(routes);
 }

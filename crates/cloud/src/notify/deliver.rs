@@ -14,6 +14,7 @@
 use crate::error::Result;
 use crate::metrics::Metrics;
 use crate::notify::Kind;
+use crate::notify::subscriptions;
 use crate::outside::{Mail, Outside, Undelivered};
 use futures_util::future::join_all;
 use sqlx::PgPool;
@@ -105,7 +106,7 @@ pub async fn deliver_round(pool: &PgPool, outside: &Outside, metrics: &Metrics) 
     .fetch_all(pool)
     .await?;
     let ends = join_all(leased.iter().map(async |one| {
-        let sent = tokio::time::timeout(PATIENCE, carry(outside, one)).await;
+        let sent = tokio::time::timeout(PATIENCE, carry(pool, outside, one)).await;
         let sent = sent.unwrap_or_else(|_| Err(Undelivered::Later("no answer in time".into())));
         settle(pool, one, sent).await.map(|outcome| (one.channel.clone(), outcome))
     }))
@@ -136,18 +137,35 @@ async fn measure(pool: &PgPool, metrics: &Metrics) -> Result<()> {
     Ok(())
 }
 
-async fn carry(outside: &Outside, one: &Leased) -> std::result::Result<(), Undelivered> {
-    let (Some(content), Some(html)) = (&one.content, &one.html) else {
+async fn carry(pool: &PgPool, outside: &Outside, one: &Leased) -> std::result::Result<(), Undelivered> {
+    let Some(content) = &one.content else {
         return Err(Undelivered::Never("there is nothing to send".into()));
     };
-    let mail = Mail {
-        to: one.address.clone(),
-        title: one.title.clone(),
-        content: content.clone(),
-        html: html.clone(),
-        message_id: one.message_id,
-    };
-    outside.mail(&mail).await
+    match one.channel.as_str() {
+        "email" => {
+            let mail = Mail {
+                to: one.address.clone(),
+                title: one.title.clone(),
+                content: content.clone(),
+                html: one.html.clone().unwrap_or_default(),
+                message_id: one.message_id,
+            };
+            outside.mail(&mail).await
+        }
+        "push" => {
+            let ours = |error: sqlx::Error| Undelivered::Later(error.to_string());
+            let browser = subscriptions::find(pool, &one.address).await.map_err(ours)?;
+            let sent = match browser {
+                Some(browser) => outside.push(&browser, content, one.message_id).await,
+                None => Err(Undelivered::Gone),
+            };
+            if sent == Err(Undelivered::Gone) {
+                subscriptions::drop_gone(pool, &one.address).await.map_err(ours)?;
+            }
+            sent
+        }
+        other => Err(Undelivered::Never(format!("nothing carries {other} here"))),
+    }
 }
 
 /// Writes down how it ended, if the lease is still ours; a word for it.
@@ -160,6 +178,7 @@ async fn settle(
         Ok(()) => ("sent", None, "sent"),
         Err(Undelivered::Later(why)) if one.attempts < tries(&one.kind) => ("queued", Some(why), "later"),
         Err(Undelivered::Later(why) | Undelivered::Never(why)) => ("dead", Some(why), "dead"),
+        Err(Undelivered::Gone) => ("dead", Some("nobody is there any more".to_owned()), "dead"),
     };
     sqlx::query!(
         "update delivery set state = $3, last_error = $4, leased_until = null,

@@ -11,15 +11,17 @@ pub mod deliver;
 mod kind;
 mod render;
 pub mod shown;
+pub mod subscriptions;
 pub mod wishes;
 
 pub use crate::error::Language;
 pub use kind::Kind;
 
 use crate::error::Result;
+use crate::outside::LONGEST_PUSH;
 use anyhow::Context;
 use render::Rendered;
-use serde_json::Value;
+use serde_json::{Value, json};
 use sqlx::PgConnection;
 use wishes::{Channel, Wishes};
 
@@ -76,9 +78,46 @@ pub async fn send(conn: &mut PgConnection, message: &Message) -> Result<()> {
             content,
             html
         )
-        .execute(conn)
+        .execute(&mut *conn)
         .await?;
     }
+    if let Some(user_id) = to.user_id.filter(|_| wishes.want(*kind, Channel::Push)) {
+        push(conn, user_id, notification_id, message).await?;
+    }
+    Ok(())
+}
+
+/// A delivery for each of a person's browsers.
+async fn push(
+    conn: &mut PgConnection,
+    user_id: i64,
+    notification_id: Option<i64>,
+    message: &Message,
+) -> Result<()> {
+    let Rendered { title, content, .. } = message.rendered(1)?;
+    let (related_type, related_id) = message.related.unzip();
+    // A text grows at most fourfold in bytes, and JSON's own escapes are rare: well below what services take.
+    let body: String = content.chars().take(LONGEST_PUSH / 8).collect();
+    let text = json!({
+        "type": message.kind.word(),
+        "title": title,
+        "body": body,
+        "notification_id": notification_id,
+        "related_type": related_type,
+        "related_id": related_id,
+    })
+    .to_string();
+    sqlx::query!(
+        "insert into delivery (notification_id, user_id, kind, channel, address, title, content)
+         select $1, $2, $3, 'push', push_subscription_id::text, $4, $5 from push_subscription where user_id = $2",
+        notification_id,
+        user_id,
+        message.kind.word(),
+        title,
+        text
+    )
+    .execute(conn)
+    .await?;
     Ok(())
 }
 

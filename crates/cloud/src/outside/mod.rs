@@ -1,4 +1,4 @@
-//! The world beyond this system: mail servers, and what stands in for them.
+//! The world beyond this system: mail servers, push services, and what stands in for them.
 //!
 //! What must stay true:
 //! - Nothing here is asked twice for one thing: whoever calls has leased it and settles it by the answer.
@@ -6,13 +6,19 @@
 
 mod mail;
 mod outbox;
+mod push;
+mod web;
 
 pub use mail::Mail;
 pub use outbox::{Kept, kept};
+pub use push::{LONGEST as LONGEST_PUSH, Subscription};
 
 use crate::config::Config;
 use mail::Mailer;
+use push::Push;
 use sqlx::PgPool;
+use uuid::Uuid;
+use web::Web;
 
 /// Why something was not carried.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,18 +27,47 @@ pub enum Undelivered {
     Later(String),
     /// It never will be.
     Never(String),
+    /// Nobody is there any more.
+    Gone,
 }
 
 /// Every road out.
 pub struct Outside {
     mailer: Mailer,
+    push: Push,
+    web: Web,
 }
 
 impl Outside {
     /// # Errors
-    /// What is wrong with the configuration.
-    pub fn open(config: &Config, pool: &PgPool) -> anyhow::Result<Self> {
-        Ok(Self { mailer: Mailer::open(&config.mail, pool)? })
+    /// What is wrong with the configuration, or the database's.
+    pub async fn open(config: &Config, pool: &PgPool) -> anyhow::Result<Self> {
+        Ok(Self {
+            mailer: Mailer::open(&config.mail, pool)?,
+            push: Push::open(pool, config.public_url()).await?,
+            web: Web::new(config.development.open_loopback)?,
+        })
+    }
+
+    /// What browsers subscribe with.
+    pub fn push_key(&self) -> String {
+        self.push.public_key()
+    }
+
+    /// Whether an address that somebody named may be asked at all; else what is wrong with it.
+    ///
+    /// # Errors
+    /// What it must be.
+    pub fn check_address(&self, address: &str) -> Result<(), &'static str> {
+        self.web.check(address).map(drop)
+    }
+
+    /// Hands one message to a browser's push service.
+    ///
+    /// # Errors
+    /// What the service said.
+    pub async fn push(&self, to: &Subscription, text: &str, message_id: Uuid) -> Result<(), Undelivered> {
+        self.push.send(&self.web, to, text, message_id).await
     }
 
     /// Hands one mail to the mail server.
