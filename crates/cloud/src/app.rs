@@ -244,3 +244,16 @@ async fn nowhere(request: actix_web::HttpRequest) -> Result<actix_web::HttpRespo
     }
     Err(Error::MethodNotAllowed { allow })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_endpoint_with_a_rate_of_its_own_is_there() {
+        let document = openapi::document();
+        for (method, path) in guards::named() {
+            assert!(openapi::methods(&document, path).contains(&method), "{method} {path}");
+        }
+    }
+}

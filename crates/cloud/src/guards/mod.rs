@@ -22,6 +22,8 @@ pub(crate) use head::head;
 pub(crate) use host::host;
 pub use limits::Limits;
 pub(crate) use limits::limit;
+#[cfg(test)]
+pub(crate) use limits::named;
 pub use principal::{accept_key, accept_person, bearer};
 pub use request_id::RequestId;
 

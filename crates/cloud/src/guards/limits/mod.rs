@@ -69,6 +69,10 @@ const TABLE: &[(&str, &str, Option<Kind>)] = &[
     ("POST", "/api/auth/forgot-password", Some(SignIn)),
     ("POST", "/api/auth/reset-password", Some(SignIn)),
     ("POST", "/api/auth/verify-email", Some(SignIn)),
+    ("POST", "/api/auth/verify-email/resend", Some(SignIn)),
+    ("POST", "/api/auth/forgot-password", Some(SignIn)),
+    ("POST", "/api/auth/reset-password", Some(SignIn)),
+    ("POST", "/api/auth/verify-email", Some(SignIn)),
     ("POST", "/api/auth/register", Some(Register)),
     ("POST", "/api/gateways/enrol", Some(Enrol)),
     ("POST", "/api/users/me/picture", Some(Upload)),
@@ -77,6 +81,12 @@ const TABLE: &[(&str, &str, Option<Kind>)] = &[
     ("GET", "/readyz", None),
     ("GET", "/api/health", None),
 ];
+
+/// The endpoints that the table names.
+#[cfg(test)]
+pub(crate) fn named() -> impl Iterator<Item = (&'static str, &'static str)> {
+    TABLE.iter().map(|(method, path, _)| (*method, *path))
+}
 
 fn kind(method: &Method, pattern: Option<&str>) -> Option<Kind> {
     let method = if method == Method::HEAD { &Method::GET } else { method };
