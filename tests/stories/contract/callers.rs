@@ -1,4 +1,4 @@
-//! Kinds of callers, their keys, and asking as one of them.
+//! Who asks: every kind of caller, what each shows, and a closed cloud that knows them all.
 
 use anyhow::{Context, Result};
 use lumbung_shared::enrol::SigningKey;
@@ -7,205 +7,271 @@ use lumbung_tests::http;
 use lumbung_tests::programs::Cloud;
 use lumbung_tests::stand::Stand;
 use lumbung_tests::wire::{HandMade, batch, new_key, scans};
-use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
+use sqlx::PgPool;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum For {
-    Anyone,
-    Readers,
-    Gateways,
-}
+/// The password of everybody here.
+pub(super) const PASSWORD: &str = "sepeda merah tua";
 
 /// Kinds of callers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Caller {
     Nobody,
-    Reader,
-    RevokedReader,
+    ReadKey,
+    MetricsKey,
+    /// For programmes and sites.
+    PlacesKey,
+    /// For gateways' claims.
+    EnrolKey,
+    RevokedKey,
     Gateway,
     RevokedGateway,
-    /// Signed in, and no admin.
-    Person,
+    User,
+    Volunteer,
+    Ambassador,
+    /// Of the programme that everything here is of.
+    Operator,
+    /// Of another programme.
+    OtherOperator,
+    /// Of the site that everything here is of.
+    Officer,
+    Admin,
+    /// Signed in, then banned.
+    Banned,
+    /// With the token of a session that was ended.
+    SignedOut,
     /// A key of the right form that nobody was given.
     Stranger,
-    /// A reader's good key under another scheme than Bearer.
+    /// A good read key under another scheme than Bearer.
     OtherScheme,
     Garbage,
 }
 
-pub(super) const CALLERS: [Caller; 9] = [
+pub(super) const CALLERS: [Caller; 20] = [
     Caller::Nobody,
-    Caller::Reader,
-    Caller::RevokedReader,
+    Caller::ReadKey,
+    Caller::MetricsKey,
+    Caller::PlacesKey,
+    Caller::EnrolKey,
+    Caller::RevokedKey,
     Caller::Gateway,
     Caller::RevokedGateway,
-    Caller::Person,
+    Caller::User,
+    Caller::Volunteer,
+    Caller::Ambassador,
+    Caller::Operator,
+    Caller::OtherOperator,
+    Caller::Officer,
+    Caller::Admin,
+    Caller::Banned,
+    Caller::SignedOut,
     Caller::Stranger,
     Caller::OtherScheme,
     Caller::Garbage,
 ];
 
-/// A cloud that lets nobody in without a key, and keys of every kind.
-pub(super) struct Keys {
-    pub(super) reader: String,
-    pub(super) revoked_reader: String,
-    pub(super) person: String,
+impl Caller {
+    /// Signed in with a session that is good.
+    pub(super) fn is_person(self) -> bool {
+        self.role().is_some()
+    }
+
+    fn role(self) -> Option<&'static str> {
+        match self {
+            Self::User | Self::Operator | Self::OtherOperator | Self::Officer => Some("user"),
+            Self::Volunteer => Some("volunteer"),
+            Self::Ambassador => Some("ambassador"),
+            Self::Admin => Some("admin"),
+            _ => None,
+        }
+    }
+
+    /// What they are given beside their role, as the command line says it.
+    fn grant(self) -> Option<[&'static str; 3]> {
+        match self {
+            Self::Operator => Some(["operator", "--programme", "MBG"]),
+            Self::OtherOperator => Some(["operator", "--programme", "LAIN"]),
+            Self::Officer => Some(["officer", "--site", "DAPUR-1"]),
+            _ => None,
+        }
+    }
+
+    /// The scope of a key that is good.
+    fn scope(self) -> Option<&'static str> {
+        match self {
+            Self::ReadKey | Self::OtherScheme => Some("read"),
+            Self::MetricsKey => Some("metrics"),
+            Self::PlacesKey => Some("places:write"),
+            Self::EnrolKey => Some("gateways:enrol"),
+            _ => None,
+        }
+    }
+
+    pub(super) fn is_key(self) -> bool {
+        self.scope().is_some() && self != Self::OtherScheme
+    }
+}
+
+/// An account, and a session of it.
+#[derive(Debug, Clone)]
+pub(super) struct Account {
+    pub(super) user_id: i64,
+    pub(super) session_id: i64,
+    pub(super) email: String,
+    pub(super) username: String,
+    pub(super) token: String,
+}
+
+/// A cloud that lets nobody in without a key, and callers of every kind with what they show.
+pub(super) struct Stage {
+    pub(super) client: reqwest::Client,
+    pub(super) cloud: Cloud,
+    pub(super) database: PgPool,
+    drawn: AtomicU64,
+    people: Vec<(Caller, Account)>,
+    /// By scope.
+    keys: Vec<(&'static str, String)>,
+    revoked_key: String,
     pub(super) gateway: HandMade,
     pub(super) neighbour: HandMade,
     /// With what the neighbour signs.
     pub(super) neighbour_signs: Signer,
-    pub(super) revoked_gateway: HandMade,
+    revoked_gateway: HandMade,
     pub(super) used_claim: String,
 }
 
-impl Keys {
-    pub(super) async fn of(cloud: &Cloud) -> Result<Self> {
-        let access = async |name: &str| -> Result<(i64, String)> {
-            let made: Value = serde_json::from_str(&cloud.must(&["key", "add", name, "--json"]).await?)?;
+impl Stage {
+    pub(super) async fn set(stand: &Stand) -> Result<Self> {
+        let mut cloud = stand.cloud_not_started().await?;
+        cloud.set("development.open_loopback", false);
+        cloud.start().await?;
+        cloud.furnish().await?;
+        cloud.must(&["programme", "add", "LAIN", "Program Lain"]).await?;
+        let access = async |scope: &str| -> Result<(i64, String)> {
+            let made = cloud.must(&["key", "add", scope, "--scope", scope, "--json"]).await?;
+            let made: Value = serde_json::from_str(&made)?;
             let key = made["key"].as_str().context("no key")?.to_owned();
             Ok((made["id"].as_i64().context("no id")?, key))
         };
-        let (_, reader) = access("pembaca").await?;
-        let (id, revoked_reader) = access("dicabut").await?;
+        let mut keys = Vec::new();
+        for scope in CALLERS.into_iter().filter(|caller| caller.is_key()).filter_map(Caller::scope) {
+            keys.push((scope, access(scope).await?.1));
+        }
+        let (id, revoked_key) = access("read").await?;
         cloud.must(&["key", "revoke", &id.to_string()]).await?;
         let used_claim = cloud.claim("GW-1").await?.claim;
         let gateway = HandMade::enrol("GW-1", &cloud.base(), &used_claim).await?;
+        gateway.send(&batch(1, None, scans(1, 1, "ADA")?)?).await?;
         let neighbour = cloud.hand_made("GW-2").await?;
         let neighbour_signs = Signer::from_seed(&[9; 32])?;
         let signing = json!(SigningKey::new(&neighbour_signs, &neighbour.key));
-        let register =
-            http::client()?.post(cloud.url("/api/gateways/signing_key")).bearer_auth(&neighbour.key);
+        let client = http::client()?;
+        let register = client.post(cloud.url("/api/gateways/signing_key")).bearer_auth(&neighbour.key);
         http::send(with_json(register, &signing)).await?.expect(200)?;
-        let account =
-            json!({ "email": "budi@example.com", "username": "budi", "password": "sepeda merah tua" });
-        let register = http::client()?.post(cloud.url("/api/auth/register"));
-        let account = http::send(with_json(register, &account)).await?.expect(201)?;
-        let person = account["token"].as_str().context("no token")?.to_owned();
         let revoked_gateway = cloud.hand_made("GW-3").await?;
         cloud.must(&["gateway", "revoke", "GW-3"]).await?;
-        Ok(Self {
-            reader,
-            revoked_reader,
-            person,
+        let database = cloud.database().await?;
+        let mut stage = Self {
+            client,
+            cloud,
+            database,
+            drawn: AtomicU64::new(0),
+            people: Vec::new(),
+            keys,
+            revoked_key,
             gateway,
             neighbour,
             neighbour_signs,
             revoked_gateway,
             used_claim,
-        })
+        };
+        for caller in CALLERS {
+            if caller.is_person() || [Caller::Banned, Caller::SignedOut].contains(&caller) {
+                let account = stage.account(caller).await?;
+                stage.people.push((caller, account));
+            }
+        }
+        Ok(stage)
     }
 
-    pub(super) fn authorization(&self, caller: Caller) -> Option<String> {
+    /// A number that was not drawn before.
+    pub(super) fn draw(&self) -> u64 {
+        self.drawn.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// A new account of a caller's kind, signed in.
+    pub(super) async fn account(&self, caller: Caller) -> Result<Account> {
+        let username = format!("warga{}", self.draw());
+        let email = format!("{username}@example.com");
+        let body = json!({ "email": email, "username": username, "password": PASSWORD });
+        let register = self.client.post(self.cloud.url("/api/auth/register"));
+        let made = http::send(with_json(register, &body)).await?.expect(201)?;
+        let user_id = made["user_id"].as_i64().context("user_id")?;
+        let token = made["token"].as_str().context("token")?.to_owned();
+        // Nobody was asked of this session yet, so nobody remembers what it was before.
+        if let Some(role) = caller.role() {
+            sqlx::query("update app_user set role = $2 where user_id = $1")
+                .bind(user_id)
+                .bind(role)
+                .execute(&self.database)
+                .await?;
+        }
+        if let Some(grant) = caller.grant() {
+            self.cloud.must(&[&["user", "grant", &email], &grant[..]].concat()).await?;
+        }
+        if caller == Caller::Banned {
+            self.cloud.must(&["user", "ban", &email]).await?;
+        }
+        if caller == Caller::SignedOut {
+            let leave = self.client.post(self.cloud.url("/api/auth/logout")).bearer_auth(&token);
+            http::send(with_json(leave, &json!({}))).await?.expect(200)?;
+        }
+        let session_id = sqlx::query_scalar("select max(session_id) from user_session where user_id = $1")
+            .bind(user_id)
+            .fetch_one(&self.database)
+            .await?;
+        Ok(Account { user_id, session_id, email, username, token })
+    }
+
+    /// The account that stands for a kind of caller; the user's for those who have none.
+    pub(super) fn standing(&self, caller: Caller) -> Result<&Account> {
+        let of = |wanted| self.people.iter().find(|(kind, _)| *kind == wanted).map(|(_, account)| account);
+        of(caller).or_else(|| of(Caller::User)).context("nobody is on the stage")
+    }
+
+    fn authorization(&self, caller: Caller, account: &Account) -> Option<String> {
+        let of_scope =
+            |scope| self.keys.iter().find(|(known, _)| *known == scope).map(|(_, key)| key.as_str());
         let key = match caller {
             Caller::Nobody => return None,
-            Caller::Reader => &self.reader,
-            Caller::RevokedReader => &self.revoked_reader,
+            Caller::RevokedKey => &self.revoked_key,
             Caller::Gateway => &self.gateway.key,
             Caller::RevokedGateway => &self.revoked_gateway.key,
-            Caller::Person => &self.person,
             Caller::Stranger => &new_key(),
-            Caller::OtherScheme => return Some(format!("Basic {}", self.reader)),
             Caller::Garbage => return Some("\u{fffd} lbk_".to_owned()),
+            Caller::OtherScheme => return Some(format!("Basic {}", of_scope("read")?)),
+            other => other.scope().map_or(Some(account.token.as_str()), of_scope)?,
         };
         Some(format!("Bearer {key}"))
     }
-}
 
-/// A request to a cloud on the stand.
-pub(super) struct Ask<'a> {
-    pub(super) client: &'a reqwest::Client,
-    pub(super) cloud: &'a Cloud,
-    pub(super) keys: &'a Keys,
-}
-
-impl Ask<'_> {
-    pub(super) fn request(&self, method: &Method, target: &str, caller: Caller) -> reqwest::RequestBuilder {
+    /// A request of a caller who shows what they have; people as the account given.
+    pub(super) fn request(
+        &self,
+        method: &reqwest::Method,
+        target: &str,
+        caller: Caller,
+        account: &Account,
+    ) -> reqwest::RequestBuilder {
         let request = self.client.request(method.clone(), self.cloud.url(target));
-        match self.keys.authorization(caller) {
+        match self.authorization(caller, account) {
             Some(authorization) => request.header("authorization", authorization),
             None => request,
         }
-    }
-
-    /// Whoever may call an endpoint.
-    pub(super) fn allowed(whose: For) -> Caller {
-        match whose {
-            For::Anyone => Caller::Nobody,
-            For::Readers => Caller::Reader,
-            For::Gateways => Caller::Gateway,
-        }
-    }
-
-    /// Asks in both languages. Errors must be the one shape in either; the Indonesian one's status and code.
-    pub(super) async fn answer(
-        &self,
-        what: &str,
-        request: reqwest::RequestBuilder,
-    ) -> Result<(u16, String, Option<String>)> {
-        let english = request.try_clone().context("a body that cannot be sent twice")?;
-        let english = english.header("accept-language", "en").header("x-request-id", "cerita-1");
-        let (status, code, message, allow) = self.once(what, request).await?;
-        if status >= 400 {
-            let (again, same, translated, _) = self.once(what, english).await?;
-            assert_eq!((again, &same), (status, &code), "{what}: another answer in English");
-            assert_ne!(message, translated, "{what}: {code} is not translated");
-        }
-        Ok((status, code, allow))
-    }
-
-    pub(super) async fn once(
-        &self,
-        what: &str,
-        request: reqwest::RequestBuilder,
-    ) -> Result<(u16, String, String, Option<String>)> {
-        let asked_as = request.try_clone().context("cannot be sent twice")?.build()?;
-        let response = request.send().await.with_context(|| what.to_owned())?;
-        let status = response.status();
-        let header = |name: &str| {
-            response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
-        };
-        let (id, kind, allow) = (header("x-request-id"), header("content-type"), header("allow"));
-        let id = id.with_context(|| format!("{what}: no request id"))?;
-        if let Some(mine) = asked_as.headers().get("x-request-id") {
-            assert_eq!(mine, id.as_str(), "{what}: another request id than the caller's");
-        }
-        assert_eq!(header("x-content-type-options").as_deref(), Some("nosniff"), "{what}");
-        assert!(header("cache-control").is_some(), "{what}: may be kept by anyone");
-        assert_eq!(
-            status == StatusCode::UNAUTHORIZED,
-            header("www-authenticate").is_some(),
-            "{what}: {status}"
-        );
-        let later = [StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE].contains(&status);
-        assert_eq!(later, header("retry-after").is_some(), "{what}: {status}");
-        if status.as_u16() < 400 {
-            // A stream has no end to wait for.
-            return Ok((status.as_u16(), String::new(), String::new(), allow));
-        }
-        let text = response.text().await?;
-        let body: Value = serde_json::from_str(&text).with_context(|| format!("{what}: {status} {text}"))?;
-        assert_eq!(kind.as_deref(), Some("application/json"), "{what}");
-        assert_eq!(body.as_object().map(serde_json::Map::len), Some(3), "{what}: {text}");
-        assert_eq!((&body["success"], &body["request_id"]), (&json!(false), &json!(id)), "{what}: {text}");
-        assert!(body["error"]["details"].is_array(), "{what}: {text}");
-        let word = |name: &str| body["error"][name].as_str().unwrap_or_default().to_owned();
-        let (code, message) = (word("code"), word("message"));
-        assert!(!code.is_empty() && !message.is_empty(), "{what}: {text}");
-        Ok((status.as_u16(), code, message, allow))
     }
 }
 
 pub(super) fn with_json(request: reqwest::RequestBuilder, body: &Value) -> reqwest::RequestBuilder {
     request.header("content-type", "application/json").body(body.to_string())
-}
-
-pub(super) async fn closed_cloud(stand: &Stand) -> Result<(Cloud, Keys)> {
-    let mut cloud = stand.cloud_not_started().await?;
-    cloud.set("development.open_loopback", false);
-    cloud.start().await?;
-    cloud.furnish().await?;
-    let keys = Keys::of(&cloud).await?;
-    keys.gateway.send(&batch(1, None, scans(1, 1, "ADA")?)?).await?;
-    Ok((cloud, keys))
 }

@@ -66,7 +66,8 @@ async fn list(person: Person, state: web::Data<State>) -> Result<HttpResponse> {
 /// Sign one of your devices out, on every server within a second.
 #[utoipa::path(tag = "people", path = "/api/auth/sessions/{id}", security(("session" = [])),
     params(("id" = i64, Path, description = "from the list")),
-    responses((status = 200, body = Done), (status = 401, body = crate::error::ErrorBody),
+    responses((status = 200, body = Done), (status = 400, body = crate::error::ErrorBody),
+        (status = 401, body = crate::error::ErrorBody),
         (status = 404, description = "not one of yours", body = crate::error::ErrorBody)))]
 #[delete("/api/auth/sessions/{id}")]
 async fn end(

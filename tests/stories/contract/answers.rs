@@ -1,0 +1,53 @@
+//! What every answer must be, whoever asked for whatever: its headers, and the one shape of errors in both languages.
+
+use anyhow::{Context, Result};
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+
+/// A status, for errors their code, and which methods a 405 would rather have.
+pub(super) type Answer = (u16, String, Option<String>);
+
+/// Asks; a refusal is asked for again in English and must say the same in other words.
+pub(super) async fn answer(what: &str, request: reqwest::RequestBuilder) -> Result<Answer> {
+    let english = request.try_clone().context("a body that cannot be sent twice")?;
+    let english = english.header("accept-language", "en").header("x-request-id", "cerita-1");
+    let (status, code, message, allow) = once(what, request).await?;
+    if status >= 400 {
+        let (again, same, translated, _) = once(what, english).await?;
+        assert_eq!((again, &same), (status, &code), "{what}: another answer in English");
+        assert_ne!(message, translated, "{what}: {code} is not translated");
+    }
+    Ok((status, code, allow))
+}
+
+async fn once(what: &str, request: reqwest::RequestBuilder) -> Result<(u16, String, String, Option<String>)> {
+    let asked_as = request.try_clone().context("cannot be sent twice")?.build()?;
+    let response = request.send().await.with_context(|| what.to_owned())?;
+    let status = response.status();
+    let header =
+        |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let (id, kind, allow) = (header("x-request-id"), header("content-type"), header("allow"));
+    let id = id.with_context(|| format!("{what}: no request id"))?;
+    if let Some(mine) = asked_as.headers().get("x-request-id") {
+        assert_eq!(mine, id.as_str(), "{what}: another request id than the caller's");
+    }
+    assert_eq!(header("x-content-type-options").as_deref(), Some("nosniff"), "{what}");
+    assert!(header("cache-control").is_some(), "{what}: may be kept by anyone");
+    assert_eq!(status == StatusCode::UNAUTHORIZED, header("www-authenticate").is_some(), "{what}: {status}");
+    let later = [StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE].contains(&status);
+    assert_eq!(later, header("retry-after").is_some(), "{what}: {status}");
+    if status.as_u16() < 400 {
+        // A stream has no end to wait for.
+        return Ok((status.as_u16(), String::new(), String::new(), allow));
+    }
+    let text = response.text().await?;
+    let body: Value = serde_json::from_str(&text).with_context(|| format!("{what}: {status} {text}"))?;
+    assert_eq!(kind.as_deref(), Some("application/json"), "{what}");
+    assert_eq!(body.as_object().map(serde_json::Map::len), Some(3), "{what}: {text}");
+    assert_eq!((&body["success"], &body["request_id"]), (&json!(false), &json!(id)), "{what}: {text}");
+    assert!(body["error"]["details"].is_array(), "{what}: {text}");
+    let word = |name: &str| body["error"][name].as_str().unwrap_or_default().to_owned();
+    let (code, message) = (word("code"), word("message"));
+    assert!(!code.is_empty() && !message.is_empty(), "{what}: {text}");
+    Ok((status.as_u16(), code, message, allow))
+}

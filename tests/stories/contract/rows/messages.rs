@@ -1,0 +1,80 @@
+//! Messages to people.
+
+use super::super::callers::{Account, Stage};
+use super::super::row::{For, Row, delete, get, post, put};
+use super::{INVALID, UNREADABLE};
+use anyhow::Result;
+use futures_util::FutureExt;
+use futures_util::future::LocalBoxFuture;
+use serde_json::{Value, json};
+
+pub(super) fn rows(_: &Stage) -> Result<Vec<Row>> {
+    let preferences = "/api/notifications/preferences";
+    let wish = |kind: &str| json!({ "preferences": [{ "type": kind, "channel": "email", "enabled": true }] });
+    let subscriptions = "/api/notifications/push-subscriptions";
+    // A browser's key as RFC 8291's example has it.
+    let browser = |endpoint: &str| {
+        json!({ "endpoint": endpoint, "keys": {
+            "p256dh": "BCVxsr7N_eNgVRqvHtD0zTZsEc6-VV-JvLexhqUzORcxaOzi6-AYWXvTBHm4bjyPjs7Vd8pZGH6SRpkNtoIAiw4",
+            "auth": "BTBZMqHH6r4Tts7J_aSIgg" } })
+    };
+    Ok(vec![
+        get(subscriptions, For::People),
+        post(subscriptions, For::People, browser("https://push.example.com/{n}")).answered(201).refuses_body(
+            browser("http://push.example.com/"),
+            400,
+            INVALID,
+        ),
+        delete("/api/notifications/push-subscriptions/{id}", For::People)
+            .example("/api/notifications/push-subscriptions/{subscription}")
+            .given(a_browser)
+            .refuses("/api/notifications/push-subscriptions/0", 404, "NOT_FOUND")
+            .refuses("/api/notifications/push-subscriptions/x", 400, UNREADABLE),
+        get("/dev/outbox", For::AdminsUnseen),
+        get("/api/notifications", For::People).refuses("/api/notifications?limit=0", 400, INVALID).refuses(
+            "/api/notifications?cursor=x",
+            400,
+            INVALID,
+        ),
+        post("/api/notifications/{id}/read", For::People, None)
+            .example("/api/notifications/{notification}/read")
+            .given(a_notification)
+            .refuses("/api/notifications/0/read", 404, "NOT_FOUND")
+            .refuses("/api/notifications/x/read", 400, UNREADABLE),
+        post("/api/notifications/read-all", For::People, None),
+        get(preferences, For::People),
+        put(preferences, For::People, wish("post_liked")).refuses_body(wish("tidak_ada"), 400, INVALID),
+    ])
+}
+
+/// The caller has an unread message.
+fn a_notification<'a>(stage: &'a Stage, account: &'a Account) -> LocalBoxFuture<'a, Result<Value>> {
+    async move {
+        let id: i64 = sqlx::query_scalar(
+            "insert into notification (user_id, kind, title, content) values ($1, 'post_liked', 'x', 'x')
+             returning notification_id",
+        )
+        .bind(account.user_id)
+        .fetch_one(&stage.database)
+        .await?;
+        Ok(json!({ "notification": id }))
+    }
+    .boxed_local()
+}
+
+/// The caller has a browser that may be woken.
+fn a_browser<'a>(stage: &'a Stage, account: &'a Account) -> LocalBoxFuture<'a, Result<Value>> {
+    async move {
+        let id: i64 = sqlx::query_scalar(
+            "insert into push_subscription (user_id, endpoint, p256dh, auth)
+             values ($1, $2, decode(repeat('04', 65), 'hex'), decode(repeat('04', 16), 'hex'))
+             returning push_subscription_id",
+        )
+        .bind(account.user_id)
+        .bind(format!("https://push.example.com/{}", stage.draw()))
+        .fetch_one(&stage.database)
+        .await?;
+        Ok(json!({ "subscription": id }))
+    }
+    .boxed_local()
+}

@@ -1,0 +1,29 @@
+//! The rows, by domain.
+
+mod distribution;
+mod files;
+mod gateways;
+mod messages;
+mod operations;
+mod people;
+mod telemetry;
+
+use super::callers::Stage;
+use super::row::Row;
+use anyhow::Result;
+
+const INVALID: &str = "VALIDATION_ERROR";
+const UNREADABLE: &str = "UNREADABLE_REQUEST";
+
+pub(super) fn all(stage: &Stage) -> Result<Vec<Row>> {
+    let domains = [
+        distribution::rows(stage)?,
+        files::rows(stage)?,
+        gateways::rows(stage)?,
+        messages::rows(stage)?,
+        operations::rows(stage)?,
+        people::rows(stage)?,
+        telemetry::rows(stage)?,
+    ];
+    Ok(domains.into_iter().flatten().collect())
+}

@@ -1,0 +1,71 @@
+//! Accounts and sessions.
+
+use super::super::callers::{Account, Caller, PASSWORD, Stage, with_json};
+use super::super::row::{For, Row, delete, get, post, put};
+use super::{INVALID, UNREADABLE};
+use anyhow::{Context, Result};
+use futures_util::FutureExt;
+use futures_util::future::LocalBoxFuture;
+use lumbung_tests::http;
+use serde_json::{Value, json};
+
+pub(super) fn rows(_: &Stage) -> Result<Vec<Row>> {
+    let registration = |email: &str, username: &str, password: &str| json!({ "email": email, "username": username, "password": password });
+    let credentials = |email: &str| json!({ "email": email, "password": PASSWORD });
+    let change = |current: &str, new: &str| json!({ "current_password": current, "new_password": new });
+    let new = "perahu biru muda";
+    Ok(vec![
+        post("/api/auth/register", For::Anyone, registration("baru{n}@example.com", "baru{n}", PASSWORD))
+            .answered(201)
+            .refuses_body(registration("baru{n}@example.com", "baru{n}", "pendek"), 400, INVALID)
+            .refuses_body(registration("{email}", "baru{n}", PASSWORD), 409, "EMAIL_TAKEN")
+            .refuses_body(registration("baru{n}@example.com", "{username}", PASSWORD), 409, "USERNAME_TAKEN"),
+        post("/api/auth/login", For::Anyone, credentials("{email}"))
+            .refuses_body(credentials("bukan alamat"), 400, INVALID)
+            .refuses_body(credentials("tak{n}@example.com"), 401, "WRONG_CREDENTIALS")
+            .but(Caller::Banned, 403),
+        post("/api/auth/refresh", For::Anyone, json!({ "refresh_token": "lbr_lama" })).answered(401),
+        get("/verify-email", For::Anyone),
+        get("/reset-password", For::Anyone),
+        post("/api/auth/verify-email", For::Anyone, json!({ "token": "TIDAK-ADA" })).answered(404),
+        post("/api/auth/verify-email/resend", For::People, None)
+            .fresh()
+            .told_in(409, "verification: the address is confirmed already"),
+        post("/api/auth/forgot-password", For::Anyone, json!({ "email": "nobody@example.com" }))
+            .refuses_body(json!({ "email": "nobody" }), 400, INVALID),
+        post("/api/auth/reset-password", For::Anyone, json!({ "token": "TIDAK-ADA", "new_password": new }))
+            .answered(404),
+        post("/api/auth/logout", For::People, None).fresh(),
+        get("/api/auth/sessions", For::People),
+        delete("/api/auth/sessions/{id}", For::People)
+            .example("/api/auth/sessions/{other_session}")
+            .given(another_session)
+            .refuses("/api/auth/sessions/0", 404, "NOT_FOUND")
+            .refuses("/api/auth/sessions/x", 400, UNREADABLE),
+        post("/api/auth/change-password", For::People, change(PASSWORD, new))
+            .fresh()
+            .refuses_body(change("salah sama sekali", new), 400, INVALID)
+            .refuses_body(change(PASSWORD, "password123"), 400, INVALID)
+            .told_in(409, "two devices changing at the same moment: none can be made to wait from outside"),
+        get("/api/users/me", For::People),
+        put("/api/users/me", For::People, json!({ "user_id": "{me}", "bio": "Menanam bayam" }))
+            .refuses_body(json!({ "phone_number": "x" }), 400, INVALID)
+            .refuses_body(json!({ "user_id": 0 }), 403, "OTHER_USER"),
+    ])
+}
+
+/// The same account, signed in on another device.
+fn another_session<'a>(stage: &'a Stage, account: &'a Account) -> LocalBoxFuture<'a, Result<Value>> {
+    async move {
+        let login = stage.client.post(stage.cloud.url("/api/auth/login"));
+        let body = json!({ "email": account.email, "password": PASSWORD });
+        http::send(with_json(login, &body)).await?;
+        let session: Option<i64> =
+            sqlx::query_scalar("select max(session_id) from user_session where user_id = $1")
+                .bind(account.user_id)
+                .fetch_one(&stage.database)
+                .await?;
+        Ok(json!({ "other_session": session.context("no session")? }))
+    }
+    .boxed_local()
+}
