@@ -47,13 +47,25 @@ const CLOUD: Table = &[
     ),
     ("dashboard", &["distribution", "error", "guards", "identity", "places", "state"]),
     ("health", &["error", "identity", "state"]),
+    ("admin", &["audit", "error", "identity", "page", "state"]),
     (
         "openapi",
-        &["dashboard", "distribution", "files", "health", "identity", "inbox", "ingest", "telemetry"],
+        &[
+            "admin",
+            "dashboard",
+            "distribution",
+            "files",
+            "health",
+            "identity",
+            "inbox",
+            "ingest",
+            "telemetry",
+        ],
     ),
     (
         "app",
         &[
+            "admin",
             "config",
             "dashboard",
             "database",

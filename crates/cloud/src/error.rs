@@ -20,6 +20,9 @@ pub enum Error {
     Unreadable(String),
     #[error("no valid key")]
     Unauthenticated,
+    /// The right password of an account that is shut; why, and until when.
+    #[error("account is not active")]
+    Inactive { reason: Option<String>, until: Option<String> },
     /// The same for an unknown account and a wrong password.
     #[error("wrong e-mail address or password")]
     WrongCredentials,
@@ -68,6 +71,7 @@ impl Error {
             Self::Unreadable(_) => "UNREADABLE_REQUEST",
             Self::Unauthenticated => "UNAUTHENTICATED",
             Self::WrongCredentials => "WRONG_CREDENTIALS",
+            Self::Inactive { .. } => "ACCOUNT_INACTIVE",
             Self::Forbidden(code) | Self::NotFound(code) | Self::Conflict(code) => code,
             Self::MethodNotAllowed { .. } => "METHOD_NOT_ALLOWED",
             Self::BadHost => "BAD_HOST",
@@ -92,6 +96,12 @@ impl Error {
             }
             Self::QuotaExceeded { .. } => {
                 vec![Detail { field: "body".into(), message: self.to_string() }]
+            }
+            Self::Inactive { reason, until } => {
+                let told = [("reason", reason), ("expires_at", until)];
+                told.into_iter()
+                    .filter_map(|(field, text)| Some(Detail { field: field.into(), message: text.clone()? }))
+                    .collect()
             }
             _ => Vec::new(),
         }
@@ -137,7 +147,7 @@ impl ResponseError for Error {
         match self {
             Self::Fields(_) | Self::Unreadable(_) => StatusCode::BAD_REQUEST,
             Self::Unauthenticated | Self::WrongCredentials => StatusCode::UNAUTHORIZED,
-            Self::Forbidden(_) => StatusCode::FORBIDDEN,
+            Self::Forbidden(_) | Self::Inactive { .. } => StatusCode::FORBIDDEN,
             Self::NotFound(_) => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::BadHost => StatusCode::MISDIRECTED_REQUEST,
@@ -295,6 +305,12 @@ const MESSAGES: &[(&str, &str, &str)] = &[
         "Itu admin terakhir. Angkat admin lain dulu.",
         "That is the last admin. Make another one first.",
     ),
+    (
+        "OWN_ACCOUNT",
+        "Itu akun Anda sendiri. Minta admin lain.",
+        "That is your own account. Ask another admin.",
+    ),
+    ("NOT_BANNED", "Akun itu tidak dinonaktifkan.", "That account is not deactivated."),
     ("GRANT_EXISTS", "Hak itu sudah diberikan.", "That has been granted already."),
     (
         "PASSWORD_CHANGED",

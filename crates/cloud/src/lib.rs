@@ -1,6 +1,7 @@
 //! The Lumbung cloud: keeps every record of every gateway exactly once and serves it to people.
 //! ARCHITECTURE.md walks through it.
 
+mod admin;
 pub mod app;
 pub mod audit;
 mod backup;

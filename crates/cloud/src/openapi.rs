@@ -1,6 +1,6 @@
 //! OpenAPI 3.1 at `/openapi.json`, generated from the handlers, and Swagger UI from the binary at `/docs/`.
 
-use crate::{dashboard, distribution, files, health, identity, inbox, ingest, telemetry};
+use crate::{admin, dashboard, distribution, files, health, identity, inbox, ingest, telemetry};
 use actix_web::{HttpResponse, get, web};
 use utoipa::OpenApi;
 use utoipa::openapi::header::HeaderBuilder;
@@ -31,6 +31,7 @@ use utoipa_swagger_ui::{Config, SwaggerUi};
         (name = "distribution", description = "Goods on the move"),
         (name = "telemetry", description = "What farms and meters say"),
         (name = "dashboard", description = "What people look at first"),
+        (name = "admin", description = "People, keys and places, for admins and operators"),
         (name = "operations", description = "Is it alive")
     )
 )]
@@ -63,6 +64,9 @@ pub fn document() -> Document {
         dashboard::page::Docs::openapi(),
         dashboard::summary::Docs::openapi(),
         health::Docs::openapi(),
+        admin::users::Docs::openapi(),
+        admin::standing::Docs::openapi(),
+        admin::keys::Docs::openapi(),
         Docs::openapi(),
     ] {
         document.merge(part);

@@ -18,6 +18,8 @@ pub(super) enum For {
     Gateways,
     /// Whoever is signed in.
     People,
+    /// Admins.
+    Admins,
     /// Admins; everyone else is told that there is nothing.
     AdminsUnseen,
 }
@@ -30,7 +32,7 @@ impl For {
             Self::Readers | Self::Watchers => Caller::ReadKey,
             Self::Gateways => Caller::Gateway,
             Self::People => Caller::User,
-            Self::AdminsUnseen => Caller::Admin,
+            Self::Admins | Self::AdminsUnseen => Caller::Admin,
         }
     }
 
@@ -40,7 +42,7 @@ impl For {
             Self::Anyone => &[],
             Self::Readers | Self::Watchers => &["access_key", "session"],
             Self::Gateways => &["gateway_key"],
-            Self::People | Self::AdminsUnseen => &["session"],
+            Self::People | Self::Admins | Self::AdminsUnseen => &["session"],
         }
     }
 
@@ -50,9 +52,10 @@ impl For {
         match (self, caller) {
             (Self::Anyone, _) | (Self::Gateways, Gateway) => None,
             (Self::Readers, ReadKey | Admin | Operator | OtherOperator | Officer) => None,
-            (Self::Watchers, ReadKey | MetricsKey | Admin) | (Self::AdminsUnseen, Admin) => None,
+            (Self::Watchers, ReadKey | MetricsKey | Admin) | (Self::Admins | Self::AdminsUnseen, Admin) => None,
             (Self::People, person) if person.is_person() => None,
             (Self::AdminsUnseen, _) => Some(404),
+            (Self::Admins, person) if person.is_person() => Some(403),
             (Self::Gateways, RevokedGateway) => Some(403),
             (Self::Readers | Self::Watchers, known) if known.is_person() || known.is_key() => Some(403),
             _ => Some(401),

@@ -7,6 +7,7 @@
 //!   own, so an entry that commits late is sealed late and never skipped.
 //! - Nothing that opens an account, and no address of a person, is ever in an entry (`redact`).
 
+mod by;
 mod flood;
 mod origin;
 mod redact;
@@ -16,6 +17,7 @@ mod search;
 mod verify;
 mod words;
 
+pub use by::By;
 pub use flood::record_capped;
 pub use origin::Origin;
 pub use seal::{Head, head};

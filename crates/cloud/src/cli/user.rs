@@ -1,8 +1,10 @@
 //! People's accounts.
 
+use super::who::{duration, until};
 use super::{say, say_json};
+use crate::audit::By;
 use crate::identity::grants::{self, Duty, Place};
-use crate::identity::{Role, roster};
+use crate::identity::{Role, bans, roster};
 use chrono::SecondsFormat;
 use clap::Subcommand;
 use sqlx::PgPool;
@@ -62,7 +64,18 @@ pub(super) enum User {
     /// List the duties of an account: number, role, place, since
     Grants { email: String },
     /// Shut an account: it is signed out everywhere within a second
-    Ban { email: String },
+    #[command(
+        after_help = "Examples:\n  lumbung-cloud user ban budi@example.com --reason 'Spam' --until 7d\n  lumbung-cloud user ban budi@example.com"
+    )]
+    Ban {
+        email: String,
+        /// Told to the person when they try to sign in
+        #[arg(long)]
+        reason: Option<String>,
+        /// How long, such as 7d; for good without
+        #[arg(long, value_parser = duration)]
+        until: Option<std::time::Duration>,
+    },
     /// Let an account in again
     Unban { email: String },
     /// List where an account is signed in: id, since, last seen, program
@@ -99,7 +112,7 @@ impl User {
             Self::Role { email, role } => {
                 let mut tx = pool.begin().await?;
                 let user_id = roster::named(&mut tx, &email).await?;
-                let was = roster::set_role(&mut tx, user_id, role).await?;
+                let was = roster::set_role(&mut tx, user_id, role, &By::command()).await?;
                 tx.commit().await?;
                 say(format_args!("{email} is {} now, {} before", role.word(), was.word()))
             }
@@ -107,7 +120,7 @@ impl User {
                 let place = Place::parse(programme, site)?;
                 let mut tx = pool.begin().await?;
                 let user_id = roster::named(&mut tx, &email).await?;
-                let id = grants::grant(&mut tx, user_id, role, &place, None).await?;
+                let id = grants::grant(&mut tx, user_id, role, &place, &By::command()).await?;
                 tx.commit().await?;
                 say(format_args!("{email} is {} of {} (grant {id})", role.word(), place.code()))
             }
@@ -116,7 +129,7 @@ impl User {
                 let mut tx = pool.begin().await?;
                 let user_id = roster::named(&mut tx, &email).await?;
                 let id = grants::find(&mut tx, user_id, role, &place).await?;
-                grants::withdraw(&mut tx, user_id, id).await?;
+                grants::withdraw(&mut tx, user_id, id, &By::command()).await?;
                 tx.commit().await?;
                 say(format_args!("{email} is no {} of {} any more", role.word(), place.code()))
             }
@@ -130,12 +143,19 @@ impl User {
                 }
                 Ok(())
             }
-            Self::Ban { email } => {
-                roster::set_active(pool, &email, false).await?;
+            Self::Ban { email, reason, until: long } => {
+                let expires_at = long.map(until).transpose()?;
+                let mut tx = pool.begin().await?;
+                let user_id = roster::named(&mut tx, &email).await?;
+                bans::ban(&mut tx, user_id, reason.as_deref(), expires_at, &By::command()).await?;
+                tx.commit().await?;
                 say(format_args!("{email} banned"))
             }
             Self::Unban { email } => {
-                roster::set_active(pool, &email, true).await?;
+                let mut tx = pool.begin().await?;
+                let user_id = roster::named(&mut tx, &email).await?;
+                bans::unban(&mut tx, user_id, &By::command()).await?;
+                tx.commit().await?;
                 say(format_args!("{email} may sign in again"))
             }
             Self::Sessions { email } => {

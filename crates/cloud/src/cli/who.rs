@@ -1,6 +1,7 @@
 //! Programmes, sites, gateways and keys.
 
 use super::{say, say_json};
+use crate::audit::By;
 use crate::config::Config;
 use crate::error::Error;
 use crate::identity::keys::{self, Scope};
@@ -110,13 +111,13 @@ pub(super) enum Gateway {
     },
 }
 
-fn duration(text: &str) -> Result<std::time::Duration, String> {
+pub(super) fn duration(text: &str) -> Result<std::time::Duration, String> {
     humantime_serde::re::humantime::parse_duration(text)
         .map_err(|error| format!("{error}; write 15m, 2h or 30d"))
 }
 
 /// The moment that long from now.
-fn until(valid: std::time::Duration) -> Result<DateTime<Utc>, Error> {
+pub(super) fn until(valid: std::time::Duration) -> Result<DateTime<Utc>, Error> {
     chrono::Duration::from_std(valid)
         .ok()
         .and_then(|valid| Utc::now().checked_add_signed(valid))
@@ -200,7 +201,7 @@ impl Key {
             Self::Add { name, scope, valid, json } => {
                 let expires_at = valid.map(until).transpose()?;
                 let mut tx = pool.begin().await?;
-                let key = keys::add(&mut tx, &name, &scope, expires_at, None).await?;
+                let key = keys::add(&mut tx, &name, &scope, expires_at, &By::command()).await?;
                 tx.commit().await?;
                 if json {
                     say_json(&key)
@@ -220,7 +221,7 @@ impl Key {
             }
             Self::Revoke { id } => {
                 let mut tx = pool.begin().await?;
-                keys::revoke(&mut tx, id).await?;
+                keys::revoke(&mut tx, id, &By::command()).await?;
                 tx.commit().await?;
                 say(format_args!("key {id} revoked"))
             }

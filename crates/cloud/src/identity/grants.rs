@@ -5,10 +5,12 @@
 //! - A grant to a programme is for the sites that it has now, not for those that it had when it was given.
 //! - Nobody sees rows of a site by anything but a grant to that site or to its programme.
 
+use crate::audit::{Action, By, Object};
 use crate::error::{Error, Result};
 use crate::places;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use sqlx::PgConnection;
 use std::sync::Arc;
 use utoipa::ToSchema;
@@ -108,18 +110,12 @@ pub struct Listed {
     pub granted_at: DateTime<Utc>,
 }
 
-/// Gives a person a duty at a place; `by` is the admin, if any. Answers the grant's number.
+/// Gives a person a duty at a place. Answers the grant's number.
 ///
 /// # Errors
 /// `NOT_FOUND` for an unknown person, [`Error::Fields`] for an unknown place, `GRANT_EXISTS`, or the database's.
-pub async fn grant(
-    conn: &mut PgConnection,
-    user_id: i64,
-    duty: Duty,
-    place: &Place,
-    by: Option<i64>,
-) -> Result<i64> {
-    let (programme_id, site_id) = keys(conn, place).await?;
+pub async fn grant(conn: &mut PgConnection, user_id: i64, duty: Duty, place: &Place, by: &By) -> Result<i64> {
+    let (programme_id, site_id) = keys(&mut *conn, place).await?;
     let made = sqlx::query_scalar!(
         "insert into role_grant (user_id, role, programme_id, site_id, granted_by)
          select user_id, $2, $3, $4, $5 from app_user where user_id = $1
@@ -128,15 +124,18 @@ pub async fn grant(
         duty.word(),
         programme_id,
         site_id,
-        by
+        by.person()
     )
-    .fetch_optional(conn)
+    .fetch_optional(&mut *conn)
     .await
     .map_err(|error| match error.as_database_error().and_then(|error| error.constraint()) {
         Some("role_grant_key") => Error::Conflict("GRANT_EXISTS"),
         _ => error.into(),
     })?;
-    made.ok_or(Error::NotFound("NOT_FOUND"))
+    let id = made.ok_or(Error::NotFound("NOT_FOUND"))?;
+    let detail = json!({ "granted": duty, "place": place.code(), "grant_id": id });
+    by.did(conn, Action::PermissionsChanged, Object::new("user", &user_id), None, detail).await?;
+    Ok(id)
 }
 
 async fn keys(conn: &mut PgConnection, place: &Place) -> Result<(Option<i32>, Option<i32>)> {
@@ -158,16 +157,17 @@ async fn keys(conn: &mut PgConnection, place: &Place) -> Result<(Option<i32>, Op
 ///
 /// # Errors
 /// `NOT_FOUND` when the person has no such grant, or the database's.
-pub async fn withdraw(conn: &mut PgConnection, user_id: i64, grant_id: i64) -> Result<()> {
+pub async fn withdraw(conn: &mut PgConnection, user_id: i64, grant_id: i64, by: &By) -> Result<()> {
     sqlx::query_scalar!(
         "delete from role_grant where grant_id = $1 and user_id = $2 returning grant_id",
         grant_id,
         user_id
     )
-    .fetch_optional(conn)
+    .fetch_optional(&mut *conn)
     .await?
-    .map(|_| ())
-    .ok_or(Error::NotFound("NOT_FOUND"))
+    .ok_or(Error::NotFound("NOT_FOUND"))?;
+    let detail = json!({ "withdrawn": grant_id });
+    by.did(conn, Action::PermissionsChanged, Object::new("user", &user_id), None, detail).await
 }
 
 /// The grant of a duty at a place.

@@ -1,9 +1,11 @@
 //! Access keys: service accounts with scopes, for dashboards, scrapers and scripts.
 
 use super::secret;
+use crate::audit::{Action, By, Object};
 use crate::error::{Error, Result};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use sqlx::{PgConnection, PgPool};
 use utoipa::ToSchema;
 
@@ -98,7 +100,7 @@ pub struct NewKey {
     pub key: String,
 }
 
-/// Makes a key; `by` is the admin, if any.
+/// Makes a key.
 ///
 /// # Errors
 /// [`Error::Fields`] for an unusable name, no scope or an end that is past, or the database's.
@@ -107,7 +109,7 @@ pub async fn add(
     name: &str,
     scopes: &[Scope],
     expires_at: Option<DateTime<Utc>>,
-    by: Option<i64>,
+    by: &By,
 ) -> Result<NewKey> {
     lumbung_shared::check_text("name", name, 100).map_err(|wrong| Error::Fields(vec![wrong]))?;
     let scopes: Vec<Scope> = Scope::ALL.into_iter().filter(|scope| scopes.contains(scope)).collect();
@@ -127,10 +129,12 @@ pub async fn add(
         secret::hash(&key),
         &words,
         expires_at,
-        by
+        by.person()
     )
-    .fetch_one(conn)
+    .fetch_one(&mut *conn)
     .await?;
+    let detail = json!({ "name": name, "scopes": words });
+    by.did(conn, Action::TokenCreated, Object::new("access_key", &id), None, detail).await?;
     Ok(NewKey { id, name: name.to_owned(), scopes, expires_at, key })
 }
 
@@ -181,15 +185,16 @@ pub async fn list(pool: &PgPool, after: i32, limit: i64) -> Result<Vec<Listed>> 
 ///
 /// # Errors
 /// [`Error::NotFound`] for an unknown id, or the database's.
-pub async fn revoke(conn: &mut PgConnection, id: i32) -> Result<()> {
+pub async fn revoke(conn: &mut PgConnection, id: i32, by: &By) -> Result<()> {
     let revoked = sqlx::query_scalar!(
         "update access_key set revoked_at = coalesce(revoked_at, now()) where access_key_id = $1
          returning access_key_id",
         id
     )
-    .fetch_optional(conn)
+    .fetch_optional(&mut *conn)
     .await?;
-    revoked.map(|_| ()).ok_or(Error::NotFound("NOT_FOUND"))
+    revoked.ok_or(Error::NotFound("NOT_FOUND"))?;
+    by.did(conn, Action::TokenRevoked, Object::new("access_key", &id), None, json!({})).await
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 pub mod access;
 pub mod account;
+pub mod bans;
 pub mod claims;
 pub mod enrol;
 mod entries;
@@ -30,8 +31,7 @@ pub use access::{MetricsReader, SiteReader};
 pub use gateways::Gateway;
 pub use grants::Sites;
 pub use people::People;
-pub use roles::Admin;
-pub use roles::Role;
+pub use roles::{Admin, Role};
 #[allow(unused_imports, reason = "the domains' own endpoints for people come with the next steps")]
 pub use sessions::Person;
 

@@ -1,5 +1,6 @@
 //! `POST /api/auth/register`, `/login` and `/logout`.
 
+use super::bans;
 use super::entries::{did, tried};
 use super::letters::{self, Addressee, Purpose};
 use super::passwords::{Checked, Password, Passwords};
@@ -45,6 +46,11 @@ impl People {
             sessions: Sessions::default(),
             letters: Arc::new(Semaphore::new(16)),
         })
+    }
+
+    /// What this replica believes of a person's sessions is asked anew at once.
+    pub fn forget(&self, user_id: i64) {
+        self.sessions.forget(|person| person.user_id == user_id);
     }
 }
 
@@ -164,7 +170,7 @@ struct SignedIn {
 #[utoipa::path(tag = "people", path = "/api/auth/login", request_body = Credentials,
     responses((status = 200, body = SignedIn), (status = 400, body = crate::error::ErrorBody),
         (status = 401, description = "`WRONG_CREDENTIALS`", body = crate::error::ErrorBody),
-        (status = 403, description = "`ACCOUNT_INACTIVE`", body = crate::error::ErrorBody),
+        (status = 403, description = "`ACCOUNT_INACTIVE`; details `reason` and `expires_at`, where there are such", body = crate::error::ErrorBody),
         (status = 429, body = crate::error::ErrorBody),
         (status = 503, description = "too many at once", body = crate::error::ErrorBody)))]
 #[post("/api/auth/login")]
@@ -194,11 +200,11 @@ async fn login(
     }
     let account = account.ok_or(Error::WrongCredentials)?;
     throttle::forgive(&state.people, &email).await?;
-    if !account.is_active {
-        return Err(Error::Forbidden("ACCOUNT_INACTIVE"));
-    }
     let user_id = account.user_id;
     let mut tx = state.people.begin().await?;
+    if !account.is_active {
+        bans::let_in(&mut tx, user_id).await?;
+    }
     // A ban or a new password that comes now waits, and ends this session with the others; one that came meanwhile
     // is obeyed.
     sqlx::query_scalar!(

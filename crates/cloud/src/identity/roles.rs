@@ -37,7 +37,6 @@ impl Role {
 /// A signed-in admin. As a handler's argument it refuses strangers with 401 and everyone else with
 /// 403 `ADMIN_ONLY`.
 #[derive(Debug, Clone)]
-#[allow(dead_code, reason = "the first endpoints for admins come with the next steps")]
 pub struct Admin(pub Person);
 
 impl FromRequest for Admin {

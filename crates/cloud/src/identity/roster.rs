@@ -1,13 +1,17 @@
-//! Accounts in the hands of an operator at the command line: the first admin, bans, other people's sessions.
+//! Accounts in the hands of admins and of operators at the command line: the first admin, roles, other people's
+//! sessions.
 
 use super::passwords::{Password, Passwords};
 use super::people::{check_email, check_username, taken};
 use super::roles::Role;
 use super::secret;
+use crate::audit::{Action, By, Object};
 use crate::error::{Error, Result};
 use chrono::{DateTime, Utc};
 use serde::Serialize;
+use serde_json::json;
 use sqlx::{PgConnection, PgPool};
+use utoipa::ToSchema;
 
 /// An account that was just made; the password is seen this once, and only when it was drawn here.
 #[derive(Serialize)]
@@ -76,6 +80,90 @@ pub async fn list(pool: &PgPool) -> Result<Vec<Listed>> {
     .await?)
 }
 
+/// Which accounts an admin looks for.
+#[derive(Debug, Default)]
+pub struct Search {
+    pub role: Option<Role>,
+    pub active: Option<bool>,
+    /// Part of the address, the user name or the full name.
+    pub text: Option<String>,
+}
+
+/// An account as an admin sees it.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Account {
+    #[schema(example = 123)]
+    pub user_id: i64,
+    #[schema(example = "user@example.com")]
+    pub email: String,
+    #[schema(example = "userhandle")]
+    pub username: String,
+    pub full_name: Option<String>,
+    pub role: Role,
+    /// False while a ban holds.
+    pub is_active: bool,
+    pub is_verified: bool,
+    pub created_at: DateTime<Utc>,
+    /// Of the ban that holds.
+    pub ban_reason: Option<String>,
+    pub ban_expires_at: Option<DateTime<Utc>>,
+}
+
+/// The accounts that fit, newest first, and how many there are in all.
+///
+/// # Errors
+/// The database's.
+pub async fn search(
+    pool: &PgPool,
+    search: &Search,
+    after: Option<i64>,
+    offset: i64,
+    limit: i64,
+) -> Result<(Vec<Account>, i64)> {
+    let role = search.role.map(Role::word);
+    let pattern = search.text.as_deref().map(contains);
+    let accounts = sqlx::query_as!(
+        Account,
+        r#"select u.user_id, u.email, u.username, u.full_name, u.role as "role: Role",
+               (u.is_active or coalesce(b.expires_at <= now(), false)) as "is_active!", u.is_verified, u.created_at,
+               case when b.expires_at <= now() then null else b.reason end as ban_reason,
+               case when b.expires_at <= now() then null else b.expires_at end as ban_expires_at
+           from app_user u left join user_ban b on b.user_id = u.user_id and b.lifted_at is null
+           where ($1::text is null or u.role = $1)
+               and ($2::bool is null or (u.is_active or coalesce(b.expires_at <= now(), false)) = $2)
+               and ($3::text is null or u.email ilike $3 or u.username ilike $3 or u.full_name ilike $3)
+               and ($4::bigint is null or u.user_id < $4)
+           order by u.user_id desc limit $5 offset $6"#,
+        role,
+        search.active,
+        pattern,
+        after,
+        limit,
+        offset
+    )
+    .fetch_all(pool)
+    .await?;
+    let total = sqlx::query_scalar!(
+        r#"select count(*) as "total!"
+           from app_user u left join user_ban b on b.user_id = u.user_id and b.lifted_at is null
+           where ($1::text is null or u.role = $1)
+               and ($2::bool is null or (u.is_active or coalesce(b.expires_at <= now(), false)) = $2)
+               and ($3::text is null or u.email ilike $3 or u.username ilike $3 or u.full_name ilike $3)"#,
+        role,
+        search.active,
+        pattern
+    )
+    .fetch_one(pool)
+    .await?;
+    Ok((accounts, total))
+}
+
+/// The pattern of texts that hold this one; what a pattern reads as any character stands for itself.
+fn contains(text: &str) -> String {
+    let escaped = text.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_");
+    format!("%{escaped}%")
+}
+
 /// Whose address it is.
 ///
 /// # Errors
@@ -91,60 +179,33 @@ pub async fn named(conn: &mut PgConnection, email: &str) -> Result<i64> {
 ///
 /// # Errors
 /// `NOT_FOUND`, `LAST_ADMIN`, or the database's.
-pub async fn set_role(conn: &mut PgConnection, user_id: i64, role: Role) -> Result<Role> {
+pub async fn set_role(conn: &mut PgConnection, user_id: i64, role: Role, by: &By) -> Result<Role> {
     if role != Role::Admin {
         keep_an_admin(conn, user_id).await?;
     }
-    sqlx::query_scalar!(
+    let was = sqlx::query_scalar!(
         r#"update app_user u set role = $2, updated_at = now() from app_user was
            where u.user_id = $1 and was.user_id = u.user_id returning was.role as "role: Role""#,
         user_id,
         role.word()
     )
-    .fetch_optional(conn)
+    .fetch_optional(&mut *conn)
     .await?
-    .ok_or(Error::NotFound("NOT_FOUND"))
+    .ok_or(Error::NotFound("NOT_FOUND"))?;
+    let detail = json!({ "role": role, "before": was });
+    by.did(conn, Action::PermissionsChanged, Object::new("user", &user_id), None, detail).await?;
+    Ok(was)
 }
 
 /// Refuses to go on without an admin who can sign in. The rows stay locked until the transaction ends: of two
 /// admins who shut each other out at once, the second one finds itself the last.
-async fn keep_an_admin(conn: &mut PgConnection, without: i64) -> Result<()> {
+pub(super) async fn keep_an_admin(conn: &mut PgConnection, without: i64) -> Result<()> {
     let admins = sqlx::query_scalar!(
         "select user_id from app_user where role = 'admin' and is_active order by user_id for update"
     )
     .fetch_all(conn)
     .await?;
     if admins == [without] { Err(Error::Conflict("LAST_ADMIN")) } else { Ok(()) }
-}
-
-/// Bans an account, which ends its sessions, or lets it in again.
-///
-/// # Errors
-/// `NOT_FOUND`, `LAST_ADMIN`, or the database's.
-pub async fn set_active(pool: &PgPool, email: &str, active: bool) -> Result<()> {
-    let mut tx = pool.begin().await?;
-    if !active {
-        let user_id = named(&mut tx, email).await?;
-        keep_an_admin(&mut tx, user_id).await?;
-    }
-    let user_id = sqlx::query_scalar!(
-        "update app_user set is_active = $2, updated_at = now() where lower(email) = lower($1) returning user_id",
-        email,
-        active
-    )
-    .fetch_optional(&mut *tx)
-    .await?
-    .ok_or(Error::NotFound("NOT_FOUND"))?;
-    if !active {
-        sqlx::query!(
-            "update user_session set revoked_at = now() where user_id = $1 and revoked_at is null",
-            user_id
-        )
-        .execute(&mut *tx)
-        .await?;
-    }
-    tx.commit().await?;
-    Ok(())
 }
 
 /// A sign-in as an operator lists it.
@@ -187,4 +248,15 @@ pub async fn revoke(pool: &PgPool, session_id: i64) -> Result<()> {
     .await?
     .map(|_| ())
     .ok_or(Error::NotFound("NOT_FOUND"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_search_means_its_own_characters() {
+        assert_eq!(contains("budi_9"), r"%budi\_9%");
+        assert_eq!(contains(r"100%\"), r"%100\%\\%");
+    }
 }

@@ -1,5 +1,6 @@
 //! The rows, by domain.
 
+mod admin;
 mod distribution;
 mod files;
 mod gateways;
@@ -17,6 +18,7 @@ const UNREADABLE: &str = "UNREADABLE_REQUEST";
 
 pub(super) fn all(stage: &Stage) -> Result<Vec<Row>> {
     let domains = [
+        admin::rows(stage)?,
         distribution::rows(stage)?,
         files::rows(stage)?,
         gateways::rows(stage)?,

@@ -1,0 +1,112 @@
+//! `/api/keys`: access keys, for admins.
+
+use super::{Done, MOST};
+use crate::audit::{Actor, By};
+use crate::error::{ErrorBody, Result};
+use crate::identity::Admin;
+use crate::identity::keys::{self, Listed, NewKey, Scope};
+use crate::page;
+use crate::state::State;
+use actix_web::{HttpRequest, HttpResponse, delete, get, post, web};
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+pub(super) fn routes(routes: &mut web::ServiceConfig) {
+    routes.service(list).service(add).service(revoke);
+}
+
+#[derive(utoipa::OpenApi)]
+#[openapi(paths(list, add, revoke))]
+pub(crate) struct Docs;
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct Wanted {
+    /// 1 to 50, default 50.
+    limit: Option<i64>,
+    /// `next_cursor` of the page before.
+    cursor: Option<String>,
+}
+
+#[derive(Serialize, ToSchema)]
+struct KeyPage {
+    #[schema(example = true)]
+    success: bool,
+    keys: Vec<Listed>,
+    /// For the next page; null on the last.
+    next_cursor: Option<String>,
+}
+
+/// List access keys, oldest first, those that ended too. For admins.
+#[utoipa::path(tag = "admin", path = "/api/keys", params(Wanted), security(("session" = [])),
+    responses((status = 200, body = KeyPage), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
+        (status = 403, description = "`ADMIN_ONLY`", body = ErrorBody)))]
+#[get("/api/keys")]
+async fn list(_: Admin, state: web::Data<State>, wanted: web::Query<Wanted>) -> Result<HttpResponse> {
+    let limit = page::limit(wanted.limit, MOST)?;
+    let after = wanted.cursor.as_deref().map(page::read_cursor::<1>).transpose()?.map_or(0, |[id]| id);
+    let after = i32::try_from(after).map_err(|_| page::unusable_cursor())?;
+    let mut keys = keys::list(&state.people, after, limit + 1).await?;
+    let more = page::cut(&mut keys, limit);
+    let next_cursor = keys.last().filter(|_| more).map(|key| page::write_cursor([i64::from(key.id)]));
+    Ok(HttpResponse::Ok().json(KeyPage { success: true, keys, next_cursor }))
+}
+
+#[derive(Deserialize, ToSchema)]
+struct Wish {
+    /// Whom or what it is for; at most 100 characters.
+    #[schema(example = "dashboard")]
+    name: String,
+    /// At least one.
+    #[schema(example = json!(["read"]))]
+    scopes: Vec<Scope>,
+    /// For ever without.
+    expires_at: Option<DateTime<Utc>>,
+}
+
+#[derive(Serialize, ToSchema)]
+struct Made {
+    #[schema(example = true)]
+    success: bool,
+    #[serde(flatten)]
+    key: NewKey,
+}
+
+/// Make an access key; the answer is the only time that it is shown. For admins.
+#[utoipa::path(tag = "admin", path = "/api/keys", request_body = Wish, security(("session" = [])),
+    responses((status = 201, body = Made), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
+        (status = 403, description = "`ADMIN_ONLY`", body = ErrorBody)))]
+#[post("/api/keys")]
+async fn add(
+    request: HttpRequest,
+    admin: Admin,
+    state: web::Data<State>,
+    body: web::Json<Wish>,
+) -> Result<HttpResponse> {
+    let by = By::request(Actor::Person(admin.0.user_id), &request);
+    let mut tx = state.people.begin().await?;
+    let key = keys::add(&mut tx, &body.name, &body.scopes, body.expires_at, &by).await?;
+    tx.commit().await?;
+    Ok(HttpResponse::Created().json(Made { success: true, key }))
+}
+
+/// End an access key, at once. For admins.
+#[utoipa::path(tag = "admin", path = "/api/keys/{id}", security(("session" = [])),
+    params(("id" = i32, Path, description = "from the list", example = 3)),
+    responses((status = 200, body = Done), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
+        (status = 403, description = "`ADMIN_ONLY`", body = ErrorBody), (status = 404, body = ErrorBody)))]
+#[delete("/api/keys/{id}")]
+async fn revoke(
+    request: HttpRequest,
+    admin: Admin,
+    state: web::Data<State>,
+    id: web::Path<i32>,
+) -> Result<HttpResponse> {
+    let by = By::request(Actor::Person(admin.0.user_id), &request);
+    let mut tx = state.people.begin().await?;
+    keys::revoke(&mut tx, *id, &by).await?;
+    tx.commit().await?;
+    Ok(HttpResponse::Ok().json(Done::YES))
+}

@@ -1,0 +1,161 @@
+//! `GET /api/admin/users`, `POST /api/admin/ban-user` and `/unban-user`.
+
+use super::{Done, MOST};
+use crate::audit::{Action, Actor, By, Object};
+use crate::error::{Error, ErrorBody, Result};
+use crate::identity::roster::{self, Account, Search};
+use crate::identity::{Admin, People, Role, bans};
+use crate::page;
+use crate::state::State;
+use actix_web::{HttpRequest, HttpResponse, get, post, web};
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use utoipa::{IntoParams, ToSchema};
+
+pub(super) fn routes(routes: &mut web::ServiceConfig) {
+    routes.service(list).service(ban_user).service(unban_user);
+}
+
+#[derive(utoipa::OpenApi)]
+#[openapi(paths(list, ban_user, unban_user))]
+pub(crate) struct Docs;
+
+/// Whom to list.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct Wanted {
+    /// From 1; not together with `cursor`.
+    page: Option<i64>,
+    /// 1 to 50, default 50.
+    limit: Option<i64>,
+    /// `next_cursor` of the page before.
+    cursor: Option<String>,
+    role: Option<Role>,
+    /// `active` or `banned`
+    state: Option<Standing>,
+    /// Part of the e-mail address, user name or full name, at most 100 characters.
+    filter: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+enum Standing {
+    Active,
+    Banned,
+}
+
+#[derive(Serialize, ToSchema)]
+struct AccountPage {
+    #[schema(example = true)]
+    success: bool,
+    users: Vec<Account>,
+    /// How many fit, on all pages.
+    #[schema(example = 42)]
+    total: i64,
+    #[schema(example = 1)]
+    page: i64,
+    /// For the next page; null on the last.
+    next_cursor: Option<String>,
+}
+
+/// List accounts, newest first. For admins; that it was read is kept in the audit.
+#[utoipa::path(tag = "admin", path = "/api/admin/users", params(Wanted), security(("session" = [])),
+    responses((status = 200, body = AccountPage), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
+        (status = 403, description = "`ADMIN_ONLY`", body = ErrorBody)))]
+#[get("/api/admin/users")]
+async fn list(
+    request: HttpRequest,
+    admin: Admin,
+    state: web::Data<State>,
+    wanted: web::Query<Wanted>,
+) -> Result<HttpResponse> {
+    let limit = page::limit(wanted.limit, MOST)?;
+    let number = wanted.page.unwrap_or(1);
+    if !(1..=100_000).contains(&number) {
+        return Err(Error::field("page", "must be between 1 and 100000"));
+    }
+    if wanted.page.is_some() && wanted.cursor.is_some() {
+        return Err(Error::field("page", "must not come together with cursor"));
+    }
+    let text = wanted.filter.clone().filter(|text| !text.is_empty());
+    if let Some(text) = &text {
+        lumbung_shared::check_text("filter", text, 100).map_err(|wrong| Error::Fields(vec![wrong]))?;
+    }
+    let after = wanted.cursor.as_deref().map(page::read_cursor::<1>).transpose()?.map(|[id]| id);
+    let active = wanted.state.map(|state| state == Standing::Active);
+    let search = Search { role: wanted.role, active, text };
+    let (mut users, total) =
+        roster::search(&state.people, &search, after, (number - 1) * limit, limit + 1).await?;
+    let more = page::cut(&mut users, limit);
+    let next_cursor = users.last().filter(|_| more).map(|user| page::write_cursor([user.user_id]));
+    let by = By::request(Actor::Person(admin.0.user_id), &request);
+    let mut conn = state.people.acquire().await?;
+    by.did(
+        &mut conn,
+        Action::SensitiveRead,
+        Object::new("user", &"list"),
+        None,
+        json!({ "count": users.len() }),
+    )
+    .await?;
+    Ok(HttpResponse::Ok().json(AccountPage { success: true, users, total, page: number, next_cursor }))
+}
+
+#[derive(Deserialize, ToSchema)]
+struct Ban {
+    #[schema(example = 123)]
+    user_id: i64,
+    /// Told to the person; at most 500 characters.
+    #[schema(example = "Iklan berulang")]
+    reason: String,
+    /// When the person may sign in again; for good without.
+    expires_at: Option<DateTime<Utc>>,
+}
+
+/// Shut an account: signed out everywhere within a second, told why by e-mail and when signing in. For admins.
+#[utoipa::path(tag = "admin", path = "/api/admin/ban-user", request_body = Ban, security(("session" = [])),
+    responses((status = 200, body = Done), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
+        (status = 403, description = "`ADMIN_ONLY`", body = ErrorBody), (status = 404, body = ErrorBody),
+        (status = 409, description = "`OWN_ACCOUNT` or `LAST_ADMIN`", body = ErrorBody)))]
+#[post("/api/admin/ban-user")]
+async fn ban_user(
+    request: HttpRequest,
+    admin: Admin,
+    state: web::Data<State>,
+    people: web::Data<People>,
+    body: web::Json<Ban>,
+) -> Result<HttpResponse> {
+    let by = By::request(Actor::Person(admin.0.user_id), &request);
+    let mut tx = state.people.begin().await?;
+    bans::ban(&mut tx, body.user_id, Some(&body.reason), body.expires_at, &by).await?;
+    tx.commit().await?;
+    people.forget(body.user_id);
+    Ok(HttpResponse::Ok().json(Done::YES))
+}
+
+#[derive(Deserialize, ToSchema)]
+struct Unban {
+    #[schema(example = 123)]
+    user_id: i64,
+}
+
+/// Let an account in again. Its sessions stay ended. For admins.
+#[utoipa::path(tag = "admin", path = "/api/admin/unban-user", request_body = Unban, security(("session" = [])),
+    responses((status = 200, body = Done), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
+        (status = 403, description = "`ADMIN_ONLY`", body = ErrorBody), (status = 404, body = ErrorBody),
+        (status = 409, description = "`NOT_BANNED`", body = ErrorBody)))]
+#[post("/api/admin/unban-user")]
+async fn unban_user(
+    request: HttpRequest,
+    admin: Admin,
+    state: web::Data<State>,
+    body: web::Json<Unban>,
+) -> Result<HttpResponse> {
+    let by = By::request(Actor::Person(admin.0.user_id), &request);
+    let mut tx = state.people.begin().await?;
+    bans::unban(&mut tx, body.user_id, &by).await?;
+    tx.commit().await?;
+    Ok(HttpResponse::Ok().json(Done::YES))
+}

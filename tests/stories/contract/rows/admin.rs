@@ -1,0 +1,46 @@
+//! What admins do: people, their roles and grants, access keys.
+
+use super::super::callers::Stage;
+use super::super::row::{For, Row, delete, get, post, put};
+use super::{INVALID, UNREADABLE};
+use anyhow::Result;
+use serde_json::json;
+
+pub(super) fn rows(_: &Stage) -> Result<Vec<Row>> {
+    let last = "admin::there_is_always_an_admin_who_can_sign_in";
+    Ok(vec![
+        get("/api/admin/users", For::Admins).refuses("/api/admin/users?limit=51", 400, INVALID),
+        post("/api/admin/ban-user", For::Admins, json!({ "user_id": 0, "reason": "Iklan" }))
+            .answered(404)
+            .refuses_body(json!({ "user_id": 0, "reason": "" }), 400, INVALID)
+            .told_in(409, last),
+        post("/api/admin/unban-user", For::Admins, json!({ "user_id": 0 })).answered(404).told_in(
+            409,
+            "admin::a_ban_ends_sessions_everywhere_says_why_and_runs_out_by_itself",
+        ),
+        put("/api/admin/users/{id}/role", For::Admins, json!({ "role": "volunteer" }))
+            .example("/api/admin/users/0/role")
+            .answered(404)
+            .told_in(409, last),
+        get("/api/admin/users/{id}/grants", For::Admins)
+            .example("/api/admin/users/0/grants")
+            .refuses("/api/admin/users/x/grants", 400, UNREADABLE),
+        post("/api/admin/users/{id}/grants", For::Admins, json!({ "role": "officer", "site": "DAPUR-1" }))
+            .example("/api/admin/users/0/grants")
+            .answered(404)
+            .refuses_body(json!({ "role": "officer" }), 400, INVALID)
+            .told_in(409, "admin::only_admins_reach_what_is_for_admins"),
+        delete("/api/admin/users/{id}/grants/{grant_id}", For::Admins)
+            .example("/api/admin/users/0/grants/0")
+            .answered(404)
+            .refuses("/api/admin/users/0/grants/x", 400, UNREADABLE),
+        get("/api/keys", For::Admins).refuses("/api/keys?limit=51", 400, INVALID),
+        post("/api/keys", For::Admins, json!({ "name": "kunci {n}", "scopes": ["read"] }))
+            .answered(201)
+            .refuses_body(json!({ "name": "x", "scopes": [] }), 400, INVALID),
+        delete("/api/keys/{id}", For::Admins)
+            .example("/api/keys/0")
+            .answered(404)
+            .refuses("/api/keys/x", 400, UNREADABLE),
+    ])
+}
