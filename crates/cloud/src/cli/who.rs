@@ -175,7 +175,7 @@ impl Gateway {
 pub(super) enum Key {
     /// Make an access key; it is shown once
     #[command(
-        after_help = "Examples:\n  lumbung-cloud key add dashboard\n  lumbung-cloud key add prometheus --scope metrics\n  lumbung-cloud key add rollout --scope places:write,gateways:enrol --valid 30d\n  curl -H 'Authorization: Bearer lbk_…' http://127.0.0.1:8000/api/dashboard/summary"
+        after_help = "Examples:\n  lumbung-cloud key add dashboard\n  lumbung-cloud key add prometheus --scope metrics\n  lumbung-cloud key add visitor --scope read --valid 30d\n  curl -H 'Authorization: Bearer lbk_…' http://127.0.0.1:8000/api/dashboard/summary"
     )]
     Add {
         /// Whom or what it is for

@@ -23,26 +23,16 @@ pub enum Scope {
     #[serde(rename = "metrics")]
     #[value(name = "metrics")]
     Metrics,
-    /// Programmes and sites: list, add, change.
-    #[serde(rename = "places:write")]
-    #[value(name = "places:write")]
-    PlacesWrite,
-    /// Gateways: list, claim, revoke.
-    #[serde(rename = "gateways:enrol")]
-    #[value(name = "gateways:enrol")]
-    GatewaysEnrol,
 }
 
 impl Scope {
-    const ALL: [Self; 4] = [Self::Read, Self::Metrics, Self::PlacesWrite, Self::GatewaysEnrol];
+    const ALL: [Self; 2] = [Self::Read, Self::Metrics];
 
     /// As it is stored, sent and typed.
     pub fn word(self) -> &'static str {
         match self {
             Self::Read => "read",
             Self::Metrics => "metrics",
-            Self::PlacesWrite => "places:write",
-            Self::GatewaysEnrol => "gateways:enrol",
         }
     }
 
@@ -207,6 +197,6 @@ mod tests {
             assert_eq!(serde_json::to_value(scope).unwrap(), scope.word());
             assert_eq!(clap::ValueEnum::to_possible_value(&scope).unwrap().get_name(), scope.word());
         }
-        assert_eq!(Scope::read(&["places:write".into(), "everything".into()]), [Scope::PlacesWrite]);
+        assert_eq!(Scope::read(&["metrics".into(), "places:write".into()]), [Scope::Metrics]);
     }
 }
