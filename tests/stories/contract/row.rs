@@ -52,7 +52,9 @@ impl For {
         match (self, caller) {
             (Self::Anyone, _) | (Self::Gateways, Gateway) => None,
             (Self::Readers, ReadKey | Admin | Operator | OtherOperator | Officer) => None,
-            (Self::Watchers, ReadKey | MetricsKey | Admin) | (Self::Admins | Self::AdminsUnseen, Admin) => None,
+            (Self::Watchers, ReadKey | MetricsKey | Admin) | (Self::Admins | Self::AdminsUnseen, Admin) => {
+                None
+            }
             (Self::People, person) if person.is_person() => None,
             (Self::AdminsUnseen, _) => Some(404),
             (Self::Admins, person) if person.is_person() => Some(403),

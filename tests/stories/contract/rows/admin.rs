@@ -14,17 +14,18 @@ pub(super) fn rows(_: &Stage) -> Result<Vec<Row>> {
             .answered(404)
             .refuses_body(json!({ "user_id": 0, "reason": "" }), 400, INVALID)
             .told_in(409, last),
-        post("/api/admin/unban-user", For::Admins, json!({ "user_id": 0 })).answered(404).told_in(
-            409,
-            "admin::a_ban_ends_sessions_everywhere_says_why_and_runs_out_by_itself",
-        ),
+        post("/api/admin/unban-user", For::Admins, json!({ "user_id": 0 }))
+            .answered(404)
+            .told_in(409, "admin::a_ban_ends_sessions_everywhere_says_why_and_runs_out_by_itself"),
         put("/api/admin/users/{id}/role", For::Admins, json!({ "role": "volunteer" }))
             .example("/api/admin/users/0/role")
             .answered(404)
             .told_in(409, last),
-        get("/api/admin/users/{id}/grants", For::Admins)
-            .example("/api/admin/users/0/grants")
-            .refuses("/api/admin/users/x/grants", 400, UNREADABLE),
+        get("/api/admin/users/{id}/grants", For::Admins).example("/api/admin/users/0/grants").refuses(
+            "/api/admin/users/x/grants",
+            400,
+            UNREADABLE,
+        ),
         post("/api/admin/users/{id}/grants", For::Admins, json!({ "role": "officer", "site": "DAPUR-1" }))
             .example("/api/admin/users/0/grants")
             .answered(404)
@@ -38,9 +39,10 @@ pub(super) fn rows(_: &Stage) -> Result<Vec<Row>> {
         post("/api/keys", For::Admins, json!({ "name": "kunci {n}", "scopes": ["read"] }))
             .answered(201)
             .refuses_body(json!({ "name": "x", "scopes": [] }), 400, INVALID),
-        delete("/api/keys/{id}", For::Admins)
-            .example("/api/keys/0")
-            .answered(404)
-            .refuses("/api/keys/x", 400, UNREADABLE),
+        delete("/api/keys/{id}", For::Admins).example("/api/keys/0").answered(404).refuses(
+            "/api/keys/x",
+            400,
+            UNREADABLE,
+        ),
     ])
 }
