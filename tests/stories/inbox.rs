@@ -196,7 +196,8 @@ fn people_choose_what_reaches_them_but_not_to_be_left_in_the_dark() -> Result<()
         );
         let mails: Vec<String> =
             sqlx::query_scalar("select kind from delivery order by delivery_id").fetch_all(&database).await?;
-        assert_eq!(mails, ["post_liked", "password_changed"]);
+        // The first one came with the account.
+        assert_eq!(mails, ["verify_email", "post_liked", "password_changed"]);
         Ok(())
     })
 }
