@@ -21,11 +21,11 @@ const CLOUD: Table = &[
     ("guards", &["config", "error", "state"]),
     ("audit", &["error", "guards"]),
     ("outside", &["config"]),
-    ("notify", &["error", "metrics", "outside"]),
+    ("notify", &["audit", "error", "metrics", "outside"]),
     ("places", &["error"]),
     ("files", &["config", "error", "state"]),
     ("identity", &["audit", "error", "files", "guards", "notify", "page", "places", "state"]),
-    ("inbox", &["error", "identity", "notify", "outside", "page", "state"]),
+    ("inbox", &["audit", "error", "identity", "notify", "outside", "page", "state"]),
     ("distribution", &["database", "error", "identity", "metrics", "moment", "page", "places", "state"]),
     ("telemetry", &["database", "error", "identity", "moment", "page", "state"]),
     (
@@ -92,7 +92,7 @@ const CLOUD: Table = &[
         "cli",
         &[
             "app", "audit", "backup", "config", "database", "doctor", "error", "files", "finding",
-            "identity", "ingest", "metrics", "places", "state",
+            "identity", "ingest", "metrics", "notify", "places", "state",
         ],
     ),
 ];

@@ -263,3 +263,84 @@ fn without_a_mail_server_mails_are_shown_to_whoever_develops_and_to_admins() -> 
         Ok(())
     })
 }
+
+#[test]
+fn what_was_given_up_is_seen_and_tried_again_by_admins_alone() -> Result<()> {
+    story(async |stand| {
+        let (cloud, server, database) = with_mail(stand).await?;
+        tell(&database, &reset("tolak@example.com")).await?;
+        becomes(&database, "tolak@example.com", "dead", 1).await?;
+        let changed = |address: &str| Message {
+            kind: Kind::PasswordChanged,
+            values: json!({ "at": "09:00" }),
+            ..reset(address)
+        };
+        tell(&database, &changed("tolak-2@example.com")).await?;
+        becomes(&database, "tolak-2@example.com", "dead", 1).await?;
+        let added =
+            cloud.must(&["user", "add", "--email", "admin@example.com", "--role", "admin", "--json"]).await?;
+        let added: Value = serde_json::from_str(&added)?;
+        let post = async |path: &str, token: &str, body: Value| {
+            let request = http::client()?.post(cloud.url(path)).bearer_auth(token);
+            http::send(request.header("content-type", "application/json").body(body.to_string())).await
+        };
+        let credentials = json!({ "email": "admin@example.com", "password": added["password"] });
+        let answer = post("/api/auth/login", "", credentials).await?.expect(200)?;
+        let admin = answer["token"].as_str().context("token")?.to_owned();
+        let person =
+            json!({ "email": "budi@example.com", "username": "budi", "password": "sepeda merah tua" });
+        let answer = post("/api/auth/register", "", person).await?.expect(201)?;
+        let budi = answer["token"].as_str().context("token")?.to_owned();
+        let list = async |query: &str, token: &str| {
+            let url = cloud.url(&format!("/api/admin/deliveries{query}"));
+            http::send(http::client()?.get(url).bearer_auth(token)).await
+        };
+        let dead = list("?state=dead", &admin).await?;
+        assert!(!dead.text.contains("tolak"), "an address is shown: {}", dead.text);
+        let dead = dead.expect(200)?["deliveries"].clone();
+        let kinds: Vec<&str> =
+            dead.as_array().into_iter().flatten().filter_map(|one| one["type"].as_str()).collect();
+        assert_eq!(kinds, ["password_changed", "reset_password"]);
+        let retry = |one: usize| format!("/api/admin/deliveries/{}/retry", dead[one]["id"]);
+        for (reply, status, code) in [
+            (list("", &budi).await?, 403, "ADMIN_ONLY"),
+            (list("", "x").await?, 401, "UNAUTHENTICATED"),
+            (list("?state=hilang", &admin).await?, 400, "VALIDATION_ERROR"),
+            (list("?limit=51", &admin).await?, 400, "VALIDATION_ERROR"),
+            (post(&retry(0), &budi, json!({})).await?, 403, "ADMIN_ONLY"),
+            (post(&retry(0), "x", json!({})).await?, 401, "UNAUTHENTICATED"),
+            // A link that opens an account was not kept, so there is nothing to send.
+            (post(&retry(1), &admin, json!({})).await?, 409, "DELIVERY_NOT_DEAD"),
+            (post("/api/admin/deliveries/999999/retry", &admin, json!({})).await?, 404, "NOT_FOUND"),
+        ] {
+            assert_eq!((reply.status, reply.error_code().as_str()), (status, code));
+        }
+        // The mailbox exists by now.
+        sqlx::query("update delivery set address = 'kotak-baru@example.com' where kind = 'password_changed'")
+            .execute(&database)
+            .await?;
+        assert_eq!(post(&retry(0), &admin, json!({})).await?.status, 200);
+        becomes_of_kind(&database, "password_changed", "sent").await?;
+        assert_eq!(server.taken()?.iter().filter(|mail| mail.to == "kotak-baru@example.com").count(), 1);
+        assert_eq!(post(&retry(0), &admin, json!({})).await?.status, 409, "it was sent");
+        let listed = cloud.must(&["message", "list"]).await?;
+        assert!(listed.contains("reset_password") && !listed.contains("tolak"), "{listed}");
+        assert_eq!(cloud.cli(&["message", "retry", "999999"]).await?.code(), 3);
+        let told: i64 = sqlx::query_scalar("select count(*) from audit_entry where object_kind = 'delivery'")
+            .fetch_one(&database)
+            .await?;
+        assert_eq!(told, 1);
+        Ok(())
+    })
+}
+
+async fn becomes_of_kind(database: &PgPool, kind: &str, state: &str) -> Result<()> {
+    eventually(&format!("{kind} is {state}"), || async {
+        let now: String = sqlx::query_scalar("select state from delivery where kind = $1")
+            .bind(kind)
+            .fetch_one(database)
+            .await?;
+        Ok(when(now == state))
+    })
+    .await
+}

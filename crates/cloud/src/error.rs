@@ -294,6 +294,11 @@ const MESSAGES: &[(&str, &str, &str)] = &[
         "Akun ini dinonaktifkan. Hubungi admin.",
         "This account has been deactivated. Ask an admin.",
     ),
+    (
+        "DELIVERY_NOT_DEAD",
+        "Pesan itu belum gagal, atau isinya sudah tidak disimpan. Minta pengirimannya dari awal.",
+        "That message has not failed, or its text is no longer kept. Ask for a new one.",
+    ),
     ("ADMIN_ONLY", "Hanya admin yang boleh melakukan ini.", "Only admins may do this."),
     (
         "NOT_GRANTED",

@@ -49,6 +49,7 @@ pub fn document() -> Document {
         identity::picture::Docs::openapi(),
         files::serve::Docs::openapi(),
         inbox::list::Docs::openapi(),
+        inbox::deliveries::Docs::openapi(),
         inbox::preferences::Docs::openapi(),
         inbox::push::Docs::openapi(),
         inbox::outbox::Docs::openapi(),

@@ -5,6 +5,7 @@ mod backup;
 mod doctor;
 mod files;
 mod import;
+mod message;
 mod records;
 mod user;
 mod who;
@@ -105,6 +106,9 @@ enum Command {
     /// Who did what: list, export, verify
     #[command(subcommand)]
     Audit(audit::Audit),
+    /// Messages on their way, and those that were given up
+    #[command(subcommand)]
+    Message(message::Message),
     /// Bring in what others keep
     #[command(subcommand)]
     Import(import::Import),
@@ -192,6 +196,7 @@ async fn on_database(command: Command, config: &Config, pool: &PgPool) -> anyhow
         Command::Files(command) => command.run(config, pool).await,
         Command::Quarantine(command) => command.run(pool).await,
         Command::Audit(command) => command.run(pool).await,
+        Command::Message(command) => command.run(pool).await,
         Command::Import(command) => command.run(config, pool).await,
         Command::Migrate => say("the schema is up to date"),
         // They see to the database themselves.

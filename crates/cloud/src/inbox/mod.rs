@@ -1,5 +1,6 @@
 //! What people find when they look for their messages.
 
+pub mod deliveries;
 pub mod list;
 pub mod outbox;
 pub mod preferences;
@@ -9,6 +10,7 @@ use actix_web::web::ServiceConfig;
 
 /// The endpoints of messages.
 pub fn routes(routes: &mut ServiceConfig) {
+    deliveries::routes(routes);
     preferences::routes(routes);
     push::routes(routes);
     list::routes(routes);

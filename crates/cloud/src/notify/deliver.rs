@@ -8,7 +8,8 @@
 //!   same message id, by which a mailbox, a push service or a webhook's receiver knows the second copy. A death
 //!   before the other side took it costs nothing.
 //! - A lease outlives everything that sending may wait for.
-//! - What was sent is emptied in the same statement that calls it sent.
+//! - What was sent is emptied in the same statement that calls it sent; a link that opens an account also when it was
+//!   given up.
 //! - Neither an address nor a text is logged.
 
 use crate::error::Result;
@@ -184,13 +185,14 @@ async fn settle(
         "update delivery set state = $3, last_error = $4, leased_until = null,
              next_try_at = now() + make_interval(secs => $5),
              ended_at = case when $3 in ('sent', 'dead') then now() end,
-             content = case when $3 <> 'sent' then content end, html = case when $3 <> 'sent' then html end
+             content = case when not $6 then content end, html = case when not $6 then html end
          where delivery_id = $1 and state = 'sending' and attempts = $2",
         one.delivery_id,
         one.attempts,
         state,
         error,
-        wait(one.attempts, fastrand::f64()).as_secs_f64()
+        wait(one.attempts, fastrand::f64()).as_secs_f64(),
+        state == "sent" || state == "dead" && is_secret(&one.kind)
     )
     .execute(pool)
     .await?;
@@ -205,9 +207,12 @@ async fn settle(
     Ok(outcome)
 }
 
+fn is_secret(kind: &str) -> bool {
+    Kind::ALL.iter().any(|known| known.word() == kind && known.is_secret())
+}
+
 fn tries(kind: &str) -> i32 {
-    let secret = Kind::ALL.iter().any(|known| known.word() == kind && known.is_secret());
-    if secret { TRIES_OF_SECRETS } else { TRIES }
+    if is_secret(kind) { TRIES_OF_SECRETS } else { TRIES }
 }
 
 /// How long to wait after so many tries: doubling, and by `jitter` (0 to 1) up to half as long again, so that what

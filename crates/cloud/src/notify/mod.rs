@@ -12,6 +12,7 @@ mod kind;
 mod render;
 pub mod shown;
 pub mod subscriptions;
+pub mod undelivered;
 pub mod wishes;
 
 pub use crate::error::Language;

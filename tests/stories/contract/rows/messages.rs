@@ -31,6 +31,16 @@ pub(super) fn rows(_: &Stage) -> Result<Vec<Row>> {
             .refuses("/api/notifications/push-subscriptions/0", 404, "NOT_FOUND")
             .refuses("/api/notifications/push-subscriptions/x", 400, UNREADABLE),
         get("/dev/outbox", For::AdminsUnseen),
+        get("/api/admin/deliveries", For::Admins)
+            .refuses("/api/admin/deliveries?state=hilang", 400, INVALID)
+            .refuses("/api/admin/deliveries?limit=51", 400, INVALID)
+            .refuses("/api/admin/deliveries?cursor=x", 400, INVALID),
+        post("/api/admin/deliveries/{id}/retry", For::Admins, None)
+            .example("/api/admin/deliveries/{delivery}/retry")
+            .given(a_dead_delivery)
+            .refuses("/api/admin/deliveries/0/retry", 404, "NOT_FOUND")
+            .refuses("/api/admin/deliveries/x/retry", 400, UNREADABLE)
+            .told_in(409, "messages::what_was_given_up_is_seen_and_tried_again_by_admins_alone"),
         get("/api/notifications", For::People).refuses("/api/notifications?limit=0", 400, INVALID).refuses(
             "/api/notifications?cursor=x",
             400,
@@ -75,6 +85,20 @@ fn a_browser<'a>(stage: &'a Stage, account: &'a Account) -> LocalBoxFuture<'a, R
         .fetch_one(&stage.database)
         .await?;
         Ok(json!({ "subscription": id }))
+    }
+    .boxed_local()
+}
+
+/// A message was given up.
+fn a_dead_delivery<'a>(stage: &'a Stage, _: &'a Account) -> LocalBoxFuture<'a, Result<Value>> {
+    async move {
+        let id: i64 = sqlx::query_scalar(
+            "insert into delivery (kind, channel, address, title, content, state, ended_at)
+             values ('password_changed', 'email', 'a@example.com', 'x', 'x', 'dead', now()) returning delivery_id",
+        )
+        .fetch_one(&stage.database)
+        .await?;
+        Ok(json!({ "delivery": id }))
     }
     .boxed_local()
 }
