@@ -5,6 +5,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . scripts/postgres.sh
 . scripts/apt.sh
+. scripts/prometheus.sh
 purpose=${1:-run}
 
 scripts/cargo --version >/dev/null
@@ -38,6 +39,7 @@ fi
 for program in curl sqlite3; do
   command -v "$program" >/dev/null || [[ " ${packages[*]} " == *" $program "* ]] || handy+=("$program")
 done
+if [ "$purpose" = test ]; then prometheus_tools; fi
 [ ${#packages[@]} -gt 0 ] || [ ${#handy[@]} -gt 0 ] || exit 0
 may_install() { [ "$(id -u)" = 0 ] || sudo -n true 2>/dev/null; }
 if [ ${#packages[@]} = 0 ] && ! { command -v apt-get >/dev/null && may_install; }; then

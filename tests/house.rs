@@ -46,7 +46,7 @@ const CLOUD: Table = &[
         ],
     ),
     ("dashboard", &["distribution", "error", "guards", "identity", "places", "state"]),
-    ("health", &["error", "identity", "state"]),
+    ("health", &["backup", "database", "error", "identity", "ingest", "metrics", "state"]),
     ("admin", &["audit", "error", "identity", "page", "state"]),
     (
         "openapi",

@@ -25,6 +25,13 @@ pub async fn fresh_database(name: &str) -> Result<String> {
     Ok(server.url.replace("/lumbung?", &format!("/{database}?")))
 }
 
+/// The superuser, in the database of a URL that [`fresh_database`] gave.
+pub async fn admin_of(url: &str) -> Result<PgConnectOptions> {
+    let server = tokio::task::spawn_blocking(server).await??;
+    let name = url.rsplit('/').find_map(|part| part.split_once('?')).context("no database in the URL")?.0;
+    Ok(server.admin.database(name))
+}
+
 /// How to reach the server of this process.
 #[derive(Clone)]
 struct Server {

@@ -1,5 +1,8 @@
 //! Prometheus metrics of one cloud program.
 
+mod process;
+
+use chrono::{DateTime, Utc};
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -7,7 +10,10 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
-use std::time::Duration;
+use std::sync::atomic::AtomicU64;
+use std::time::{Duration, Instant};
+
+pub use process::usage;
 
 pub struct Metrics {
     registry: Registry,
@@ -21,6 +27,66 @@ pub struct Metrics {
     pub deliveries_oldest: Gauge,
     pub live_clients: Gauge,
     pub database_up: Gauge,
+    process: process::Process,
+    since: Instant,
+    connections: Family<Connections, Gauge>,
+    connections_max: Family<PoolName, Gauge>,
+    database_bytes: Gauge,
+    database_skew: Gauge<f64, AtomicU64>,
+    gateways: Family<Hearing, Gauge>,
+    quarantined: Gauge,
+    latest_backup: Family<Nothing, Gauge>,
+    disk_free: Gauge,
+    disk_size: Gauge,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Connections {
+    pool: &'static str,
+    state: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PoolName {
+    pool: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Hearing {
+    state: &'static str,
+}
+
+/// Nothing to tell apart; a family of one says nothing until it is asked.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Nothing {}
+
+/// What was seen at the moment of a look.
+#[derive(Debug)]
+pub struct Figures {
+    pub database_bytes: i64,
+    /// The database's clock minus this machine's.
+    pub database_skew_ms: i64,
+    pub gateways_heard: i64,
+    pub gateways_silent: i64,
+    pub quarantined: i64,
+    pub latest_backup: Option<DateTime<Utc>>,
+    pub disk_free_bytes: u64,
+    pub disk_bytes: u64,
+}
+
+/// A pool's connections at that moment.
+#[derive(Debug)]
+pub struct Pool {
+    name: &'static str,
+    open: u32,
+    idle: usize,
+    most: u32,
+}
+
+impl Pool {
+    pub fn of(name: &'static str, pool: &sqlx::PgPool, most: u32) -> Self {
+        Self { name, open: pool.size(), idle: pool.num_idle(), most }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -50,7 +116,9 @@ pub trait Verdicts {
 
 impl Metrics {
     pub fn new() -> Self {
-        let mut registry = Registry::with_prefix("lumbung_cloud");
+        let mut root = Registry::default();
+        let process = process::Process::register(&mut root);
+        let registry = root.sub_registry_with_prefix("lumbung_cloud");
         let buckets = || exponential_buckets(0.0005, 2.0, 16);
         let metrics = Self {
             records: Family::default(),
@@ -64,6 +132,17 @@ impl Metrics {
             live_clients: Gauge::default(),
             database_up: Gauge::default(),
             registry: Registry::default(),
+            process,
+            since: Instant::now(),
+            connections: Family::default(),
+            connections_max: Family::default(),
+            database_bytes: Gauge::default(),
+            database_skew: Gauge::default(),
+            gateways: Family::default(),
+            quarantined: Gauge::default(),
+            latest_backup: Family::default(),
+            disk_free: Gauge::default(),
+            disk_size: Gauge::default(),
         };
         let version = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("build", "The running program", version);
@@ -100,7 +179,58 @@ impl Metrics {
         );
         registry.register("live_clients", "Open streams of live scans", metrics.live_clients.clone());
         registry.register("database_up", "1 while the database answers", metrics.database_up.clone());
-        Self { registry, ..metrics }
+        metrics.register_figures(registry);
+        Self { registry: root, ..metrics }
+    }
+
+    /// How long this program runs.
+    pub fn uptime(&self) -> Duration {
+        self.since.elapsed()
+    }
+
+    fn register_figures(&self, registry: &mut Registry) {
+        let connections = "Connections of a pool that are open, in use or idle";
+        registry.register("database_connections", connections, self.connections.clone());
+        let most = "How many connections a pool may open";
+        registry.register("database_connections_max", most, self.connections_max.clone());
+        let size = "Size of the database";
+        registry.register_with_unit("database_size", size, Unit::Bytes, self.database_bytes.clone());
+        let skew = "The database's clock minus this machine's";
+        registry.register_with_unit("database_clock_skew", skew, Unit::Seconds, self.database_skew.clone());
+        let gateways = "Gateways that were heard within a quarter of an hour, or not";
+        registry.register("gateways", gateways, self.gateways.clone());
+        registry.register("quarantine_open", "Quarantined entries that wait", self.quarantined.clone());
+        let backup = "When the newest backup was made, in seconds since 1970";
+        registry.register_with_unit("backup_timestamp", backup, Unit::Seconds, self.latest_backup.clone());
+        let free = "Room that is left for the data";
+        registry.register_with_unit("disk_free", free, Unit::Bytes, self.disk_free.clone());
+        let size = "Size of the disk that the data is on";
+        registry.register_with_unit("disk_size", size, Unit::Bytes, self.disk_size.clone());
+    }
+
+    /// Takes what was seen; figures that could not be had stay as they were.
+    pub fn saw(&self, pools: &[Pool], figures: Option<&Figures>) {
+        let whole = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        self.process.look();
+        for pool in pools {
+            let idle = i64::try_from(pool.idle).unwrap_or(i64::MAX);
+            for (state, count) in [("idle", idle), ("used", (i64::from(pool.open) - idle).max(0))] {
+                self.connections.get_or_create(&Connections { pool: pool.name, state }).set(count);
+            }
+            self.connections_max.get_or_create(&PoolName { pool: pool.name }).set(i64::from(pool.most));
+        }
+        let Some(figures) = figures else { return };
+        self.database_bytes.set(figures.database_bytes);
+        self.database_skew.set(figures.database_skew_ms as f64 / 1000.0);
+        for (state, count) in [("heard", figures.gateways_heard), ("silent", figures.gateways_silent)] {
+            self.gateways.get_or_create(&Hearing { state }).set(count);
+        }
+        self.quarantined.set(figures.quarantined);
+        if let Some(at) = figures.latest_backup {
+            self.latest_backup.get_or_create(&Nothing {}).set(at.timestamp());
+        }
+        self.disk_free.set(whole(figures.disk_free_bytes));
+        self.disk_size.set(whole(figures.disk_bytes));
     }
 
     /// Counts a stored group.

@@ -5,18 +5,19 @@ mod backup;
 mod doctor;
 mod files;
 mod import;
+mod log;
 mod message;
 mod records;
 mod user;
 mod who;
 
 use crate::app;
-use crate::config::{Config, LogFormat};
+use crate::config::Config;
 use crate::database::{self, Server};
 use crate::error::Error;
 use clap::{Parser, Subcommand};
 use sqlx::PgPool;
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use tokio_util::sync::CancellationToken;
@@ -122,7 +123,7 @@ pub fn main() -> ExitCode {
         Err(error) => return fail(2, &error),
     };
     let serving = matches!(arguments.command, Command::Serve);
-    start_log(&config, serving);
+    log::start(&config.log, serving);
     // Both TLS users of this program must agree on one provider; a second install is no fault.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
@@ -206,21 +207,6 @@ async fn on_database(command: Command, config: &Config, pool: &PgPool) -> anyhow
         | Command::Backup { .. }
         | Command::Restore { .. } => Ok(()),
     }
-}
-
-fn start_log(config: &Config, serving: bool) {
-    use tracing_subscriber::EnvFilter;
-    // A command's own words are its output; its log only speaks of trouble.
-    let default = if serving { config.log.filter.as_str() } else { "warn" };
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
-    let colours = std::io::stderr().is_terminal();
-    let log =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours);
-    // A second subscriber is refused; then the first one goes on.
-    let _ = match config.log.format {
-        LogFormat::Text => log.try_init(),
-        LogFormat::Json => log.json().try_init(),
-    };
 }
 
 /// One line for people, or for the program that called.

@@ -67,6 +67,31 @@ pub async fn check(pool: &PgPool, settings: &Database) -> Looked {
     Looked { findings, migrated, data_directory }
 }
 
+/// What is watched all the time.
+#[derive(Debug)]
+pub struct Figures {
+    pub bytes: i64,
+    /// The database's clock minus this machine's, milliseconds.
+    pub apart_ms: i64,
+}
+
+/// Looks at the size and the clock.
+///
+/// # Errors
+/// The database's.
+pub async fn figures(pool: &PgPool) -> Result<Figures, sqlx::Error> {
+    // Had first, so that waiting for it does not pass for a difference of the clocks.
+    let mut connection = pool.acquire().await?;
+    let before = Utc::now();
+    let told = sqlx::query!(
+        r#"select clock_timestamp() as "now!", pg_database_size(current_database()) as "bytes!""#
+    )
+    .fetch_one(&mut *connection)
+    .await?;
+    let halfway = before + (Utc::now() - before) / 2;
+    Ok(Figures { bytes: told.bytes, apart_ms: (told.now - halfway).num_milliseconds() })
+}
+
 async fn told(pool: &PgPool) -> Result<Told, sqlx::Error> {
     sqlx::query_as!(
         Told,

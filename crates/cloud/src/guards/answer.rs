@@ -5,28 +5,49 @@ use super::limits;
 use super::request_id::RequestId;
 use crate::error::{Error, Language};
 use crate::state::State;
-use actix_web::HttpRequest;
-use actix_web::body::{BoxBody, MessageBody};
+use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::error::InternalError;
 use actix_web::http::Method;
 use actix_web::middleware::Next;
 use actix_web::web;
 use std::time::{Duration, Instant};
+use tracing::Instrument;
 
-/// Around every request: an id, errors in one shape and the caller's language, safe headers, a log line
-/// for what went wrong, a count.
+/// What programs ask day and night. That it went well is logged for debugging only: ten thousand gateways would
+/// fill the log with it, and each batch that brings records has a line of its own.
+const BY_THEMSELVES: [&str; 5] = ["/api/sync_gateway_data", "/api/health", "/livez", "/readyz", "/metrics"];
+
+/// Around every request: every line that is logged meanwhile says whose it is, by an id, the route's pattern and
+/// the kind of caller, never by what they sent.
 pub(crate) async fn answer(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
-    let started = Instant::now();
     let id = RequestId::give(&request);
+    let span = tracing::info_span!(
+        "request",
+        request_id = id.as_str(),
+        method = method(request.method()),
+        route = request.match_pattern().unwrap_or_else(|| "unknown".into()),
+        principal = tracing::field::Empty,
+    );
+    shaped(request, next, id).instrument(span).await
+}
+
+/// Errors in one shape and the caller's language, safe headers, a log line, a count.
+async fn shaped(
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+    id: RequestId,
+) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
+    let started = Instant::now();
     let language = Language::of(request.request());
     let dress = Dress::of(&request);
     // Handlers' errors are responses already by now. What takes this long is a body that never ends: a
     // stream's handler returns at once, and statements have their own limit.
     let Ok(answered) = tokio::time::timeout(patience(&request), next.call(request)).await else {
+        tracing::info!(target: "access", status = 408, "took too long");
         let mut late = Error::Timeout.answer(id.as_str(), language);
         dress.put_on(late.headers_mut(), &id);
         return Err(InternalError::from_response(Error::Timeout, late).into());
@@ -35,7 +56,7 @@ pub(crate) async fn answer(
     let http = response.request().clone();
     let described = response.response().error().map(|error| match error.as_error::<Error>() {
         Some(error) => {
-            log(error, &http);
+            log(error);
             error.answer(id.as_str(), language)
         }
         None => {
@@ -53,9 +74,21 @@ pub(crate) async fn answer(
         response = response.into_response(described);
     }
     dress.put_on(response.headers_mut(), &id);
+    let route = http.match_pattern().unwrap_or_else(|| "unknown".into());
+    let (status, took) = (response.status().as_u16(), started.elapsed());
+    let bytes = match response.response().body().size() {
+        BodySize::Sized(bytes) => Some(bytes),
+        BodySize::None => Some(0),
+        BodySize::Stream => None,
+    };
+    let ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+    if status < 400 && BY_THEMSELVES.contains(&route.as_str()) {
+        tracing::debug!(target: "access", status, ms, bytes, "answered");
+    } else {
+        tracing::info!(target: "access", status, ms, bytes, "answered");
+    }
     if let Some(metrics) = http.app_data::<web::Data<State>>().map(|state| &state.metrics) {
-        let route = http.match_pattern().unwrap_or_else(|| "unknown".into());
-        metrics.answered(route, method(http.method()), response.status().as_u16(), started.elapsed());
+        metrics.answered(route, method(http.method()), status, took);
     }
     Ok(response)
 }
@@ -76,13 +109,10 @@ fn method(method: &Method) -> &'static str {
         .unwrap_or("other")
 }
 
-fn log(error: &Error, request: &HttpRequest) {
-    let id = RequestId::of(request);
-    let id = id.as_ref().map_or("", RequestId::as_str);
-    let path = request.match_pattern().unwrap_or_else(|| "unknown".into());
+fn log(error: &Error) {
     match error {
-        Error::Unexpected(cause) => tracing::error!(request_id = id, path, "unexpected: {cause:#}"),
-        Error::Busy { reason, .. } => tracing::warn!(request_id = id, path, "busy: {reason}"),
-        other => tracing::debug!(request_id = id, path, "refused: {other}"),
+        Error::Unexpected(cause) => tracing::error!("unexpected: {cause:#}"),
+        Error::Busy { reason, .. } => tracing::warn!("busy: {reason}"),
+        other => tracing::debug!("refused: {other}"),
     }
 }

@@ -26,12 +26,14 @@ pub(super) fn bearer_hash(headers: &HeaderMap) -> Option<[u8; 32]> {
 /// The request's token is this person's and good.
 pub fn accept_person(request: &HttpRequest, user_id: i64) {
     request.extensions_mut().insert(Principal::Person(user_id));
+    tracing::Span::current().record("principal", "person");
 }
 
 /// The request's key is known and good.
 pub fn accept_key(request: &HttpRequest) {
     if let Some(hash) = bearer_hash(request.headers()) {
         request.extensions_mut().insert(Principal::Key(hash));
+        tracing::Span::current().record("principal", "key");
     }
 }
 

@@ -8,6 +8,32 @@ const SILENT_HOURS: i32 = 24;
 /// So many are named; the others are in `gateway list`.
 const NAMED: usize = 5;
 
+/// What is watched all the time.
+#[derive(Debug)]
+pub struct Figures {
+    /// Gateways that said something within a quarter of an hour, and those that did not.
+    pub heard: i64,
+    pub silent: i64,
+    /// Open entries of the quarantine.
+    pub quarantined: i64,
+}
+
+/// Counts.
+///
+/// # Errors
+/// The database's.
+pub async fn figures(pool: &PgPool) -> Result<Figures, sqlx::Error> {
+    sqlx::query_as!(
+        Figures,
+        r#"select count(*) filter (where s.last_heard_at > now() - interval '15 minutes') as "heard!",
+               count(*) filter (where s.last_heard_at <= now() - interval '15 minutes') as "silent!",
+               (select count(*) from quarantine where replayed_at is null) as "quarantined!"
+           from gateway_state s join gateway g using (gateway_id) where g.revoked_at is null"#
+    )
+    .fetch_one(pool)
+    .await
+}
+
 /// Gateways that fell silent, and the quarantine.
 pub async fn check(pool: &PgPool) -> Vec<Finding> {
     let unseen = |check, error: sqlx::Error| Finding::fail(check, error.to_string(), "see the database");
