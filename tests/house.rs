@@ -20,10 +20,10 @@ const CLOUD: Table = &[
     ("page", &["error"]),
     ("guards", &["config", "error", "state"]),
     ("audit", &["error", "guards"]),
-    ("outside", &["config"]),
+    ("outside", &["config", "finding"]),
     ("notify", &["audit", "error", "metrics", "outside"]),
     ("places", &["error"]),
-    ("files", &["config", "error", "state"]),
+    ("files", &["config", "error", "finding", "state"]),
     ("identity", &["audit", "error", "files", "guards", "notify", "page", "places", "state"]),
     ("inbox", &["audit", "error", "identity", "notify", "outside", "page", "state"]),
     ("distribution", &["database", "error", "identity", "metrics", "moment", "page", "places", "state"]),
@@ -87,7 +87,7 @@ const CLOUD: Table = &[
         ],
     ),
     ("backup", &["config", "database", "finding"]),
-    ("doctor", &["backup", "config", "database", "finding", "ingest"]),
+    ("doctor", &["backup", "config", "database", "files", "finding", "ingest", "outside"]),
     (
         "cli",
         &[

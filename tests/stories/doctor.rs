@@ -31,7 +31,9 @@ fn a_healthy_cloud_is_told_so_and_every_fault_has_its_line() -> Result<()> {
         cloud.set("http.public_url", "https://127.0.0.1:1").set("development.open_loopback", false);
         let (code, findings) = look(&cloud).await?;
         assert_eq!(code, 0, "{findings:?}");
-        for check in ["database", "migrations", "durability", "connections", "database_clock", "quarantine"] {
+        for check in
+            ["database", "migrations", "durability", "connections", "database_clock", "quarantine", "files"]
+        {
             assert_eq!(state(&findings, check)?, "ok", "{findings:?}");
         }
         assert_eq!((state(&findings, "public_url")?, state(&findings, "open_loopback")?), ("ok", "ok"));
@@ -85,6 +87,17 @@ fn a_healthy_cloud_is_told_so_and_every_fault_has_its_line() -> Result<()> {
             let (code, findings) = look(&cloud).await?;
             assert_eq!((state(&findings, check)?, code), ("ok", 0), "after {cure}: {findings:?}");
         }
+        // A mail server that is not there, and a store that cannot be written.
+        cloud.set("mail.transport", "smtp").set("mail.host", "127.0.0.1").set("mail.port", "1");
+        cloud
+            .set("mail.security", "none")
+            .set("files.store", "s3")
+            .set("files.endpoint", "http://127.0.0.1:1");
+        for key in ["files.bucket", "files.access_key_id", "files.secret_access_key"] {
+            cloud.set(key, "lumbung");
+        }
+        let (code, findings) = look(&cloud).await?;
+        assert_eq!((state(&findings, "mail")?, state(&findings, "files")?, code), ("fail", "fail", 1));
         cloud.stop().await
     })
 }

@@ -7,11 +7,12 @@ mod settings;
 use crate::config::Config;
 use crate::database::Server;
 use crate::finding::Finding;
-use crate::{backup, database, ingest};
+use crate::{backup, database, files, ingest, outside};
 
 /// Looks at the whole installation. What cannot be looked at because of another finding is left out.
 pub async fn look(config: &Config) -> Vec<Finding> {
     let mut findings = settings::check(config);
+    findings.push(files::check(config).await);
     findings.push(machine::disk("disk", &config.data_dir));
     findings.push(machine::clock());
     match Server::join(config).await {
@@ -25,6 +26,7 @@ pub async fn look(config: &Config) -> Vec<Finding> {
             if looked.migrated {
                 findings.extend(ingest::check::check(&pool).await);
                 findings.push(backup::check(&pool).await);
+                findings.push(outside::check(config, &pool).await);
             }
             pool.close().await;
             if let Err(error) = server.stop().await {

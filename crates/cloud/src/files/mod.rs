@@ -16,6 +16,7 @@ pub mod sweep;
 pub use form::Form;
 pub use picture::Picture;
 pub use serve::routes;
+pub use store::check;
 
 use crate::config::Config;
 use crate::error::{Error, Result};

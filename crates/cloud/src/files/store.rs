@@ -1,11 +1,12 @@
 //! Where the bytes of uploads are: a folder of ours, or storage that speaks S3.
 
-use crate::config::{Files, Store};
+use crate::config::{Config, Files, Store};
 use crate::error::Error;
+use crate::finding::Finding;
 use anyhow::Context;
 use object_store::aws::AmazonS3Builder;
 use object_store::local::LocalFileSystem;
-use object_store::{ClientOptions, ObjectStore, RetryConfig};
+use object_store::{ClientOptions, ObjectStore, ObjectStoreExt, RetryConfig};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,6 +48,32 @@ pub(super) fn open(config: &Files, folder: &Path) -> anyhow::Result<Arc<dyn Obje
             Ok(Arc::new(store.build().context("files.store = \"s3\" cannot be used")?))
         }
     }
+}
+
+/// Writes something, reads it again and takes it away.
+pub async fn check(config: &Config) -> Finding {
+    let folder = config.data_dir.join("files");
+    if config.files.store == Store::Local && !folder.exists() {
+        return Finding::ok("files", format!("{} is made when the cloud starts", folder.display()));
+    }
+    let advice = "see [files] in the configuration, and that the cloud's user may write there";
+    match probe(&config.files, &folder).await {
+        Ok(()) => Finding::ok("files", "an object was written, read and deleted"),
+        Err(error) => Finding::fail("files", format!("{error:#}"), advice),
+    }
+}
+
+async fn probe(config: &Files, folder: &Path) -> anyhow::Result<()> {
+    let store = open(config, folder)?;
+    let name = object_store::path::Path::from(format!("doctor-{}", uuid::Uuid::new_v4().simple()));
+    store.put(&name, "ok".into()).await.context("writing")?;
+    let read = match store.get(&name).await {
+        Ok(found) => found.bytes().await,
+        Err(error) => Err(error),
+    };
+    store.delete(&name).await.context("deleting")?;
+    anyhow::ensure!(read.context("reading")? == "ok", "what was read is not what was written");
+    Ok(())
 }
 
 /// A store that does not answer is a reason to come back.

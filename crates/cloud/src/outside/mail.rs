@@ -2,6 +2,7 @@
 
 use super::{Undelivered, outbox};
 use crate::config::{Mail as Settings, MailSecurity, MailTransport};
+use crate::finding::Finding;
 use anyhow::{Context, ensure};
 use lettre::message::{Mailbox, MultiPart};
 use lettre::transport::smtp::authentication::Credentials;
@@ -40,6 +41,20 @@ impl Mailer {
         match settings.transport {
             MailTransport::Outbox => Ok(Self::Outbox(pool.clone())),
             MailTransport::Smtp => smtp(settings),
+        }
+    }
+
+    /// Connects and signs in, sending nothing.
+    pub(super) async fn check(&self) -> Finding {
+        let Self::Smtp { transport, .. } = self else {
+            let advice = "name a mail server in [mail]; until then mails stay at /dev/outbox";
+            return Finding::warn("mail", "no mail leaves this cloud", advice);
+        };
+        let advice = "see mail.host, mail.port, mail.security and the credential mail.password";
+        match transport.test_connection().await {
+            Ok(true) => Finding::ok("mail", "the server lets us in"),
+            Ok(false) => Finding::fail("mail", "the server hangs up", advice),
+            Err(error) => Finding::fail("mail", error.to_string(), advice),
         }
     }
 

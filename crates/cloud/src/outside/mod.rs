@@ -14,6 +14,7 @@ pub use outbox::{Kept, kept};
 pub use push::{LONGEST as LONGEST_PUSH, Subscription};
 
 use crate::config::Config;
+use crate::finding::Finding;
 use mail::Mailer;
 use push::Push;
 use sqlx::PgPool;
@@ -29,6 +30,14 @@ pub enum Undelivered {
     Never(String),
     /// Nobody is there any more.
     Gone,
+}
+
+/// Whether mails would leave.
+pub async fn check(config: &Config, pool: &PgPool) -> Finding {
+    match Mailer::open(&config.mail, pool) {
+        Ok(mailer) => mailer.check().await,
+        Err(error) => Finding::fail("mail", format!("{error:#}"), "mend [mail] in the configuration"),
+    }
 }
 
 /// Every road out.
