@@ -46,6 +46,7 @@ const CLOUD: Table = &[
         ],
     ),
     ("dashboard", &["distribution", "error", "guards", "identity", "places", "state"]),
+    ("backup", &["config", "database", "finding"]),
     ("health", &["backup", "database", "error", "identity", "ingest", "metrics", "state"]),
     ("admin", &["audit", "error", "identity", "page", "state"]),
     (
@@ -86,7 +87,6 @@ const CLOUD: Table = &[
             "watchdog",
         ],
     ),
-    ("backup", &["config", "database", "finding"]),
     ("doctor", &["backup", "config", "database", "files", "finding", "ingest", "outside"]),
     (
         "cli",
