@@ -9,11 +9,12 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 CYCLES ?= 300
 IMAGES ?= 2000
 SEED   ?= 7
+CASES  ?= 2000
 
 # The same packages and features everywhere, so that no dependency is compiled twice.
 BUILD := $(CARGO) build --workspace
 
-.PHONY: help run build test mutants lint fmt sqlx durability power-cut bench deb deb-check pi pi-check pi-emulated setup setup-test setup-lint
+.PHONY: help run build test mutants lint fmt sqlx durability power-cut schemathesis bench deb deb-check pi pi-check pi-emulated setup setup-test setup-lint
 
 help: ## What there is to make
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -57,6 +58,10 @@ durability: setup-test mutants ## Kill everything at random, CYCLES times; the s
 power-cut: setup-test mutants ## What the card holds after IMAGES power cuts at random moments
 	$(BUILD) --bins
 	$(TARGET)/debug/durability power-cut --images $(IMAGES) --seed $(SEED)
+
+schemathesis: setup ## The running cloud against its own OpenAPI document, about CASES drawn requests twice
+	$(BUILD) --bin lumbung-cloud
+	scripts/schemathesis.sh $(CASES) $(SEED)
 
 bench: setup-test ## Each measure beside its baseline, in release builds
 	$(BUILD) --release --bins

@@ -178,7 +178,7 @@ async fn look(state: &State) -> Option<Figures> {
 
 /// Prometheus metrics. For who reads everything, and keys with the scope `metrics`.
 #[utoipa::path(tag = "operations", path = "/metrics", security(("access_key" = []), ("session" = [])),
-    responses((status = 200, content_type = "text/plain", body = String),
+    responses((status = 200, content_type = "application/openmetrics-text", body = String),
         (status = 401, body = crate::error::ErrorBody),
         (status = 403, description = "`NOT_GRANTED`", body = crate::error::ErrorBody)))]
 #[get("/metrics")]

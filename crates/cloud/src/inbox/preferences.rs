@@ -73,7 +73,7 @@ async fn of(conn: &mut PgConnection, user_id: i64) -> Result<Preferences> {
 
 /// What to change; what is not named stays.
 #[derive(Deserialize, ToSchema)]
-struct Changes {
+struct PreferenceChanges {
     /// id or en
     #[schema(example = "en")]
     language: Option<String>,
@@ -113,12 +113,16 @@ impl Wish {
 /// Change what reaches you. Whoever is signed in may call.
 ///
 /// All of it is changed or nothing. What tells of your account's safety cannot be turned off.
-#[utoipa::path(tag = "messages", path = "/api/notifications/preferences", request_body = Changes,
+#[utoipa::path(tag = "messages", path = "/api/notifications/preferences", request_body = PreferenceChanges,
     security(("session" = [])),
     responses((status = 200, body = Preferences), (status = 400, body = crate::error::ErrorBody),
         (status = 401, body = crate::error::ErrorBody)))]
 #[put("/api/notifications/preferences")]
-async fn change(person: Person, state: web::Data<State>, body: web::Json<Changes>) -> Result<HttpResponse> {
+async fn change(
+    person: Person,
+    state: web::Data<State>,
+    body: web::Json<PreferenceChanges>,
+) -> Result<HttpResponse> {
     if body.preferences.len() > MOST {
         return Err(Error::field("preferences", format!("at most {MOST}")));
     }
