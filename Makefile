@@ -14,7 +14,7 @@ CASES  ?= 2000
 # The same packages and features everywhere, so that no dependency is compiled twice.
 BUILD := $(CARGO) build --workspace
 
-.PHONY: help run build test mutants lint fmt sqlx durability power-cut schemathesis bench deb deb-check pi pi-check pi-emulated setup setup-test setup-lint
+.PHONY: help run build test mutants lint fmt sqlx durability power-cut schemathesis bench deb deb-check pi pi-check pi-emulated setup setup-test setup-lint setup-schemathesis
 
 help: ## What there is to make
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -59,7 +59,7 @@ power-cut: setup-test mutants ## What the card holds after IMAGES power cuts at 
 	$(BUILD) --bins
 	$(TARGET)/debug/durability power-cut --images $(IMAGES) --seed $(SEED)
 
-schemathesis: setup ## The running cloud against its own OpenAPI document, about CASES drawn requests twice
+schemathesis: setup-schemathesis ## The running cloud against its own OpenAPI document, about CASES drawn requests twice
 	$(BUILD) --bin lumbung-cloud
 	scripts/schemathesis.sh $(CASES) $(SEED)
 
@@ -96,3 +96,5 @@ setup-test:
 	@scripts/setup.sh test
 setup-lint:
 	@scripts/setup.sh lint
+setup-schemathesis:
+	@scripts/setup.sh schemathesis

@@ -8,7 +8,7 @@ cases=${1:-2000} seed=${2:-7}
 tool=.tools/schemathesis
 if ! cmp -s tests/schemathesis/requirements.txt "$tool/requirements.txt"; then
   rm -rf "$tool"
-  python3.11 -m venv "$tool" || { echo "Needs Python 3.11 with venv: apt-get install python3-venv" >&2; exit 2; }
+  python3.11 -m venv "$tool" || { echo "Needs Python 3.11 with venv, Debian's python3-venv: scripts/setup.sh schemathesis" >&2; exit 2; }
   "$tool/bin/pip" install --quiet --require-hashes --requirement tests/schemathesis/requirements.txt
   cp tests/schemathesis/requirements.txt "$tool/"
 fi

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what is missing on Debian or Ubuntu; anywhere else, or without the right to install, says exactly
-# what is missing and exits 2.      usage: scripts/setup.sh run|test|lint
+# what is missing and exits 2.      usage: scripts/setup.sh run|test|lint|schemathesis
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . scripts/postgres.sh
@@ -31,6 +31,10 @@ if [ "$purpose" = test ]; then
   /usr/bin/python3 -c 'import aiosmtpd' 2>/dev/null || packages+=(python3-aiosmtpd)
   # Judges our units; it need not be what starts this machine.
   command -v systemd-analyze >/dev/null || packages+=(systemd)
+fi
+# Debian's Python comes without what makes a place of its own for packages.
+if [ "$purpose" = schemathesis ] && ! python3.11 -c 'import venv, ensurepip' 2>/dev/null; then
+  packages+=(python3-venv)
 fi
 # The server's package brings the client along.
 if [ "$purpose" != run ] && ! command -v psql >/dev/null && postgres_bin >/dev/null; then

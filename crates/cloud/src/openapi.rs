@@ -37,10 +37,9 @@ use utoipa_swagger_ui::{Config, SwaggerUi};
 )]
 struct Root;
 
-/// The whole document.
-pub fn document() -> Document {
-    let mut document = Root::openapi();
-    for part in [
+/// What each module says of its endpoints.
+fn parts() -> Vec<Document> {
+    vec![
         identity::enrol::Docs::openapi(),
         identity::people::Docs::openapi(),
         identity::refresh::Docs::openapi(),
@@ -69,7 +68,13 @@ pub fn document() -> Document {
         admin::standing::Docs::openapi(),
         admin::keys::Docs::openapi(),
         Docs::openapi(),
-    ] {
+    ]
+}
+
+/// The whole document.
+pub fn document() -> Document {
+    let mut document = Root::openapi();
+    for part in parts() {
         document.merge(part);
     }
     let bearer = |of: &str| {
@@ -182,6 +187,18 @@ async fn openapi_json(document: web::Data<Document>) -> HttpResponse {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeMap;
+
+    /// The document has one place for all names: of two, one would be described by the other.
+    #[test]
+    fn no_two_types_bear_one_name() {
+        let mut known = BTreeMap::new();
+        for (name, schema) in parts().into_iter().filter_map(|part| part.components).flat_map(|c| c.schemas) {
+            let schema = serde_json::to_value(schema).unwrap();
+            let first = known.entry(name.clone()).or_insert_with(|| schema.clone());
+            assert_eq!(*first, schema, "{name}: give one another with #[schema(as = …)]");
+        }
+    }
 
     #[test]
     fn the_document_is_openapi_3_1_and_names_every_endpoint_with_its_security() {

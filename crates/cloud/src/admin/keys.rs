@@ -55,6 +55,7 @@ async fn list(_: Admin, state: web::Data<State>, wanted: web::Query<Wanted>) -> 
 }
 
 #[derive(Deserialize, ToSchema)]
+#[schema(as = KeyWish)]
 struct Wish {
     /// Whom or what it is for; at most 100 characters.
     #[schema(example = "dashboard")]

@@ -19,6 +19,7 @@ const MOST: i64 = 50;
 
 /// It was done.
 #[derive(Serialize, ToSchema)]
+#[schema(as = Success)]
 struct Done {
     #[schema(example = true)]
     success: bool,

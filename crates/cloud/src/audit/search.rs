@@ -60,6 +60,7 @@ fn halves(text: Option<&String>) -> (Option<String>, Option<String>) {
 
 /// An entry as it is shown.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = AuditListed)]
 pub struct Listed {
     #[schema(example = 1042)]
     pub id: i64,

@@ -98,6 +98,7 @@ impl Place {
 
 /// A grant as people list it.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = GrantListed)]
 pub struct Listed {
     #[schema(example = 4)]
     pub grant_id: i64,

@@ -140,6 +140,7 @@ pub async fn add(
 
 /// A key as people list it.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = KeyListed)]
 pub struct Listed {
     #[schema(example = 3)]
     pub id: i32,
