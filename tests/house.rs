@@ -67,6 +67,7 @@ const CLOUD: Table = &[
         "app",
         &[
             "admin",
+            "audit",
             "config",
             "dashboard",
             "database",

@@ -1,5 +1,6 @@
 //! Putting the cloud together: `build` binds and connects, `run` runs until it is told to stop.
 
+use crate::audit;
 use crate::config::Config;
 use crate::database::{self, Server};
 use crate::distribution::live::Live;
@@ -172,12 +173,14 @@ impl Cloud {
         let mut sending = tokio::spawn(async move {
             deliver::run(&sender.people, &outside, &sender.metrics, &sender_stop).await;
         });
+        let mut sealing = tokio::spawn(audit::run(state.gateways.clone(), ending.clone()));
         let fault = tokio::select! {
             () = stop.cancelled() => None,
             ended = &mut serving => Some(format!("the HTTP server ended by itself: {ended:?}")),
             ended = &mut writing => Some(format!("the writers ended by themselves: {ended:?}")),
             ended = &mut listening => Some(format!("the live listener ended by itself: {ended:?}")),
             ended = &mut sending => Some(format!("the sender of messages ended by itself: {ended:?}")),
+            ended = &mut sealing => Some(format!("the sealer of the audit log ended by itself: {ended:?}")),
             ended = supervise(&database, &ending) => Some(format!("PostgreSQL could not be kept alive: {ended:#}")),
         };
         tracing::info!("stopping");
@@ -193,6 +196,9 @@ impl Cloud {
         }
         if !sending.is_finished() {
             let _ = sending.await;
+        }
+        if !sealing.is_finished() {
+            let _ = sealing.await;
         }
         state.people.close().await;
         state.gateways.close().await;

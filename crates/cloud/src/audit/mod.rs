@@ -28,6 +28,12 @@ pub use words::{Action, Outcome};
 use crate::error::Result;
 use serde_json::Value;
 use sqlx::{PgConnection, PgPool};
+use std::time::Duration;
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+
+const SECOND: Duration = Duration::from_secs(1);
+const DAY: Duration = Duration::from_secs(86_400);
 
 /// Who acted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -135,4 +141,35 @@ pub async fn record(conn: &mut PgConnection, entry: &Entry<'_>) -> Result<()> {
 pub async fn one_round(pool: &PgPool) -> Result<i64> {
     flood::one_round(pool).await?;
     seal::one_round(pool).await
+}
+
+/// Seals every second until `stop`; every replica may, and one at a time does. Once a day the head goes into the
+/// program's log, out of reach of whoever can only write to the database.
+pub async fn run(pool: PgPool, stop: CancellationToken) {
+    let (mut second, mut day) = (tokio::time::interval(SECOND), tokio::time::interval(DAY));
+    second.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut told = false;
+    loop {
+        let of_day = tokio::select! {
+            () = stop.cancelled() => return,
+            _ = second.tick() => false,
+            _ = day.tick() => true,
+        };
+        let round = if of_day { tell_head(&pool).await } else { one_round(&pool).await.map(|_| ()) };
+        match round {
+            Ok(()) => told = false,
+            // Entries wait meanwhile, and nothing of them is lost.
+            Err(error) if !told => {
+                tracing::warn!("the audit log cannot be sealed for the moment: {error}");
+                told = true;
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+async fn tell_head(pool: &PgPool) -> Result<()> {
+    let head = head(&mut *pool.acquire().await?).await?;
+    tracing::info!(%head, "the audit log's head");
+    Ok(())
 }
