@@ -48,7 +48,7 @@ const CLOUD: Table = &[
     ("dashboard", &["distribution", "error", "guards", "identity", "places", "state"]),
     ("backup", &["config", "database", "finding"]),
     ("health", &["backup", "database", "error", "identity", "ingest", "metrics", "state"]),
-    ("admin", &["audit", "error", "identity", "page", "state"]),
+    ("admin", &["audit", "error", "identity", "page", "places", "state"]),
     (
         "openapi",
         &[

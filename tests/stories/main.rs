@@ -33,6 +33,7 @@ mod pairing;
 mod people;
 mod phones;
 mod pi;
+mod places;
 mod poison;
 mod power_cut;
 mod push;

@@ -316,6 +316,21 @@ const MESSAGES: &[(&str, &str, &str)] = &[
         "That is your own account. Ask another admin.",
     ),
     ("NOT_BANNED", "Akun itu tidak dinonaktifkan.", "That account is not deactivated."),
+    (
+        "PROGRAMME_TAKEN",
+        "Kode program itu sudah ada. Pilih yang lain, atau ubah program itu.",
+        "There is a programme with that code. Choose another, or change that programme.",
+    ),
+    (
+        "SITE_TAKEN",
+        "Kode lokasi itu sudah ada. Pilih yang lain, atau ubah lokasi itu.",
+        "There is a site with that code. Choose another, or change that site.",
+    ),
+    (
+        "GATEWAY_TAKEN",
+        "Gateway dengan kode itu sudah ada. Pilih yang lain, atau minta klaim untuknya.",
+        "There is a gateway with that code. Choose another, or ask for a claim to it.",
+    ),
     ("GRANT_EXISTS", "Hak itu sudah diberikan.", "That has been granted already."),
     (
         "PASSWORD_CHANGED",

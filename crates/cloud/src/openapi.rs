@@ -67,6 +67,8 @@ fn parts() -> Vec<Document> {
         admin::users::Docs::openapi(),
         admin::standing::Docs::openapi(),
         admin::keys::Docs::openapi(),
+        admin::places::Docs::openapi(),
+        admin::gateways::Docs::openapi(),
         Docs::openapi(),
     ]
 }

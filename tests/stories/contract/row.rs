@@ -22,6 +22,10 @@ pub(super) enum For {
     Admins,
     /// Admins; everyone else is told that there is nothing.
     AdminsUnseen,
+    /// Who looks after places: keys for them, admins, operators of theirs.
+    Placers,
+    /// Who looks after gateways: keys for them, admins, operators of theirs.
+    Enrollers,
 }
 
 impl For {
@@ -33,6 +37,8 @@ impl For {
             Self::Gateways => Caller::Gateway,
             Self::People => Caller::User,
             Self::Admins | Self::AdminsUnseen => Caller::Admin,
+            Self::Placers => Caller::PlacesKey,
+            Self::Enrollers => Caller::EnrolKey,
         }
     }
 
@@ -40,7 +46,7 @@ impl For {
     pub(super) fn security(self) -> &'static [&'static str] {
         match self {
             Self::Anyone => &[],
-            Self::Readers | Self::Watchers => &["access_key", "session"],
+            Self::Readers | Self::Watchers | Self::Placers | Self::Enrollers => &["access_key", "session"],
             Self::Gateways => &["gateway_key"],
             Self::People | Self::Admins | Self::AdminsUnseen => &["session"],
         }
@@ -48,18 +54,27 @@ impl For {
 
     /// How it refuses a caller; none when it serves them.
     fn refuses(self, caller: Caller) -> Option<u16> {
-        use Caller::{Admin, Gateway, MetricsKey, Officer, Operator, OtherOperator, ReadKey, RevokedGateway};
+        use Caller::{
+            Admin, EnrolKey, Gateway, MetricsKey, Officer, Operator, OtherOperator, PlacesKey, ReadKey,
+            RevokedGateway,
+        };
         match (self, caller) {
             (Self::Anyone, _) | (Self::Gateways, Gateway) => None,
             (Self::Readers, ReadKey | Admin | Operator | OtherOperator | Officer) => None,
             (Self::Watchers, ReadKey | MetricsKey | Admin) | (Self::Admins | Self::AdminsUnseen, Admin) => {
                 None
             }
+            (Self::Placers, PlacesKey | Admin | Operator) => None,
+            (Self::Enrollers, EnrolKey | Admin | Operator) => None,
             (Self::People, person) if person.is_person() => None,
             (Self::AdminsUnseen, _) => Some(404),
             (Self::Admins, person) if person.is_person() => Some(403),
             (Self::Gateways, RevokedGateway) => Some(403),
-            (Self::Readers | Self::Watchers, known) if known.is_person() || known.is_key() => Some(403),
+            (Self::Readers | Self::Watchers | Self::Placers | Self::Enrollers, known)
+                if known.is_person() || known.is_key() =>
+            {
+                Some(403)
+            }
             _ => Some(401),
         }
     }

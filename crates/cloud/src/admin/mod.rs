@@ -1,6 +1,8 @@
 //! What admins, and operators for their places, do through the API. Stands above the domains and asks them.
 
+pub(crate) mod gateways;
 pub(crate) mod keys;
+pub(crate) mod places;
 pub(crate) mod standing;
 pub(crate) mod users;
 
@@ -12,6 +14,8 @@ pub fn routes(routes: &mut ServiceConfig) {
     users::routes(routes);
     standing::routes(routes);
     keys::routes(routes);
+    places::routes(routes);
+    gateways::routes(routes);
 }
 
 /// Most entries on a page.

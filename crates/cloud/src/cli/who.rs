@@ -67,7 +67,9 @@ impl Site {
                 ))
             }
             Self::List => {
-                for site in places::sites(pool).await? {
+                let mut sites = places::sites(pool, None, 0, i64::MAX).await?;
+                sites.sort_by(|a, b| (&a.programme, &a.code).cmp(&(&b.programme, &b.code)));
+                for site in sites {
                     say(format_args!(
                         "{}\t{}\t{}\t{}\t{}",
                         site.code, site.kind, site.time_zone, site.programme, site.name
@@ -129,7 +131,9 @@ impl Gateway {
         match self {
             Self::Add { code, site, valid, json } => {
                 let valid = valid.unwrap_or(config.enrolment.claim_valid);
-                let claim = claims::claim(pool, &code, &site, valid).await?;
+                let mut tx = pool.begin().await?;
+                let claim = claims::claim(&mut tx, &code, &site, valid, &By::command()).await?;
+                tx.commit().await?;
                 let uri = claim.uri(&config.public_url());
                 let expires = claim.expires_at.to_rfc3339_opts(SecondsFormat::Secs, true);
                 if json {
@@ -146,7 +150,9 @@ impl Gateway {
                 say(format_args!("On the box:\n  lumbung-gateway enrol '{uri}'"))
             }
             Self::List { json } => {
-                for gateway in gateways::list(pool).await? {
+                let mut gateways = gateways::list(pool, None, 0, i64::MAX).await?;
+                gateways.sort_by(|a, b| a.gateway_id.cmp(&b.gateway_id));
+                for gateway in gateways {
                     if json {
                         say_json(&gateway)?;
                         continue;
@@ -164,7 +170,9 @@ impl Gateway {
                 Ok(())
             }
             Self::Revoke { code, reason } => {
-                gateways::revoke(pool, &code, reason.as_deref()).await?;
+                let mut tx = pool.begin().await?;
+                gateways::revoke(&mut tx, &code, reason.as_deref(), &By::command()).await?;
+                tx.commit().await?;
                 say(format_args!("gateway {code} revoked"))
             }
         }

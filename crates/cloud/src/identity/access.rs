@@ -4,11 +4,12 @@
 //! A handler names its caller: a [`SiteReader`] sees only some sites' rows and the handler must filter by them, a
 //! [`MetricsReader`] sees the program's own figures. What cannot tell sites apart is for those who see all of them.
 
-use super::grants::Sites;
+use super::grants::{Granted, Sites};
 use super::keys::{self, Key, Scope};
 use super::people::People;
 use super::secret;
 use super::sessions::{Person, authenticate};
+use crate::audit::{Actor, By};
 use crate::error::{Error, Result};
 use crate::guards::{self, bearer};
 use crate::state::State;
@@ -17,6 +18,7 @@ use actix_web::http::header;
 use actix_web::{FromRequest, HttpRequest, web};
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 
 /// Whoever asks, by what came with the request. As a handler's argument it refuses strangers with 401.
 #[derive(Debug, Clone)]
@@ -39,6 +41,80 @@ impl Caller {
             Self::Here | Self::Key(_) => Ok(Sites::All),
         }
     }
+
+    /// Programmes that are theirs as a whole, beside those of the sites they read.
+    pub fn programmes(&self) -> &[i32] {
+        match self {
+            Self::Person(Person { granted: Some(granted), .. }) => &granted.programmes,
+            _ => &[],
+        }
+    }
+
+    /// What they may change, and who it is that changes it: a key with that scope, an admin, an operator.
+    ///
+    /// # Errors
+    /// `NOT_GRANTED`; 401 for whoever came without a key.
+    pub fn tends(&self, scope: Scope, request: &HttpRequest) -> Result<(Tended, By)> {
+        match self {
+            Self::Here => Err(Error::Unauthenticated),
+            Self::Key(key) if key.opens(scope) => {
+                Ok((Tended::Everything, By::request(Actor::Key(key.id), request)))
+            }
+            Self::Key(_) => Err(Error::Forbidden("NOT_GRANTED")),
+            Self::Person(person) => {
+                let by = By::request(Actor::Person(person.user_id), request);
+                match &person.granted {
+                    _ if person.is_admin() => Ok((Tended::Everything, by)),
+                    Some(granted) => Ok((Tended::Granted(Arc::clone(granted)), by)),
+                    None => Err(Error::Forbidden("NOT_GRANTED")),
+                }
+            }
+        }
+    }
+}
+
+/// The places that somebody may change. What is not theirs and what is not there are refused alike, so that
+/// nobody learns which codes other programmes have.
+#[derive(Debug)]
+pub enum Tended {
+    Everything,
+    Granted(Arc<Granted>),
+}
+
+impl Tended {
+    /// # Errors
+    /// `NOT_GRANTED`.
+    pub fn everything(&self) -> Result<()> {
+        allowed(matches!(self, Self::Everything))
+    }
+
+    /// A programme, its name and its sites.
+    ///
+    /// # Errors
+    /// `NOT_GRANTED`.
+    pub fn programme(&self, programme_id: Option<i32>) -> Result<()> {
+        match self {
+            Self::Everything => Ok(()),
+            Self::Granted(granted) => {
+                allowed(programme_id.is_some_and(|id| granted.programmes.contains(&id)))
+            }
+        }
+    }
+
+    /// The gateways of a site.
+    ///
+    /// # Errors
+    /// `NOT_GRANTED`.
+    pub fn gateways_at(&self, site_id: Option<i32>) -> Result<()> {
+        match self {
+            Self::Everything => Ok(()),
+            Self::Granted(granted) => allowed(site_id.is_some_and(|id| granted.operates.contains(&id))),
+        }
+    }
+}
+
+fn allowed(is: bool) -> Result<()> {
+    is.then_some(()).ok_or(Error::Forbidden("NOT_GRANTED"))
 }
 
 impl Person {

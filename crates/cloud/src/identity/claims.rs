@@ -1,13 +1,13 @@
 //! An operator's leave for one box to become a gateway: single use, short-lived.
 
 use super::{secret, signing};
-use crate::audit::{self, Action, Actor, Entry, Object, Origin};
+use crate::audit::{self, Action, Actor, By, Entry, Object, Origin};
 use crate::error::{Error, OnConstraint, Result};
 use crate::places::check_code;
 use chrono::{DateTime, Utc};
 use lumbung_shared::enrol::EnrolRequest;
 use serde_json::json;
-use sqlx::PgPool;
+use sqlx::{PgConnection, PgPool};
 
 /// A claim as the operator hands it on. It is not kept anywhere else.
 pub struct Claim {
@@ -38,13 +38,14 @@ impl Claim {
 ///
 /// # Errors
 /// [`Error::Fields`] for an unusable code or an unknown site, or the database's.
-pub async fn claim(pool: &PgPool, gateway: &str, site: &str, valid: std::time::Duration) -> Result<Claim> {
+pub async fn claim(
+    conn: &mut PgConnection,
+    gateway: &str,
+    site: &str,
+    valid: std::time::Duration,
+    by: &By,
+) -> Result<Claim> {
     check_code("gateway", gateway).map_err(|wrong| Error::Fields(vec![wrong]))?;
-    let code = secret::draw_claim()?;
-    let valid = chrono::Duration::from_std(valid).map_err(|_| Error::field("valid", "is too long"))?;
-    let expires_at =
-        Utc::now().checked_add_signed(valid).ok_or_else(|| Error::field("valid", "is too long"))?;
-    let mut tx = pool.begin().await?;
     let gateway_id = sqlx::query_scalar!(
         "insert into gateway (code, site_id) select $1, site_id from site where code = $2
          on conflict on constraint gateway_code_key do update set site_id = excluded.site_id
@@ -52,13 +53,52 @@ pub async fn claim(pool: &PgPool, gateway: &str, site: &str, valid: std::time::D
         gateway,
         site
     )
-    .fetch_optional(&mut *tx)
+    .fetch_optional(&mut *conn)
     .await
     .on_constraint("gateway_code_form", Error::field("gateway", "has an unusable form"))?
     .ok_or_else(|| Error::field("site", "is not known; `lumbung-cloud site list` shows them"))?;
+    draw(conn, gateway_id, gateway, site, valid, by).await
+}
+
+/// Makes a gateway that is not there yet, and its first claim.
+///
+/// # Errors
+/// [`Error::Fields`] for an unusable code or an unknown site, `GATEWAY_TAKEN`, or the database's.
+pub async fn first(
+    conn: &mut PgConnection,
+    gateway: &str,
+    site: &str,
+    valid: std::time::Duration,
+    by: &By,
+) -> Result<Claim> {
+    check_code("gateway_id", gateway).map_err(|wrong| Error::Fields(vec![wrong]))?;
+    let gateway_id = sqlx::query_scalar!(
+        "insert into gateway (code, site_id) select $1, site_id from site where code = $2 returning gateway_id",
+        gateway,
+        site
+    )
+    .fetch_optional(&mut *conn)
+    .await
+    .on_constraint("gateway_code_key", Error::Conflict("GATEWAY_TAKEN"))?
+    .ok_or_else(|| Error::field("site", "is not known"))?;
+    draw(conn, gateway_id, gateway, site, valid, by).await
+}
+
+async fn draw(
+    conn: &mut PgConnection,
+    gateway_id: i32,
+    gateway: &str,
+    site: &str,
+    valid: std::time::Duration,
+    by: &By,
+) -> Result<Claim> {
+    let code = secret::draw_claim()?;
+    let valid = chrono::Duration::from_std(valid).map_err(|_| Error::field("valid", "is too long"))?;
+    let expires_at =
+        Utc::now().checked_add_signed(valid).ok_or_else(|| Error::field("valid", "is too long"))?;
     // One claim at a time: a new one ends those that nobody used.
     sqlx::query!("delete from gateway_claim where gateway_id = $1 and redeemed_at is null", gateway_id)
-        .execute(&mut *tx)
+        .execute(&mut *conn)
         .await?;
     sqlx::query!(
         "insert into gateway_claim (claim_hash, gateway_id, expires_at) values ($1, $2, $3)",
@@ -66,15 +106,10 @@ pub async fn claim(pool: &PgPool, gateway: &str, site: &str, valid: std::time::D
         gateway_id,
         expires_at
     )
-    .execute(&mut *tx)
+    .execute(&mut *conn)
     .await?;
-    let entry = Entry {
-        object: Some(Object::new("gateway", &gateway)),
-        detail: json!({ "what": "claim", "site": site, "until": expires_at }),
-        ..Entry::of(Actor::Command, Action::TokenCreated)
-    };
-    audit::record(&mut tx, &entry).await?;
-    tx.commit().await?;
+    let detail = json!({ "what": "claim", "site": site, "until": expires_at });
+    by.did(conn, Action::TokenCreated, Object::new("gateway", &gateway), None, detail).await?;
     Ok(Claim { gateway: gateway.to_owned(), site: site.to_owned(), code, expires_at })
 }
 

@@ -1,7 +1,7 @@
 //! Gateways and their keys.
 
 use super::{secret, signing};
-use crate::audit::{self, Action, Actor, Entry, Object, Origin};
+use crate::audit::{self, Action, Actor, By, Entry, Object, Origin};
 use crate::error::{Error, OnConstraint, Result};
 use crate::guards::{self, bearer};
 use crate::state::State;
@@ -10,9 +10,11 @@ use actix_web::{FromRequest, HttpRequest, web};
 use chrono::{DateTime, Utc};
 use lumbung_shared::enrol::is_key;
 use serde::Serialize;
-use sqlx::PgPool;
+use serde_json::json;
+use sqlx::{PgConnection, PgPool};
 use std::future::Future;
 use std::pin::Pin;
+use utoipa::ToSchema;
 
 /// The gateway whose key came with the request. As a handler's argument it refuses everyone else:
 /// 401 without a known key, 403 for a revoked gateway.
@@ -108,8 +110,7 @@ pub(super) async fn add_key(pool: &PgPool, gateway: &Gateway, key: &str, origin:
 ///
 /// # Errors
 /// [`Error::NotFound`] for an unknown code, or the database's.
-pub async fn revoke(pool: &PgPool, code: &str, reason: Option<&str>) -> Result<()> {
-    let mut tx = pool.begin().await?;
+pub async fn revoke(conn: &mut PgConnection, code: &str, reason: Option<&str>, by: &By) -> Result<()> {
     sqlx::query_scalar!(
         "with revoked as (
              update gateway set revoked_at = coalesce(revoked_at, now()), revoke_reason = $2 where code = $1
@@ -122,42 +123,61 @@ pub async fn revoke(pool: &PgPool, code: &str, reason: Option<&str>) -> Result<(
         code,
         reason
     )
-    .fetch_optional(&mut *tx)
+    .fetch_optional(&mut *conn)
     .await?
     .ok_or(Error::NotFound("NOT_FOUND"))?;
-    let entry = Entry {
-        object: Some(Object::new("gateway", &code)),
-        reason,
-        ..Entry::of(Actor::Command, Action::GatewayRevoked)
-    };
-    audit::record(&mut tx, &entry).await?;
-    Ok(tx.commit().await?)
+    by.did(conn, Action::GatewayRevoked, Object::new("gateway", &code), reason, json!({})).await
+}
+
+/// Where a gateway stands: the key and the code of its site. It stays there until the transaction is over.
+///
+/// # Errors
+/// The database's.
+pub async fn hold(conn: &mut PgConnection, code: &str) -> Result<Option<(i32, String)>> {
+    let found = sqlx::query!(
+        "select g.site_id, s.code from gateway g join site s using (site_id) where g.code = $1 for update of g",
+        code
+    )
+    .fetch_optional(conn)
+    .await?;
+    Ok(found.map(|site| (site.site_id, site.code)))
 }
 
 /// A gateway as people list it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = GatewayListed)]
 pub struct Listed {
+    #[serde(skip)]
+    pub number: i32,
+    #[schema(example = "GW-DAPUR-MENTENG")]
     pub gateway_id: String,
+    /// Code of the site where it stands.
+    #[schema(example = "DAPUR-MENTENG")]
     pub site: String,
     pub hardware: Option<String>,
     pub enrolled: bool,
     pub revoked_at: Option<DateTime<Utc>>,
+    pub revoke_reason: Option<String>,
     pub last_heard_at: Option<DateTime<Utc>>,
 }
 
-/// Every gateway, by code.
+/// The gateways after a number, in the order they were made, at most `limit`; at `only` these sites where it says.
 ///
 /// # Errors
 /// The database's.
-pub async fn list(pool: &PgPool) -> Result<Vec<Listed>> {
+pub async fn list(pool: &PgPool, only: Option<&[i32]>, after: i32, limit: i64) -> Result<Vec<Listed>> {
     Ok(sqlx::query_as!(
         Listed,
-        r#"select g.code as gateway_id, s.code as site, g.hardware, g.revoked_at,
+        r#"select g.gateway_id as number, g.code as gateway_id, s.code as site, g.hardware, g.revoked_at, g.revoke_reason,
                exists (select from gateway_key k where k.gateway_id = g.gateway_id and k.retired_at is null)
                    as "enrolled!",
                st.last_heard_at as "last_heard_at?"
            from gateway g join site s using (site_id) left join gateway_state st using (gateway_id)
-           order by g.code"#
+           where g.gateway_id > $2 and ($1::int[] is null or g.site_id = any($1))
+           order by g.gateway_id limit $3"#,
+        only,
+        after,
+        limit
     )
     .fetch_all(pool)
     .await?)

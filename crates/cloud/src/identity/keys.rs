@@ -23,11 +23,11 @@ pub enum Scope {
     #[serde(rename = "metrics")]
     #[value(name = "metrics")]
     Metrics,
-    /// Programmes and sites; nothing asks for it yet.
+    /// Makes and changes programmes and sites.
     #[serde(rename = "places:write")]
     #[value(name = "places:write")]
     PlacesWrite,
-    /// Gateways; nothing asks for it yet.
+    /// Makes gateways and claims to them, and revokes them.
     #[serde(rename = "gateways:enrol")]
     #[value(name = "gateways:enrol")]
     GatewaysEnrol,
@@ -55,6 +55,7 @@ impl Scope {
 /// A good key that came with a request.
 #[derive(Debug, Clone)]
 pub struct Key {
+    pub(super) id: i32,
     scopes: Vec<Scope>,
 }
 
@@ -83,7 +84,7 @@ pub(super) async fn find(pool: &PgPool, hash: &[u8]) -> Result<Key> {
         .execute(pool)
         .await?;
     }
-    Ok(Key { scopes: Scope::read(&row.scopes) })
+    Ok(Key { id: row.access_key_id, scopes: Scope::read(&row.scopes) })
 }
 
 /// A key that was just made; this is the only time it is seen.

@@ -3,7 +3,9 @@
 use crate::error::{Error, OnConstraint, Result};
 use chrono_tz::Tz;
 use lumbung_shared::FieldError;
-use sqlx::{PgExecutor, PgPool};
+use serde::Serialize;
+use sqlx::PgExecutor;
+use utoipa::ToSchema;
 
 /// What a site is.
 pub const SITE_KINDS: &[&str] = &["kitchen", "school", "warehouse", "farm", "office"];
@@ -61,15 +63,8 @@ pub fn check_code(field: &'static str, code: &str) -> std::result::Result<(), Fi
 ///
 /// # Errors
 /// [`Error::Fields`], or the database's.
-pub async fn add_programme(pool: &PgPool, code: &str, name: &str) -> Result<bool> {
-    let wrong: Vec<FieldError> =
-        [check_code("code", code).err(), lumbung_shared::check_text("name", name, 200).err()]
-            .into_iter()
-            .flatten()
-            .collect();
-    if !wrong.is_empty() {
-        return Err(Error::Fields(wrong));
-    }
+pub async fn add_programme(database: impl PgExecutor<'_>, code: &str, name: &str) -> Result<bool> {
+    check_programme(code, name)?;
     let added = sqlx::query_scalar!(
         r#"insert into programme (code, name) values ($1, $2)
            on conflict on constraint programme_code_key do update set name = excluded.name
@@ -77,9 +72,34 @@ pub async fn add_programme(pool: &PgPool, code: &str, name: &str) -> Result<bool
         code,
         name
     )
-    .fetch_one(pool)
+    .fetch_one(database)
     .await?;
     Ok(added)
+}
+
+fn check_programme(code: &str, name: &str) -> Result<()> {
+    let wrong: Vec<FieldError> =
+        [check_code("code", code).err(), lumbung_shared::check_text("name", name, 200).err()]
+            .into_iter()
+            .flatten()
+            .collect();
+    if wrong.is_empty() { Ok(()) } else { Err(Error::Fields(wrong)) }
+}
+
+/// Makes a programme whose code nobody has. Answers its key.
+///
+/// # Errors
+/// [`Error::Fields`], `PROGRAMME_TAKEN`, or the database's.
+pub async fn make_programme(database: impl PgExecutor<'_>, code: &str, name: &str) -> Result<i32> {
+    check_programme(code, name)?;
+    sqlx::query_scalar!(
+        "insert into programme (code, name) values ($1, $2) returning programme_id",
+        code,
+        name
+    )
+    .fetch_one(database)
+    .await
+    .on_constraint("programme_code_key", Error::Conflict("PROGRAMME_TAKEN"))
 }
 
 /// Adds a site. Answers false when its code was there already (everything else is brought up to date).
@@ -108,6 +128,47 @@ pub async fn add_site(database: impl PgExecutor<'_>, site: &NewSite) -> Result<b
     })
 }
 
+/// Makes a site whose code nobody has. Answers its key.
+///
+/// # Errors
+/// [`Error::Fields`] for an unknown programme, `SITE_TAKEN`, or the database's.
+pub async fn make_site(database: impl PgExecutor<'_>, site: &NewSite) -> Result<i32> {
+    sqlx::query_scalar!(
+        "insert into site (programme_id, code, name, kind, time_zone)
+         select programme_id, $2, $3, $4, $5 from programme where code = $1 returning site_id",
+        site.programme,
+        site.code,
+        site.name,
+        site.kind,
+        site.time_zone.name()
+    )
+    .fetch_optional(database)
+    .await
+    .on_constraint("site_code_key", Error::Conflict("SITE_TAKEN"))?
+    .ok_or_else(|| Error::field("programme", "is not known"))
+}
+
+/// The code of a programme, which nobody changes until the transaction is over.
+///
+/// # Errors
+/// The database's.
+pub async fn hold_programme(database: impl PgExecutor<'_>, programme_id: i32) -> Result<Option<String>> {
+    let found =
+        sqlx::query_scalar!("select code from programme where programme_id = $1 for update", programme_id);
+    Ok(found.fetch_optional(database).await?)
+}
+
+/// The code of a site and the key of its programme, which nobody changes until the transaction is over.
+///
+/// # Errors
+/// The database's.
+pub async fn hold_site(database: impl PgExecutor<'_>, site_id: i32) -> Result<Option<(String, i32)>> {
+    let found = sqlx::query!("select code, programme_id from site where site_id = $1 for update", site_id)
+        .fetch_optional(database)
+        .await?;
+    Ok(found.map(|site| (site.code, site.programme_id)))
+}
+
 /// The key of a programme's code.
 ///
 /// # Errors
@@ -127,26 +188,82 @@ pub async fn site_named(database: impl PgExecutor<'_>, code: &str) -> Result<Opt
 }
 
 /// A site as people list it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Site {
+    #[schema(example = 12)]
+    pub site_id: i32,
+    #[schema(example = "DAPUR-MENTENG")]
     pub code: String,
+    #[schema(example = "Dapur Menteng")]
     pub name: String,
+    /// `kitchen`, `school`, `warehouse`, `farm` or `office`
+    #[schema(example = "kitchen")]
     pub kind: String,
+    #[schema(example = "Asia/Jakarta")]
     pub time_zone: String,
+    /// Code of its programme.
+    #[schema(example = "MBG")]
     pub programme: String,
 }
 
-/// Every site, by programme and code.
+/// The sites after a key, in the order they were made, at most `limit`; of `only` these where it says.
 ///
 /// # Errors
 /// The database's.
-pub async fn sites(pool: &PgPool) -> Result<Vec<Site>> {
+pub async fn sites(
+    database: impl PgExecutor<'_>,
+    only: Option<&[i32]>,
+    after: i32,
+    limit: i64,
+) -> Result<Vec<Site>> {
     Ok(sqlx::query_as!(
         Site,
-        "select s.code, s.name, s.kind, s.time_zone, p.code as programme
-         from site s join programme p using (programme_id) order by p.code, s.code"
+        "select s.site_id, s.code, s.name, s.kind, s.time_zone, p.code as programme
+         from site s join programme p using (programme_id)
+         where s.site_id > $2 and ($1::int[] is null or s.site_id = any($1)) order by s.site_id limit $3",
+        only,
+        after,
+        limit
     )
-    .fetch_all(pool)
+    .fetch_all(database)
+    .await?)
+}
+
+/// A programme as people list it.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Programme {
+    #[schema(example = 1)]
+    pub programme_id: i32,
+    #[schema(example = "MBG")]
+    pub code: String,
+    #[schema(example = "Makan Bergizi Gratis")]
+    pub name: String,
+}
+
+/// The programmes after a key, in the order they were made, at most `limit`; where `sites` says which, those that
+/// have one of these, and `whole`.
+///
+/// # Errors
+/// The database's.
+pub async fn programmes(
+    database: impl PgExecutor<'_>,
+    sites: Option<&[i32]>,
+    whole: &[i32],
+    after: i32,
+    limit: i64,
+) -> Result<Vec<Programme>> {
+    Ok(sqlx::query_as!(
+        Programme,
+        "select programme_id, code, name from programme p
+         where programme_id > $3 and ($1::int[] is null or programme_id = any($2)
+             or exists (select from site s where s.programme_id = p.programme_id and s.site_id = any($1)))
+         order by programme_id limit $4",
+        sites,
+        whole,
+        after,
+        limit
+    )
+    .fetch_all(database)
     .await?)
 }
 

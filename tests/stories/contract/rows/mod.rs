@@ -7,6 +7,7 @@ mod gateways;
 mod messages;
 mod operations;
 mod people;
+mod places;
 mod telemetry;
 
 use super::callers::Stage;
@@ -25,6 +26,7 @@ pub(super) fn all(stage: &Stage) -> Result<Vec<Row>> {
         messages::rows(stage)?,
         operations::rows(stage)?,
         people::rows(stage)?,
+        places::rows(stage)?,
         telemetry::rows(stage)?,
     ];
     Ok(domains.into_iter().flatten().collect())

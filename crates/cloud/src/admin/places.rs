@@ -1,0 +1,275 @@
+//! `/api/programmes` and `/api/sites`: where everything is. For admins, keys with the scope `places:write`, and
+//! operators of a whole programme, who may rename it and add and change its sites.
+
+use super::MOST;
+use crate::audit::{Action, Object};
+use crate::error::{Error, ErrorBody, Result};
+use crate::identity::access::Caller;
+use crate::identity::keys::Scope;
+use crate::page;
+use crate::places::{self, NewSite, Programme, Site};
+use crate::state::State;
+use actix_web::{HttpRequest, HttpResponse, get, post, put, web};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use utoipa::{IntoParams, ToSchema};
+
+pub(super) fn routes(routes: &mut web::ServiceConfig) {
+    routes
+        .service(list_programmes)
+        .service(make_programme)
+        .service(change_programme)
+        .service(list_sites)
+        .service(make_site)
+        .service(change_site);
+}
+
+#[derive(utoipa::OpenApi)]
+#[openapi(paths(list_programmes, make_programme, change_programme, list_sites, make_site, change_site))]
+pub(crate) struct Docs;
+
+/// Which page of a list.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Wanted {
+    /// 1 to 50, default 50.
+    limit: Option<i64>,
+    /// `next_cursor` of the page before.
+    cursor: Option<String>,
+}
+
+impl Wanted {
+    /// The key after which the page starts, and how many it lists.
+    pub(super) fn read(&self) -> Result<(i32, i64)> {
+        let limit = page::limit(self.limit, MOST)?;
+        let after = self.cursor.as_deref().map(page::read_cursor::<1>).transpose()?.map_or(0, |[id]| id);
+        Ok((i32::try_from(after).map_err(|_| page::unusable_cursor())?, limit))
+    }
+}
+
+#[derive(Serialize, ToSchema)]
+struct ProgrammePage {
+    #[schema(example = true)]
+    success: bool,
+    programmes: Vec<Programme>,
+    /// For the next page; null on the last.
+    next_cursor: Option<String>,
+}
+
+/// List programmes, oldest first. For readers; who was granted places sees theirs.
+#[utoipa::path(tag = "admin", path = "/api/programmes", params(Wanted),
+    security(("access_key" = []), ("session" = [])),
+    responses((status = 200, body = ProgrammePage), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
+        (status = 403, description = "`NOT_GRANTED`", body = ErrorBody)))]
+#[get("/api/programmes")]
+async fn list_programmes(
+    caller: Caller,
+    state: web::Data<State>,
+    wanted: web::Query<Wanted>,
+) -> Result<HttpResponse> {
+    let (sites, (after, limit)) = (caller.reads()?, wanted.read()?);
+    let mut programmes =
+        places::programmes(&state.people, sites.only(), caller.programmes(), after, limit + 1).await?;
+    let more = page::cut(&mut programmes, limit);
+    let last = programmes.last().filter(|_| more);
+    let next_cursor = last.map(|programme| page::write_cursor([i64::from(programme.programme_id)]));
+    Ok(HttpResponse::Ok().json(ProgrammePage { success: true, programmes, next_cursor }))
+}
+
+#[derive(Deserialize, ToSchema)]
+struct NewProgramme {
+    /// 1 to 64 letters, digits, `-` and `_`; it stays as it is.
+    #[schema(example = "MBG")]
+    code: String,
+    #[schema(example = "Makan Bergizi Gratis")]
+    name: String,
+}
+
+#[derive(Serialize, ToSchema)]
+struct OneProgramme {
+    #[schema(example = true)]
+    success: bool,
+    programme: Programme,
+}
+
+/// Make a programme. For admins and keys with `places:write`.
+#[utoipa::path(tag = "admin", path = "/api/programmes", request_body = NewProgramme,
+    security(("access_key" = []), ("session" = [])),
+    responses((status = 201, body = OneProgramme), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
+        (status = 403, description = "`NOT_GRANTED`", body = ErrorBody),
+        (status = 409, description = "`PROGRAMME_TAKEN`", body = ErrorBody)))]
+#[post("/api/programmes")]
+async fn make_programme(
+    request: HttpRequest,
+    caller: Caller,
+    state: web::Data<State>,
+    body: web::Json<NewProgramme>,
+) -> Result<HttpResponse> {
+    let (tended, by) = caller.tends(Scope::PlacesWrite, &request)?;
+    tended.everything()?;
+    let NewProgramme { code, name } = body.into_inner();
+    let mut tx = state.people.begin().await?;
+    let programme_id = places::make_programme(&mut *tx, &code, &name).await?;
+    let detail = json!({ "made": true, "name": name });
+    by.did(&mut tx, Action::PlaceChanged, Object::new("programme", &code), None, detail).await?;
+    tx.commit().await?;
+    let programme = Programme { programme_id, code, name };
+    Ok(HttpResponse::Created().json(OneProgramme { success: true, programme }))
+}
+
+#[derive(Deserialize, ToSchema)]
+struct ProgrammeName {
+    #[schema(example = "Makan Bergizi Gratis")]
+    name: String,
+}
+
+/// Rename a programme. For admins, keys with `places:write` and its operators.
+#[utoipa::path(tag = "admin", path = "/api/programmes/{id}", request_body = ProgrammeName,
+    security(("access_key" = []), ("session" = [])),
+    params(("id" = i32, Path, description = "a programme_id", example = 1)),
+    responses((status = 200, body = OneProgramme), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
+        (status = 403, description = "`NOT_GRANTED`", body = ErrorBody), (status = 404, body = ErrorBody)))]
+#[put("/api/programmes/{id}")]
+async fn change_programme(
+    request: HttpRequest,
+    caller: Caller,
+    state: web::Data<State>,
+    id: web::Path<i32>,
+    body: web::Json<ProgrammeName>,
+) -> Result<HttpResponse> {
+    let (tended, by) = caller.tends(Scope::PlacesWrite, &request)?;
+    tended.programme(Some(*id))?;
+    let name = body.into_inner().name;
+    let mut tx = state.people.begin().await?;
+    let code = places::hold_programme(&mut *tx, *id).await?.ok_or(Error::NotFound("NOT_FOUND"))?;
+    places::add_programme(&mut *tx, &code, &name).await?;
+    let detail = json!({ "name": name });
+    by.did(&mut tx, Action::PlaceChanged, Object::new("programme", &code), None, detail).await?;
+    tx.commit().await?;
+    let programme = Programme { programme_id: *id, code, name };
+    Ok(HttpResponse::Ok().json(OneProgramme { success: true, programme }))
+}
+
+#[derive(Serialize, ToSchema)]
+struct SitePage {
+    #[schema(example = true)]
+    success: bool,
+    sites: Vec<Site>,
+    /// For the next page; null on the last.
+    next_cursor: Option<String>,
+}
+
+/// List sites, oldest first. For readers; who was granted places sees theirs.
+#[utoipa::path(tag = "admin", path = "/api/sites", params(Wanted),
+    security(("access_key" = []), ("session" = [])),
+    responses((status = 200, body = SitePage), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
+        (status = 403, description = "`NOT_GRANTED`", body = ErrorBody)))]
+#[get("/api/sites")]
+async fn list_sites(
+    caller: Caller,
+    state: web::Data<State>,
+    wanted: web::Query<Wanted>,
+) -> Result<HttpResponse> {
+    let (seen, (after, limit)) = (caller.reads()?, wanted.read()?);
+    let mut sites = places::sites(&state.people, seen.only(), after, limit + 1).await?;
+    let more = page::cut(&mut sites, limit);
+    let next_cursor = sites.last().filter(|_| more).map(|site| page::write_cursor([i64::from(site.site_id)]));
+    Ok(HttpResponse::Ok().json(SitePage { success: true, sites, next_cursor }))
+}
+
+#[derive(Deserialize, ToSchema)]
+struct SiteBody {
+    /// 1 to 64 letters, digits, `-` and `_`; it stays as it is.
+    #[schema(example = "DAPUR-MENTENG")]
+    code: String,
+    #[serde(flatten)]
+    rest: SiteFields,
+}
+
+#[derive(Deserialize, ToSchema)]
+struct SiteFields {
+    /// Code of a programme.
+    #[schema(example = "MBG")]
+    programme: String,
+    #[schema(example = "Dapur Menteng")]
+    name: String,
+    /// `kitchen`, `school`, `warehouse`, `farm` or `office`
+    #[schema(example = "kitchen")]
+    kind: String,
+    /// IANA name; what "today" is there.
+    #[schema(example = "Asia/Jakarta")]
+    time_zone: String,
+}
+
+impl SiteFields {
+    fn check(&self, code: &str) -> Result<NewSite> {
+        NewSite::parse(&self.programme, code, &self.name, &self.kind, &self.time_zone)
+    }
+
+    fn at(self, site_id: i32, code: String) -> OneSite {
+        let Self { programme, name, kind, time_zone } = self;
+        OneSite { success: true, site: Site { site_id, code, name, kind, time_zone, programme } }
+    }
+}
+
+#[derive(Serialize, ToSchema)]
+struct OneSite {
+    #[schema(example = true)]
+    success: bool,
+    site: Site,
+}
+
+/// Make a site. For admins, keys with `places:write` and operators of its programme.
+#[utoipa::path(tag = "admin", path = "/api/sites", request_body = SiteBody,
+    security(("access_key" = []), ("session" = [])),
+    responses((status = 201, body = OneSite), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
+        (status = 403, description = "`NOT_GRANTED`", body = ErrorBody),
+        (status = 409, description = "`SITE_TAKEN`", body = ErrorBody)))]
+#[post("/api/sites")]
+async fn make_site(
+    request: HttpRequest,
+    caller: Caller,
+    state: web::Data<State>,
+    body: web::Json<SiteBody>,
+) -> Result<HttpResponse> {
+    let (tended, by) = caller.tends(Scope::PlacesWrite, &request)?;
+    let SiteBody { code, rest } = body.into_inner();
+    let site = rest.check(&code)?;
+    let mut tx = state.people.begin().await?;
+    tended.programme(places::programme_named(&mut *tx, &rest.programme).await?)?;
+    let site_id = places::make_site(&mut *tx, &site).await?;
+    let detail = json!({ "made": true, "programme": rest.programme });
+    by.did(&mut tx, Action::PlaceChanged, Object::new("site", &code), None, detail).await?;
+    tx.commit().await?;
+    Ok(HttpResponse::Created().json(rest.at(site_id, code)))
+}
+
+/// Change a site, or give it to another programme. For admins, keys with `places:write` and operators of the
+/// programme, of both where there are two.
+#[utoipa::path(tag = "admin", path = "/api/sites/{id}", request_body = SiteFields,
+    security(("access_key" = []), ("session" = [])),
+    params(("id" = i32, Path, description = "a site_id", example = 12)),
+    responses((status = 200, body = OneSite), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
+        (status = 403, description = "`NOT_GRANTED`", body = ErrorBody), (status = 404, body = ErrorBody)))]
+#[put("/api/sites/{id}")]
+async fn change_site(
+    request: HttpRequest,
+    caller: Caller,
+    state: web::Data<State>,
+    id: web::Path<i32>,
+    body: web::Json<SiteFields>,
+) -> Result<HttpResponse> {
+    let (tended, by) = caller.tends(Scope::PlacesWrite, &request)?;
+    let mut tx = state.people.begin().await?;
+    let held = places::hold_site(&mut *tx, *id).await?;
+    tended.programme(held.as_ref().map(|(_, programme_id)| *programme_id))?;
+    let (code, _) = held.ok_or(Error::NotFound("NOT_FOUND"))?;
+    let site = body.check(&code)?;
+    tended.programme(places::programme_named(&mut *tx, &body.programme).await?)?;
+    places::add_site(&mut *tx, &site).await?;
+    let detail = json!({ "programme": body.programme, "kind": body.kind, "time_zone": body.time_zone });
+    by.did(&mut tx, Action::PlaceChanged, Object::new("site", &code), None, detail).await?;
+    tx.commit().await?;
+    Ok(HttpResponse::Ok().json(body.into_inner().at(*id, code)))
+}
