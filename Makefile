@@ -63,9 +63,9 @@ schemathesis: setup-schemathesis ## The running cloud against its own OpenAPI do
 	$(BUILD) --bin lumbung-cloud
 	scripts/schemathesis.sh $(CASES) $(SEED)
 
-bench: setup-test ## Each measure beside its baseline, in release builds
+bench: setup-test ## Each measure beside its baseline, in release builds; ONLY="login-flood people" names some
 	$(BUILD) --release --bins
-	$(TARGET)/release/bench
+	$(TARGET)/release/bench $(addprefix --only ,$(ONLY))
 
 deb: setup ## Debian packages of both programs for this machine, in target/packages/
 	$(CARGO) build --release -p lumbung-gateway -p lumbung-cloud

@@ -30,13 +30,21 @@ impl Client {
         );
         self.request.extend_from_slice(head.as_bytes());
         self.request.extend_from_slice(body.as_bytes());
-        self.stream.write_all(&self.request).await?;
+        let request = std::mem::take(&mut self.request);
+        let answered = self.ask(&request, 201).await;
+        self.request = request;
+        answered
+    }
+
+    /// Sends bytes made beforehand and waits for an answer of that status.
+    pub(super) async fn ask(&mut self, request: &[u8], status: u16) -> Result<()> {
+        self.stream.write_all(request).await?;
         self.answer.clear();
         loop {
             ensure!(self.stream.read_buf(&mut self.answer).await? > 0, "the server closed");
             if let Some(whole) = whole_answer(&self.answer)? {
                 ensure!(
-                    self.answer.starts_with(b"HTTP/1.1 201"),
+                    self.answer.starts_with(format!("HTTP/1.1 {status} ").as_bytes()),
                     "{}",
                     String::from_utf8_lossy(&self.answer[..whole])
                 );

@@ -3,13 +3,16 @@
 //! A line is `name value baseline ratio goal ok|short`. Absolute numbers belong to the machine; the
 //! ratios travel.
 
+mod bare;
 mod capture;
 mod card;
 mod clients;
 mod ingest;
 mod line;
 mod outbox;
+mod people;
 
+pub use bare::bare_server;
 pub use capture::null_server;
 pub use line::Line;
 
@@ -38,10 +41,14 @@ pub enum Measure {
     Ingest,
     /// Readings a second into the cloud, beside COPY.
     Readings,
+    /// Somebody reads while two hundred sign in.
+    LoginFlood,
+    /// Requests of people a second, beside a bare server.
+    People,
 }
 
 impl Measure {
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::Ack,
         Self::SlowCard,
         Self::Rate,
@@ -51,6 +58,8 @@ impl Measure {
         Self::Million,
         Self::Ingest,
         Self::Readings,
+        Self::LoginFlood,
+        Self::People,
     ];
 }
 
@@ -70,6 +79,8 @@ pub async fn run(measures: &[Measure], out: &mut (dyn Write + Send)) -> Result<b
             Measure::Card => card::bytes_written(&stand).await?,
             Measure::Ingest => ingest::rows(&stand).await?,
             Measure::Readings => ingest::readings(&stand).await?,
+            Measure::LoginFlood => people::login_flood(&stand).await?,
+            Measure::People => people::people(&stand).await?,
         };
         for line in lines {
             good &= line.good();

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 const BACKLOG: usize = 100_000;
 
-fn megabytes(pid: u32, field: &str) -> Result<f64> {
+pub(super) fn megabytes(pid: u32, field: &str) -> Result<f64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
     let line = status.lines().find(|line| line.starts_with(field)).context("no such field")?;
     let kilobytes: f64 = line.split_whitespace().nth(1).context("no number")?.parse()?;

@@ -31,6 +31,12 @@ enum Part {
         #[arg(long)]
         port: u16,
     },
+    /// People's requests without anything around them, as a baseline. `bench` starts it by itself.
+    #[command(hide = true)]
+    BareServer {
+        #[arg(long)]
+        port: u16,
+    },
 }
 
 fn main() -> ExitCode {
@@ -48,6 +54,11 @@ fn run(cli: Cli) -> Result<bool> {
     if let Some(Part::NullServer { port }) = cli.part {
         // actix runs its own workers; this is what the gateway's main does too.
         actix_web::rt::System::new().block_on(bench::null_server(port))?;
+        return Ok(true);
+    }
+    if let Some(Part::BareServer { port }) = cli.part {
+        let url = std::env::var("DATABASE_URL")?;
+        actix_web::rt::System::new().block_on(bench::bare_server(port, &url))?;
         return Ok(true);
     }
     let mut out = std::io::stdout();
