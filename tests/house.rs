@@ -49,6 +49,7 @@ const CLOUD: Table = &[
     ("backup", &["config", "database", "finding"]),
     ("health", &["backup", "database", "error", "identity", "ingest", "metrics", "state"]),
     ("admin", &["audit", "error", "identity", "page", "places", "state"]),
+    ("jobs", &["audit", "config", "error", "files", "identity", "metrics", "state"]),
     (
         "openapi",
         &[
@@ -79,6 +80,7 @@ const CLOUD: Table = &[
             "identity",
             "inbox",
             "ingest",
+            "jobs",
             "metrics",
             "notify",
             "openapi",
@@ -93,7 +95,7 @@ const CLOUD: Table = &[
         "cli",
         &[
             "app", "audit", "backup", "config", "database", "doctor", "error", "files", "finding",
-            "identity", "ingest", "metrics", "notify", "places", "state",
+            "identity", "ingest", "jobs", "metrics", "notify", "places", "state",
         ],
     ),
 ];

@@ -20,6 +20,7 @@ mod grants;
 mod guards;
 mod hostile;
 mod inbox;
+mod jobs;
 mod live;
 mod logs;
 mod messages;

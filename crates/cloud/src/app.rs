@@ -9,6 +9,7 @@ use crate::files::Files;
 use crate::guards::{self, Crowd, Limits};
 use crate::identity::People;
 use crate::ingest::{Ingest, Writers};
+use crate::jobs::{self, Timetable};
 use crate::metrics::Metrics;
 use crate::notify::deliver;
 use crate::outside::Outside;
@@ -36,6 +37,7 @@ pub struct Cloud {
     outside: Arc<Outside>,
     live: Arc<Live>,
     listen: PgConnectOptions,
+    timetable: Timetable,
     ending: CancellationToken,
 }
 
@@ -44,7 +46,8 @@ pub struct Cloud {
 /// # Errors
 /// What cannot be had, and what to do about it.
 pub async fn build(config: Config) -> anyhow::Result<Cloud> {
-    // Before the database is started: a taken port should cost nothing.
+    // Before the database is started: a taken port or a mistyped time should cost nothing.
+    let timetable = Timetable::read(&config.jobs)?;
     let listener = std::net::TcpListener::bind(config.http.listen).with_context(|| {
         format!(
             "cannot listen on {}: is another program there? Choose another with LUMBUNG_CLOUD__HTTP__LISTEN",
@@ -58,7 +61,7 @@ pub async fn build(config: Config) -> anyhow::Result<Cloud> {
         Ok(parts) => {
             let (server, state, writers, outside, live, ending) = parts;
             let listen = database.connect_options();
-            Ok(Cloud { server, address, database, state, writers, outside, live, listen, ending })
+            Ok(Cloud { server, address, database, state, writers, outside, live, listen, timetable, ending })
         }
         Err(error) => {
             database.stop().await?;
@@ -161,7 +164,7 @@ impl Cloud {
     /// # Errors
     /// A part that ended by itself, or a database that did not stop.
     pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
-        let Self { server, database, state, writers, outside, live, listen, ending, .. } = self;
+        let Self { server, database, state, writers, outside, live, listen, timetable, ending, .. } = self;
         let handle: ServerHandle = server.handle();
         let writers_stop = CancellationToken::new();
         let mut serving = tokio::spawn(server);
@@ -174,6 +177,7 @@ impl Cloud {
             deliver::run(&sender.people, &outside, &sender.metrics, &sender_stop).await;
         });
         let mut sealing = tokio::spawn(audit::run(state.gateways.clone(), ending.clone()));
+        let mut working = tokio::spawn(jobs::run(state.clone(), timetable, ending.clone()));
         let fault = tokio::select! {
             () = stop.cancelled() => None,
             ended = &mut serving => Some(format!("the HTTP server ended by itself: {ended:?}")),
@@ -181,6 +185,7 @@ impl Cloud {
             ended = &mut listening => Some(format!("the live listener ended by itself: {ended:?}")),
             ended = &mut sending => Some(format!("the sender of messages ended by itself: {ended:?}")),
             ended = &mut sealing => Some(format!("the sealer of the audit log ended by itself: {ended:?}")),
+            ended = &mut working => Some(format!("the jobs ended by themselves: {ended:?}")),
             ended = supervise(&database, &ending) => Some(format!("PostgreSQL could not be kept alive: {ended:#}")),
         };
         tracing::info!("stopping");
@@ -199,6 +204,9 @@ impl Cloud {
         }
         if !sealing.is_finished() {
             let _ = sealing.await;
+        }
+        if !working.is_finished() {
+            let _ = working.await;
         }
         state.people.close().await;
         state.gateways.close().await;

@@ -8,6 +8,7 @@ pub use rate::Rate;
 
 use anyhow::Context;
 use serde::Deserialize;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -27,6 +28,9 @@ pub struct Config {
     pub people: People,
     pub files: Files,
     pub mail: Mail,
+    pub audit: Audit,
+    /// Name and cron expression.
+    pub jobs: BTreeMap<String, String>,
     pub development: Development,
     pub log: Log,
 }
@@ -189,6 +193,13 @@ impl std::fmt::Debug for Files {
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
+pub struct Audit {
+    #[serde(with = "humantime_serde")]
+    pub keep: Duration,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Development {
     pub open_loopback: bool,
 }
@@ -267,6 +278,10 @@ impl Config {
                 "http.cors_origins: {origin:?} is no origin such as https://app.example.id"
             );
         }
+        anyhow::ensure!(
+            self.audit.keep >= Duration::from_secs(365 * 86_400),
+            "audit.keep must be at least 365 days: the database lets nothing younger go"
+        );
         anyhow::ensure!(self.database.max_connections >= 2, "database.max_connections must be at least 2");
         Ok(())
     }

@@ -19,6 +19,7 @@ mod health;
 mod identity;
 mod inbox;
 mod ingest;
+mod jobs;
 mod metrics;
 mod moment;
 pub mod notify;

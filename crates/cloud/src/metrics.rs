@@ -27,6 +27,10 @@ pub struct Metrics {
     pub deliveries_oldest: Gauge,
     pub live_clients: Gauge,
     pub database_up: Gauge,
+    pub jobs_leading: Gauge,
+    job_success: Family<OfJob, Gauge>,
+    job_seconds: Family<OfJob, Histogram>,
+    job_failures: Family<OfJob, Counter>,
     process: process::Process,
     since: Instant,
     connections: Family<Connections, Gauge>,
@@ -108,6 +112,11 @@ struct Delivery {
     outcome: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfJob {
+    job: &'static str,
+}
+
 /// Anything that can say how many of its records got which verdict.
 pub trait Verdicts {
     /// (records, duplicates, quarantined)
@@ -131,6 +140,10 @@ impl Metrics {
             deliveries_oldest: Gauge::default(),
             live_clients: Gauge::default(),
             database_up: Gauge::default(),
+            jobs_leading: Gauge::default(),
+            job_success: Family::default(),
+            job_seconds: Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.001, 4.0, 9))),
+            job_failures: Family::default(),
             registry: Registry::default(),
             process,
             since: Instant::now(),
@@ -179,6 +192,28 @@ impl Metrics {
         );
         registry.register("live_clients", "Open streams of live scans", metrics.live_clients.clone());
         registry.register("database_up", "1 while the database answers", metrics.database_up.clone());
+        registry.register(
+            "jobs_leading",
+            "1 where the timetable of jobs is followed",
+            metrics.jobs_leading.clone(),
+        );
+        registry.register_with_unit(
+            "job_last_success_timestamp",
+            "When a job last went well on this replica",
+            Unit::Seconds,
+            metrics.job_success.clone(),
+        );
+        registry.register_with_unit(
+            "job_duration",
+            "Time of one round of a job",
+            Unit::Seconds,
+            metrics.job_seconds.clone(),
+        );
+        registry.register(
+            "job_failures",
+            "Rounds of a job that did not go well",
+            metrics.job_failures.clone(),
+        );
         metrics.register_figures(registry);
         Self { registry: root, ..metrics }
     }
@@ -257,6 +292,17 @@ impl Metrics {
     pub fn answered(&self, route: String, method: &'static str, status: u16, took: Duration) {
         self.requests.get_or_create(&Request { route, method, status }).inc();
         self.request_seconds.observe(took.as_secs_f64());
+    }
+
+    /// Counts a round of a job that ended at `now`, seconds since 1970.
+    pub fn job_ran(&self, job: &'static str, well: bool, now: i64, took: Duration) {
+        let job = OfJob { job };
+        self.job_seconds.get_or_create(&job).observe(took.as_secs_f64());
+        if well {
+            self.job_success.get_or_create(&job).set(now);
+        } else {
+            self.job_failures.get_or_create(&job).inc();
+        }
     }
 
     /// The text that Prometheus scrapes.

@@ -5,6 +5,7 @@ mod backup;
 mod doctor;
 mod files;
 mod import;
+mod jobs;
 mod log;
 mod message;
 mod records;
@@ -110,6 +111,9 @@ enum Command {
     /// Messages on their way, and those that were given up
     #[command(subcommand)]
     Message(message::Message),
+    /// What the cloud does by itself: list, run now
+    #[command(subcommand)]
+    Jobs(jobs::Jobs),
     /// Bring in what others keep
     #[command(subcommand)]
     Import(import::Import),
@@ -198,6 +202,7 @@ async fn on_database(command: Command, config: &Config, pool: &PgPool) -> anyhow
         Command::Quarantine(command) => command.run(pool).await,
         Command::Audit(command) => command.run(pool).await,
         Command::Message(command) => command.run(pool).await,
+        Command::Jobs(command) => command.run(config, pool).await,
         Command::Import(command) => command.run(config, pool).await,
         Command::Migrate => say("the schema is up to date"),
         // They see to the database themselves.

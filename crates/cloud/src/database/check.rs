@@ -8,8 +8,8 @@ use sqlx::PgPool;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-/// Beside the pools: the live listener and the watchdog's question.
-const OUTSIDE_THE_POOLS: i32 = 2;
+/// Beside the pools: the live listener, the watchdog's question, the leader of jobs and two jobs' locks.
+const OUTSIDE_THE_POOLS: i32 = 5;
 /// Sessions and claims end by the database's clock, tokens by ours.
 const CLOCKS_APART_WARN_MS: i64 = 2_000;
 const CLOCKS_APART_FAIL_MS: i64 = 30_000;

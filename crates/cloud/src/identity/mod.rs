@@ -23,6 +23,7 @@ pub mod roster;
 mod secret;
 mod sessions;
 pub mod signing;
+mod sweep;
 mod throttle;
 mod tokens;
 pub mod verification;
@@ -34,6 +35,7 @@ pub use people::People;
 pub use roles::{Admin, Role};
 #[allow(unused_imports, reason = "the domains' own endpoints for people come with the next steps")]
 pub use sessions::Person;
+pub use sweep::{purge_claims, purge_failures, purge_mail_tokens, purge_sessions};
 
 use actix_web::web::ServiceConfig;
 

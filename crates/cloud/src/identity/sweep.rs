@@ -1,0 +1,43 @@
+//! What nobody needs any more.
+
+use crate::error::Result;
+use sqlx::PgPool;
+
+/// Sessions that ended a month ago: until then their owners may wonder about them.
+///
+/// # Errors
+/// The database's.
+pub async fn purge_sessions(pool: &PgPool) -> Result<u64> {
+    let old = sqlx::query!("delete from user_session where expires_at < now() - interval '30 days'");
+    Ok(old.execute(pool).await?.rows_affected())
+}
+
+/// Wrong tries that a day of quiet has forgiven.
+///
+/// # Errors
+/// The database's.
+pub async fn purge_failures(pool: &PgPool) -> Result<u64> {
+    let old = sqlx::query!("delete from sign_in_failure where last_at < now() - interval '1 day'");
+    Ok(old.execute(pool).await?.rows_affected())
+}
+
+/// Claims that nobody redeemed in time, and those that were redeemed a month ago: no answer of them is still awaited.
+///
+/// # Errors
+/// The database's.
+pub async fn purge_claims(pool: &PgPool) -> Result<u64> {
+    let old = sqlx::query!(
+        "delete from gateway_claim where (redeemed_at is null and expires_at < now() - interval '1 day')
+             or redeemed_at < now() - interval '30 days'"
+    );
+    Ok(old.execute(pool).await?.rows_affected())
+}
+
+/// Links and codes of mails that nobody followed in time.
+///
+/// # Errors
+/// The database's.
+pub async fn purge_mail_tokens(pool: &PgPool) -> Result<u64> {
+    let old = sqlx::query!("delete from mail_token where expires_at < now() - interval '1 day'");
+    Ok(old.execute(pool).await?.rows_affected())
+}

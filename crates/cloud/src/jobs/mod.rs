@@ -1,0 +1,79 @@
+//! What the cloud does by itself: a table of jobs, each of which is one round of some module.
+//!
+//! What must stay true:
+//! - One replica leads and is the only one that follows the timetable (`leader`). Where a replica that was paused
+//!   still thinks that it leads, a job's own lock keeps two rounds of it from running side by side (`run`).
+//! - A job that fails, panics or hangs is told and ended; the others go on.
+//! - Jobs can be run twice: what they do, they do to rows that need it.
+
+mod leader;
+mod run;
+mod turns;
+
+pub use run::{history, run_now};
+pub(crate) use turns::{Timetable, run};
+
+use crate::state::State;
+use crate::{audit, files, identity};
+use std::pin::Pin;
+use std::time::Duration;
+
+type Work = Pin<Box<dyn Future<Output = anyhow::Result<String>> + Send>>;
+
+/// A line of the table.
+pub struct Job {
+    pub name: &'static str,
+    /// How long a round may take.
+    patience: Duration,
+    /// One round; what it did.
+    round: fn(State) -> Work,
+}
+
+const fn job(name: &'static str, round: fn(State) -> Work) -> Job {
+    Job { name, patience: Duration::from_secs(60), round }
+}
+
+/// Every job. When each goes stands in the configuration under `[jobs]`.
+pub const JOBS: &[Job] = &[
+    job("audit_head", |state| Box::pin(audit_head(state))),
+    job("audit_retire", |state| Box::pin(audit_retire(state))),
+    job("sessions_purge", |state| {
+        Box::pin(async move { gone(identity::purge_sessions(&state.gateways).await?) })
+    }),
+    job("sign_in_failures_purge", |state| {
+        Box::pin(async move { gone(identity::purge_failures(&state.gateways).await?) })
+    }),
+    job("claims_purge", |state| {
+        Box::pin(async move { gone(identity::purge_claims(&state.gateways).await?) })
+    }),
+    job("mail_tokens_purge", |state| {
+        Box::pin(async move { gone(identity::purge_mail_tokens(&state.gateways).await?) })
+    }),
+    Job { patience: Duration::from_secs(1_800), ..job("files_sweep", |state| Box::pin(files_sweep(state))) },
+    job("job_history_purge", |state| Box::pin(async move { gone(run::purge(&state.gateways).await?) })),
+];
+
+pub fn find(name: &str) -> Option<&'static Job> {
+    JOBS.iter().find(|job| job.name == name)
+}
+
+fn gone(rows: u64) -> anyhow::Result<String> {
+    Ok(format!("{rows} rows removed"))
+}
+
+/// The head goes into the log, out of reach of whoever can only write to the database.
+async fn audit_head(state: State) -> anyhow::Result<String> {
+    let head = audit::head(&mut *state.gateways.acquire().await?).await?;
+    tracing::info!(%head, "the audit log's head");
+    Ok(format!("head {head}"))
+}
+
+async fn audit_retire(state: State) -> anyhow::Result<String> {
+    let keep = state.config.audit.keep;
+    Ok(format!("{} entries given up", audit::retention::one_round(&state.gateways, keep).await?))
+}
+
+async fn files_sweep(state: State) -> anyhow::Result<String> {
+    let swept = files::sweep::one_round(&files::Files::open(&state)?).await?;
+    Ok(format!("{} dropped files and {} strays removed", swept.files, swept.strays))
+}
