@@ -29,6 +29,7 @@ mod mqtt;
 mod nginx;
 mod offline;
 mod old_clients;
+mod once;
 mod outage;
 mod pairing;
 mod people;

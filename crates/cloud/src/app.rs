@@ -7,7 +7,7 @@ use crate::distribution::live::Live;
 use crate::error::Error;
 use crate::files::Files;
 use crate::guards::{self, Crowd, Limits};
-use crate::identity::People;
+use crate::identity::{People, Person};
 use crate::ingest::{Ingest, Writers};
 use crate::jobs::{self, Timetable};
 use crate::metrics::Metrics;
@@ -120,6 +120,7 @@ async fn serve(
                 web::PathConfig::default().error_handler(|e, _| Error::Unreadable(e.to_string()).into()),
             )
             // The last one stands outermost.
+            .wrap(middleware::from_fn(guards::once::<Person>))
             .wrap(middleware::from_fn(guards::limit))
             .wrap(middleware::from_fn(guards::crowd))
             .wrap(middleware::from_fn(guards::host))
@@ -269,6 +270,14 @@ mod tests {
         let document = openapi::document();
         for (method, path) in guards::named() {
             assert!(openapi::methods(&document, path).contains(&method), "{method} {path}");
+        }
+    }
+
+    #[test]
+    fn every_endpoint_that_takes_an_idempotency_key_is_there() {
+        let document = openapi::document();
+        for path in guards::TAKES_KEYS {
+            assert!(openapi::methods(&document, path).contains(&"POST"), "{path}");
         }
     }
 }

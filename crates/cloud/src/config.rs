@@ -7,10 +7,13 @@ pub use network::Network;
 pub use rate::Rate;
 
 use anyhow::Context;
-use serde::Deserialize;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::time::Duration;
 
 /// Every key with its default and what it means.
@@ -40,8 +43,11 @@ pub struct Config {
 pub struct Http {
     pub listen: SocketAddr,
     pub public_url: String,
+    #[serde(deserialize_with = "listed")]
     pub trusted_proxies: Vec<Network>,
+    #[serde(deserialize_with = "listed")]
     pub allowed_hosts: Vec<String>,
+    #[serde(deserialize_with = "listed")]
     pub cors_origins: Vec<String>,
     pub workers: usize,
     #[serde(with = "humantime_serde")]
@@ -50,6 +56,17 @@ pub struct Http {
     pub body_timeout: Duration,
     #[serde(with = "humantime_serde")]
     pub shutdown_timeout: Duration,
+}
+
+/// A list whose empty entries count for nothing: an empty variable is read as one of those.
+fn listed<'de, D, T>(from: D) -> Result<Vec<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: FromStr<Err: Display>,
+{
+    let entries = Vec::<String>::deserialize(from)?;
+    let named = entries.iter().map(|entry| entry.trim()).filter(|entry| !entry.is_empty());
+    named.map(|entry| entry.parse().map_err(D::Error::custom)).collect()
 }
 
 /// What one caller may do, per kind of action.

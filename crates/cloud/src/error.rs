@@ -41,6 +41,12 @@ pub enum Error {
     /// Something else already stands in that place.
     #[error("conflict: {0}")]
     Conflict(&'static str),
+    /// A request with the same Idempotency-Key is being done right now.
+    #[error("the same idempotency key is in flight")]
+    InFlight,
+    /// An Idempotency-Key that came with another body before.
+    #[error("idempotency key of another request")]
+    KeyReused,
     #[error("too large: {0}")]
     TooLarge(String),
     /// A person's uploads together; in bytes.
@@ -76,6 +82,8 @@ impl Error {
             Self::MethodNotAllowed { .. } => "METHOD_NOT_ALLOWED",
             Self::BadHost => "BAD_HOST",
             Self::Timeout => "REQUEST_TIMEOUT",
+            Self::InFlight => "IDEMPOTENCY_IN_FLIGHT",
+            Self::KeyReused => "IDEMPOTENCY_KEY_REUSED",
             Self::TooLarge(_) => "TOO_LARGE",
             Self::QuotaExceeded { .. } => "QUOTA_EXCEEDED",
             Self::Unsupported(_) => "UNSUPPORTED_MEDIA_TYPE",
@@ -130,6 +138,9 @@ impl Error {
             Self::TooMany { retry_after } | Self::Busy { retry_after, .. } => {
                 response.insert_header((header::RETRY_AFTER, retry_after.to_string()));
             }
+            Self::InFlight => {
+                response.insert_header((header::RETRY_AFTER, "1"));
+            }
             Self::MethodNotAllowed { allow } => {
                 response.insert_header((header::ALLOW, allow.as_str()));
             }
@@ -152,7 +163,8 @@ impl ResponseError for Error {
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::BadHost => StatusCode::MISDIRECTED_REQUEST,
             Self::Timeout => StatusCode::REQUEST_TIMEOUT,
-            Self::Conflict(_) => StatusCode::CONFLICT,
+            Self::Conflict(_) | Self::InFlight => StatusCode::CONFLICT,
+            Self::KeyReused => StatusCode::UNPROCESSABLE_ENTITY,
             Self::TooLarge(_) | Self::QuotaExceeded { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Unsupported(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::TooMany { .. } => StatusCode::TOO_MANY_REQUESTS,
@@ -396,6 +408,16 @@ const MESSAGES: &[(&str, &str, &str)] = &[
         "BAD_HOST",
         "Server ini tidak dikenal dengan nama itu. Admin dapat menambahkannya di http.allowed_hosts.",
         "This server is not known by that name. Its operator can add it to http.allowed_hosts.",
+    ),
+    (
+        "IDEMPOTENCY_IN_FLIGHT",
+        "Permintaan yang sama sedang dikerjakan. Ulangi sebentar lagi.",
+        "The same request is being done right now. Repeat it in a moment.",
+    ),
+    (
+        "IDEMPOTENCY_KEY_REUSED",
+        "Idempotency-Key itu sudah dipakai untuk permintaan lain. Buat kunci baru.",
+        "That Idempotency-Key was used for another request. Draw a new one.",
     ),
     ("REQUEST_TIMEOUT", "Permintaan terlalu lama.", "The request took too long."),
     ("TOO_LARGE", "Kiriman terlalu besar.", "The request is too large."),

@@ -1,10 +1,11 @@
 //! OpenAPI 3.1 at `/openapi.json`, generated from the handlers, and Swagger UI from the binary at `/docs/`.
 
+use crate::guards::TAKES_KEYS;
 use crate::{admin, dashboard, distribution, files, health, identity, inbox, ingest, telemetry};
 use actix_web::{HttpResponse, get, web};
 use utoipa::OpenApi;
 use utoipa::openapi::header::HeaderBuilder;
-use utoipa::openapi::path::{Operation, PathItem};
+use utoipa::openapi::path::{Operation, Parameter, ParameterBuilder, ParameterIn, PathItem};
 use utoipa::openapi::schema::{ObjectBuilder, Type};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{
@@ -21,7 +22,11 @@ use utoipa_swagger_ui::{Config, SwaggerUi};
             token of their sign-in, all as `Authorization: Bearer`. Errors always have the same body; their `code` is stable, their message \
             follows Accept-Language (id, en). \
             Whatever answers GET answers HEAD, and OPTIONS says which methods there are. A request by a name \
-            that is not this cloud's is answered 421, `BAD_HOST`."
+            that is not this cloud's is answered 421, `BAD_HOST`.\n\n\
+            Endpoints that list the header `Idempotency-Key` do a request once, however often it is sent within 24 \
+            hours; a repeat gets the first answer with `Idempotency-Replayed: true`. Refusals are not kept. \
+            Answers with a secret in them (keys, claims, tokens) are never kept, so those endpoints do not take the \
+            header: look whether it was made before you repeat."
     ),
     tags(
         (name = "gateways", description = "Enrolment and records, for gateways"),
@@ -90,15 +95,15 @@ pub fn document() -> Document {
         components.responses.insert(name.to_owned(), response.into());
     }
     for (path, item) in &mut document.paths.paths {
-        for (_, operation) in operations(item) {
-            complete(path, operation);
+        for (method, operation) in operations(item) {
+            complete(method, path, operation);
         }
     }
     document
 }
 
 /// Errors that come from what stands around the endpoints, so that no endpoint has to name them.
-fn everywhere() -> [(&'static str, Response); 5] {
+fn everywhere() -> [(&'static str, Response); 7] {
     let error = |description: &str| {
         let body = ContentBuilder::new().schema(Some(Ref::from_schema_name("ErrorBody"))).build();
         ResponseBuilder::new().description(description).content("application/json", body)
@@ -112,6 +117,7 @@ fn everywhere() -> [(&'static str, Response); 5] {
     let seconds = header(Type::Integer, "seconds until it is worth coming back");
     let policy = header(Type::String, "the rate: `\"read\";q=600;w=60` is 600 in 60 s");
     let left = header(Type::String, "what is left: `\"read\";r=0;t=1`, with seconds until there is more");
+    let moment = error("`IDEMPOTENCY_IN_FLIGHT`: the same request is being done right now");
     let busy = error("the database does not answer, or too much is going on");
     [
         ("TooSlow", error("the body did not arrive in time").build()),
@@ -125,19 +131,41 @@ fn everywhere() -> [(&'static str, Response); 5] {
                 .header("RateLimit", left)
                 .build(),
         ),
+        ("InFlight", moment.header("Retry-After", seconds.clone()).build()),
+        ("KeyReused", error("`IDEMPOTENCY_KEY_REUSED`: that key came with another body before").build()),
         ("Busy", busy.header("Retry-After", seconds).build()),
     ]
 }
 
-fn complete(path: &str, operation: &mut Operation) {
+fn complete(method: &str, path: &str, operation: &mut Operation) {
     let body: &[_] = &[("408", "TooSlow"), ("413", "TooLarge"), ("415", "Unsupported")];
     let always: &[_] = &[("429", "TooMany"), ("503", "Busy")];
     let with_body = operation.request_body.is_some().then_some(body);
     let of_api = path.starts_with("/api/").then_some(always);
-    for (status, name) in [with_body, of_api].into_iter().flatten().flatten() {
+    let once: &[_] = &[("409", "InFlight"), ("422", "KeyReused")];
+    let takes_keys = (method == "POST" && TAKES_KEYS.contains(&path)).then_some(once);
+    if takes_keys.is_some() {
+        operation.parameters.get_or_insert_default().push(idempotency_key().into());
+    }
+    for (status, name) in [with_body, of_api, takes_keys].into_iter().flatten().flatten() {
         let responses = &mut operation.responses.responses;
         responses.entry((*status).to_owned()).or_insert_with(|| RefOr::Ref(Ref::from_response_name(*name)));
     }
+}
+
+fn idempotency_key() -> Parameter {
+    ParameterBuilder::new()
+        .name("Idempotency-Key")
+        .parameter_in(ParameterIn::Header)
+        .description(Some(
+            "a UUID, the same with every repeat: done once within 24 hours. While it is being done a repeat gets \
+             409 `IDEMPOTENCY_IN_FLIGHT`; with another body, 422 `IDEMPOTENCY_KEY_REUSED`",
+        ))
+        .schema(Some(
+            ObjectBuilder::new().schema_type(Type::String).min_length(Some(1)).max_length(Some(64)).pattern(Some("^[!-~]+$")),
+        ))
+        .example(Some("8e03978e-40d5-43dd-bc93-6894a57f9324".into()))
+        .build()
 }
 
 fn operations(item: &mut PathItem) -> impl Iterator<Item = (&'static str, &mut Operation)> {

@@ -1,11 +1,9 @@
 //! A range of addresses, as people write it: `10.0.0.0/8`, `2001:db8::/32`, or one address.
 
-use serde::Deserialize;
 use std::net::IpAddr;
 use std::str::FromStr;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Network {
     /// As IPv6, where each IPv4 address has its place too.
     base: u128,
@@ -44,14 +42,6 @@ impl FromStr for Network {
             return Err(format!("{text:?} has bits set beyond its length"));
         }
         Ok(Self { base, mask })
-    }
-}
-
-impl TryFrom<String> for Network {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        text.parse()
     }
 }
 

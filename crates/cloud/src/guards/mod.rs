@@ -9,6 +9,7 @@ mod head;
 mod headers;
 mod host;
 mod limits;
+mod once;
 mod principal;
 mod request_id;
 
@@ -24,6 +25,7 @@ pub use limits::Limits;
 pub(crate) use limits::limit;
 #[cfg(test)]
 pub(crate) use limits::named;
+pub(crate) use once::{TAKES_KEYS, forget_answers, once};
 pub use principal::{accept_key, accept_person, bearer};
 pub use request_id::RequestId;
 

@@ -3,6 +3,7 @@
 
 use super::secret;
 use crate::error::{Error, Result};
+use crate::guards;
 use sqlx::PgPool;
 
 /// Lets one try for an address through, counted as failed until [`forgive`] is called: many at once cannot slip
@@ -40,7 +41,7 @@ pub(super) async fn count(pool: &PgPool, email: &str) -> Result<()> {
     Err(Error::TooMany { retry_after: wait.and_then(|wait| u64::try_from(wait).ok()).unwrap_or(1).max(1) })
 }
 
-/// The account's owner was there. Also clears away some of what nobody tried again for a day.
+/// The account's owner was there. Also clears away some of what is a day old.
 pub(super) async fn forgive(pool: &PgPool, email: &str) -> sqlx::Result<()> {
     sqlx::query!("delete from sign_in_failure where address_hash = $1", address_hash(email))
         .execute(pool)
@@ -52,6 +53,7 @@ pub(super) async fn forgive(pool: &PgPool, email: &str) -> sqlx::Result<()> {
     )
     .execute(pool)
     .await?;
+    guards::forget_answers(pool).await?;
     Ok(())
 }
 

@@ -30,7 +30,8 @@ pub(super) fn rows(_: &Stage) -> Result<Vec<Row>> {
             .example("/api/admin/users/0/grants")
             .answered(404)
             .refuses_body(json!({ "role": "officer" }), 400, INVALID)
-            .told_in(409, "admin::only_admins_reach_what_is_for_admins"),
+            .told_in(409, "admin::only_admins_reach_what_is_for_admins")
+            .told_in(422, "once::a_request_that_is_sent_again_gets_its_first_answer_from_any_replica"),
         delete("/api/admin/users/{id}/grants/{grant_id}", For::Admins)
             .example("/api/admin/users/0/grants/0")
             .answered(404)

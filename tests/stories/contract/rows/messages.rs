@@ -20,11 +20,11 @@ pub(super) fn rows(_: &Stage) -> Result<Vec<Row>> {
     };
     Ok(vec![
         get(subscriptions, For::People),
-        post(subscriptions, For::People, browser("https://push.example.com/{n}")).answered(201).refuses_body(
-            browser("http://push.example.com/"),
-            400,
-            INVALID,
-        ),
+        post(subscriptions, For::People, browser("https://push.example.com/{n}"))
+            .answered(201)
+            .refuses_body(browser("http://push.example.com/"), 400, INVALID)
+            .told_in(409, "once::twenty_at_once_are_done_once")
+            .told_in(422, "once::a_request_that_is_sent_again_gets_its_first_answer_from_any_replica"),
         delete("/api/notifications/push-subscriptions/{id}", For::People)
             .example("/api/notifications/push-subscriptions/{subscription}")
             .given(a_browser)
