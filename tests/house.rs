@@ -57,6 +57,7 @@ const CLOUD: Table = &[
             "dashboard",
             "distribution",
             "files",
+            "guards",
             "health",
             "identity",
             "inbox",

@@ -108,7 +108,9 @@ fn like_events_are_one_message_until_it_is_read() -> Result<()> {
         assert_eq!(answer["read"], 2);
         assert_eq!(budi.list(&cloud, "").await?["unread_count"], 0);
         // Likes are not worth a mail.
-        let mails: i64 = sqlx::query_scalar("select count(*) from delivery").fetch_one(&database).await?;
+        let mails: i64 = sqlx::query_scalar("select count(*) from delivery where kind = 'post_liked'")
+            .fetch_one(&database)
+            .await?;
         assert_eq!(mails, 0);
         Ok(())
     })
