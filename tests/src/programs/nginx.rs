@@ -96,8 +96,9 @@ impl Nginx {
 
 /// What Debian's own nginx.conf would be around it.
 fn around(dir: &Path) -> String {
-    let mut text = String::from("daemon off;\nworker_processes 1;\nerror_log stderr;\n");
-    // Started by root, its workers would become somebody who may not enter the test's folder.
+    // One process: a master that is killed leaves its workers behind.
+    let mut text = String::from("daemon off;\nmaster_process off;\nerror_log stderr;\n");
+    // Started by root, it would become somebody who may not enter the test's folder.
     if nix::unistd::Uid::effective().is_root() {
         text.push_str("user root;\n");
     }
