@@ -49,7 +49,7 @@ const CLOUD: Table = &[
     ("backup", &["config", "database", "finding"]),
     ("health", &["backup", "database", "error", "identity", "ingest", "metrics", "state"]),
     ("admin", &["audit", "error", "identity", "page", "places", "state"]),
-    ("jobs", &["audit", "config", "error", "files", "identity", "metrics", "state"]),
+    ("jobs", &["audit", "config", "error", "files", "guards", "identity", "metrics", "state"]),
     (
         "openapi",
         &[

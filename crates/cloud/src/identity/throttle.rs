@@ -3,7 +3,6 @@
 
 use super::secret;
 use crate::error::{Error, Result};
-use crate::guards;
 use sqlx::PgPool;
 
 /// Lets one try for an address through, counted as failed until [`forgive`] is called: many at once cannot slip
@@ -41,19 +40,11 @@ pub(super) async fn count(pool: &PgPool, email: &str) -> Result<()> {
     Err(Error::TooMany { retry_after: wait.and_then(|wait| u64::try_from(wait).ok()).unwrap_or(1).max(1) })
 }
 
-/// The account's owner was there. Also clears away some of what is a day old.
+/// The account's owner was there.
 pub(super) async fn forgive(pool: &PgPool, email: &str) -> sqlx::Result<()> {
     sqlx::query!("delete from sign_in_failure where address_hash = $1", address_hash(email))
         .execute(pool)
         .await?;
-    sqlx::query!(
-        "delete from sign_in_failure where address_hash in (
-             select address_hash from sign_in_failure where last_at < now() - interval '1 day'
-             limit 100 for update skip locked)"
-    )
-    .execute(pool)
-    .await?;
-    guards::forget_answers(pool).await?;
     Ok(())
 }
 

@@ -14,7 +14,7 @@ pub use run::{history, run_now};
 pub(crate) use turns::{Timetable, run};
 
 use crate::state::State;
-use crate::{audit, files, identity};
+use crate::{audit, files, guards, identity};
 use std::pin::Pin;
 use std::time::Duration;
 
@@ -35,13 +35,15 @@ const fn job(name: &'static str, round: fn(State) -> Work) -> Job {
 
 /// Every job. When each goes stands in the configuration under `[jobs]`.
 pub const JOBS: &[Job] = &[
-    job("audit_head", |state| Box::pin(audit_head(state))),
     job("audit_retire", |state| Box::pin(audit_retire(state))),
     job("sessions_purge", |state| {
         Box::pin(async move { gone(identity::purge_sessions(&state.gateways).await?) })
     }),
     job("sign_in_failures_purge", |state| {
         Box::pin(async move { gone(identity::purge_failures(&state.gateways).await?) })
+    }),
+    job("answers_purge", |state| {
+        Box::pin(async move { gone(guards::forget_answers(&state.gateways).await?) })
     }),
     job("claims_purge", |state| {
         Box::pin(async move { gone(identity::purge_claims(&state.gateways).await?) })
@@ -59,13 +61,6 @@ pub fn find(name: &str) -> Option<&'static Job> {
 
 fn gone(rows: u64) -> anyhow::Result<String> {
     Ok(format!("{rows} rows removed"))
-}
-
-/// The head goes into the log, out of reach of whoever can only write to the database.
-async fn audit_head(state: State) -> anyhow::Result<String> {
-    let head = audit::head(&mut *state.gateways.acquire().await?).await?;
-    tracing::info!(%head, "the audit log's head");
-    Ok(format!("head {head}"))
 }
 
 async fn audit_retire(state: State) -> anyhow::Result<String> {
