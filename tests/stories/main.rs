@@ -51,3 +51,4 @@ mod store;
 mod systemd;
 mod telemetry;
 mod uploads;
+mod webhooks;

@@ -311,6 +311,11 @@ const MESSAGES: &[(&str, &str, &str)] = &[
         "Pesan itu belum gagal, atau isinya sudah tidak disimpan. Minta pengirimannya dari awal.",
         "That message has not failed, or its text is no longer kept. Ask for a new one.",
     ),
+    (
+        "TOO_MANY_WEBHOOKS",
+        "Paling banyak 20 webhook. Hapus yang tidak dipakai lagi.",
+        "There can be 20 webhooks. End one that is no longer used.",
+    ),
     ("ADMIN_ONLY", "Hanya admin yang boleh melakukan ini.", "Only admins may do this."),
     (
         "NOT_GRANTED",

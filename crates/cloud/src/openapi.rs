@@ -56,6 +56,7 @@ fn parts() -> Vec<Document> {
         inbox::deliveries::Docs::openapi(),
         inbox::preferences::Docs::openapi(),
         inbox::push::Docs::openapi(),
+        inbox::webhooks::Docs::openapi(),
         inbox::outbox::Docs::openapi(),
         identity::verification::Docs::openapi(),
         identity::reset::Docs::openapi(),

@@ -8,6 +8,7 @@
 use super::roster::keep_an_admin;
 use crate::audit::{Action, By, Object};
 use crate::error::{Error, Language, Result};
+use crate::notify::webhooks::{self, Told};
 use crate::notify::{self, Kind, Message, Recipient};
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::json;
@@ -66,6 +67,8 @@ pub async fn ban(
         group: None,
     };
     notify::send(conn, &message).await?;
+    let told = json!({ "user_id": user_id, "expires_at": until });
+    webhooks::tell(conn, Told::AccountBanned, told).await?;
     let detail = json!({ "expires_at": until });
     by.did(conn, Action::UserBanned, Object::new("user", &user_id), reason, detail).await
 }
@@ -87,6 +90,7 @@ pub async fn unban(conn: &mut PgConnection, user_id: i64, by: &By) -> Result<()>
         return Err(Error::Conflict("NOT_BANNED"));
     }
     lift(conn, user_id).await?;
+    webhooks::tell(conn, Told::AccountUnbanned, json!({ "user_id": user_id })).await?;
     by.did(conn, Action::UserUnbanned, Object::new("user", &user_id), None, json!({})).await
 }
 

@@ -50,7 +50,7 @@ struct Delivery {
     /// Null for an address without an account.
     #[schema(example = 7)]
     user_id: Option<i64>,
-    /// email or push
+    /// email, push or webhook
     #[schema(example = "email")]
     channel: String,
     #[serde(rename = "type")]

@@ -5,6 +5,7 @@ pub mod list;
 pub mod outbox;
 pub mod preferences;
 pub mod push;
+pub mod webhooks;
 
 use actix_web::web::ServiceConfig;
 
@@ -13,6 +14,7 @@ pub fn routes(routes: &mut ServiceConfig) {
     deliveries::routes(routes);
     preferences::routes(routes);
     push::routes(routes);
+    webhooks::routes(routes);
     list::routes(routes);
     outbox::routes(routes);
 }

@@ -14,8 +14,7 @@
 
 use crate::error::Result;
 use crate::metrics::Metrics;
-use crate::notify::Kind;
-use crate::notify::subscriptions;
+use crate::notify::{Kind, subscriptions, webhooks};
 use crate::outside::{Mail, Outside, Undelivered};
 use futures_util::future::join_all;
 use sqlx::PgPool;
@@ -162,6 +161,17 @@ async fn carry(pool: &PgPool, outside: &Outside, one: &Leased) -> std::result::R
             };
             if sent == Err(Undelivered::Gone) {
                 subscriptions::drop_gone(pool, &one.address).await.map_err(ours)?;
+            }
+            sent
+        }
+        "webhook" => {
+            let ours = |error: sqlx::Error| Undelivered::Later(error.to_string());
+            let sent = match webhooks::find(pool, &one.address).await.map_err(ours)? {
+                Some(webhook) => outside.webhook(&webhook, content, one.message_id).await,
+                None => Err(Undelivered::Gone),
+            };
+            if sent == Err(Undelivered::Gone) {
+                webhooks::is_gone(pool, &one.address).await.map_err(ours)?;
             }
             sent
         }

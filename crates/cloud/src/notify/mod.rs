@@ -13,6 +13,7 @@ mod render;
 pub mod shown;
 pub mod subscriptions;
 pub mod undelivered;
+pub mod webhooks;
 pub mod wishes;
 
 pub use crate::error::Language;

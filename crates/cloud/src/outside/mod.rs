@@ -1,4 +1,4 @@
-//! The world beyond this system: mail servers, push services, and what stands in for them.
+//! The world beyond this system: mail servers, push services, operators' programs, and what stands in for them.
 //!
 //! What must stay true:
 //! - Nothing here is asked twice for one thing: whoever calls has leased it and settles it by the answer.
@@ -8,10 +8,12 @@ mod mail;
 mod outbox;
 mod push;
 mod web;
+mod webhook;
 
 pub use mail::Mail;
 pub use outbox::{Kept, kept};
 pub use push::{LONGEST as LONGEST_PUSH, Subscription};
+pub use webhook::Webhook;
 
 use crate::config::Config;
 use crate::finding::Finding;
@@ -77,6 +79,14 @@ impl Outside {
     /// What the service said.
     pub async fn push(&self, to: &Subscription, text: &str, message_id: Uuid) -> Result<(), Undelivered> {
         self.push.send(&self.web, to, text, message_id).await
+    }
+
+    /// Hands one message to an operator's program.
+    ///
+    /// # Errors
+    /// What the program said.
+    pub async fn webhook(&self, to: &Webhook, body: &str, message_id: Uuid) -> Result<(), Undelivered> {
+        webhook::send(&self.web, to, body, message_id).await
     }
 
     /// Hands one mail to the mail server.

@@ -18,6 +18,7 @@ pub(super) fn rows(_: &Stage) -> Result<Vec<Row>> {
             "p256dh": "BCVxsr7N_eNgVRqvHtD0zTZsEc6-VV-JvLexhqUzORcxaOzi6-AYWXvTBHm4bjyPjs7Vd8pZGH6SRpkNtoIAiw4",
             "auth": "BTBZMqHH6r4Tts7J_aSIgg" } })
     };
+    let webhook = |url: &str, kind: &str| json!({ "url": url, "kinds": [kind] });
     Ok(vec![
         get(subscriptions, For::People),
         post(subscriptions, For::People, browser("https://push.example.com/{n}"))
@@ -41,6 +42,17 @@ pub(super) fn rows(_: &Stage) -> Result<Vec<Row>> {
             .refuses("/api/admin/deliveries/0/retry", 404, "NOT_FOUND")
             .refuses("/api/admin/deliveries/x/retry", 400, UNREADABLE)
             .told_in(409, "messages::what_was_given_up_is_seen_and_tried_again_by_admins_alone"),
+        get("/api/webhooks", For::Admins),
+        post("/api/webhooks", For::Admins, webhook("https://operator.example.com/{n}", "account.banned"))
+            .answered(201)
+            .refuses_body(webhook("https://10.0.0.1/", "account.banned"), 400, INVALID)
+            .refuses_body(webhook("https://operator.example.com/", "hilang"), 400, UNREADABLE)
+            .told_in(409, "webhooks::there_are_at_most_twenty_and_none_leads_into_our_own_network"),
+        delete("/api/webhooks/{id}", For::Admins)
+            .example("/api/webhooks/{webhook}")
+            .given(a_webhook)
+            .refuses("/api/webhooks/0", 404, "NOT_FOUND")
+            .refuses("/api/webhooks/x", 400, UNREADABLE),
         get("/api/notifications", For::People).refuses("/api/notifications?limit=0", 400, INVALID).refuses(
             "/api/notifications?cursor=x",
             400,
@@ -99,6 +111,21 @@ fn a_dead_delivery<'a>(stage: &'a Stage, _: &'a Account) -> LocalBoxFuture<'a, R
         .fetch_one(&stage.database)
         .await?;
         Ok(json!({ "delivery": id }))
+    }
+    .boxed_local()
+}
+
+/// Somebody's program is told of bans.
+fn a_webhook<'a>(stage: &'a Stage, _: &'a Account) -> LocalBoxFuture<'a, Result<Value>> {
+    async move {
+        let id: i64 = sqlx::query_scalar(
+            "insert into webhook (url, secret, kinds)
+             values ('https://operator.example.com/', decode(repeat('04', 32), 'hex'), '{account.banned}')
+             returning webhook_id",
+        )
+        .fetch_one(&stage.database)
+        .await?;
+        Ok(json!({ "webhook": id }))
     }
     .boxed_local()
 }
