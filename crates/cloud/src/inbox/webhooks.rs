@@ -1,4 +1,5 @@
-//! `GET` and `POST /api/webhooks`, `DELETE /api/webhooks/{id}`: operators' programs that are told, for admins.
+//! `GET` and `POST /api/webhooks`, `POST /api/webhooks/{id}/rotate`, `DELETE /api/webhooks/{id}`: operators' programs
+//! that are told, for admins.
 
 use crate::audit::{Actor, By};
 use crate::error::{Error, ErrorBody, Result};
@@ -11,11 +12,11 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 pub(super) fn routes(routes: &mut web::ServiceConfig) {
-    routes.service(list).service(add).service(end);
+    routes.service(list).service(add).service(rotate).service(end);
 }
 
 #[derive(utoipa::OpenApi)]
-#[openapi(paths(list, add, end))]
+#[openapi(paths(list, add, rotate, end))]
 pub(crate) struct Docs;
 
 #[derive(Serialize, ToSchema)]
@@ -78,6 +79,26 @@ async fn add(
     let webhook = webhooks::add(&mut tx, &body.url, &body.kinds, &by).await?;
     tx.commit().await?;
     Ok(HttpResponse::Created().json(Made { success: true, webhook }))
+}
+
+/// Give a webhook another secret; the answer is the only time that it is shown. For 24 hours `webhook-signature` holds
+/// two signatures, parted by a space: by the new secret and by the one before. For admins.
+#[utoipa::path(tag = "messages", path = "/api/webhooks/{id}/rotate", security(("session" = [])),
+    params(("id" = i64, Path, description = "from the list", example = 4)),
+    responses((status = 200, body = Made), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
+        (status = 403, description = "`ADMIN_ONLY`", body = ErrorBody), (status = 404, body = ErrorBody)))]
+#[post("/api/webhooks/{id}/rotate")]
+async fn rotate(
+    request: HttpRequest,
+    admin: Admin,
+    state: web::Data<State>,
+    id: web::Path<i64>,
+) -> Result<HttpResponse> {
+    let by = By::request(Actor::Person(admin.0.user_id), &request);
+    let mut tx = state.people.begin().await?;
+    let webhook = webhooks::rotate(&mut tx, *id, &by).await?;
+    tx.commit().await?;
+    Ok(HttpResponse::Ok().json(Made { success: true, webhook }))
 }
 
 #[derive(Serialize, ToSchema)]

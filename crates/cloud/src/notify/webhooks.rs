@@ -19,6 +19,8 @@ use utoipa::ToSchema;
 
 /// Webhooks of one installation.
 const MOST: i64 = 20;
+/// How long what is sent is signed with the secret before the new one, too.
+const OLD_SECRET_HOURS: i32 = 24;
 
 /// What a webhook may be told of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -61,7 +63,7 @@ pub async fn tell(conn: &mut PgConnection, told: Told, data: Value) -> Result<()
     Ok(())
 }
 
-/// A webhook that was just made; this is the only time its secret is seen.
+/// A webhook that was just made, or its secret that was; this is the only time that it is seen.
 #[derive(Serialize, ToSchema)]
 pub struct NewWebhook {
     #[schema(example = 4)]
@@ -69,6 +71,12 @@ pub struct NewWebhook {
     /// What requests are signed with; shown this once.
     #[schema(example = "whsec_…")]
     pub secret: String,
+}
+
+impl NewWebhook {
+    fn of(id: i64, secret: [u8; 32]) -> Self {
+        Self { id, secret: format!("whsec_{}", STANDARD.encode(secret)) }
+    }
 }
 
 /// Makes a webhook at an address that was checked.
@@ -85,8 +93,7 @@ pub async fn add(conn: &mut PgConnection, url: &str, kinds: &[Told], by: &By) ->
         let all = Told::ALL.map(Told::word).join(", ");
         return Err(Error::field("kinds", format!("must name at least one of {all}")));
     }
-    let mut secret = [0_u8; 32];
-    SystemRandom::new().fill(&mut secret).map_err(|_| anyhow!("the system gave no random bytes"))?;
+    let secret = draw()?;
     let id = sqlx::query_scalar!(
         "insert into webhook (url, secret, kinds, made_by)
          select $1, $2, $3, $4 where (select count(*) from webhook) < $5 returning webhook_id",
@@ -101,7 +108,34 @@ pub async fn add(conn: &mut PgConnection, url: &str, kinds: &[Told], by: &By) ->
     .ok_or(Error::Conflict("TOO_MANY_WEBHOOKS"))?;
     let detail = json!({ "added": words });
     by.did(conn, Action::AdminAction, Object::new("webhook", &id), None, detail).await?;
-    Ok(NewWebhook { id, secret: format!("whsec_{}", STANDARD.encode(secret)) })
+    Ok(NewWebhook::of(id, secret))
+}
+
+/// Gives a webhook another secret. For a day requests are signed with the one before, too, so that the operator's
+/// program can change over when it suits it; a second change in that day ends the first one's.
+///
+/// # Errors
+/// `NOT_FOUND`, or the database's.
+pub async fn rotate(conn: &mut PgConnection, id: i64, by: &By) -> Result<NewWebhook> {
+    let secret = draw()?;
+    sqlx::query_scalar!(
+        "update webhook set secret = $2, old_secret = secret, old_until = now() + make_interval(hours => $3)
+         where webhook_id = $1 returning webhook_id",
+        id,
+        &secret[..],
+        OLD_SECRET_HOURS
+    )
+    .fetch_optional(&mut *conn)
+    .await?
+    .ok_or(Error::NotFound("NOT_FOUND"))?;
+    by.did(conn, Action::AdminAction, Object::new("webhook", &id), None, json!({ "rotated": true })).await?;
+    Ok(NewWebhook::of(id, secret))
+}
+
+fn draw() -> Result<[u8; 32]> {
+    let mut secret = [0_u8; 32];
+    SystemRandom::new().fill(&mut secret).map_err(|_| anyhow!("the system gave no random bytes"))?;
+    Ok(secret)
 }
 
 /// A webhook as admins list it.
@@ -148,7 +182,8 @@ pub async fn end(conn: &mut PgConnection, id: i64, by: &By) -> Result<()> {
 pub(super) async fn find(pool: &PgPool, id: &str) -> sqlx::Result<Option<Webhook>> {
     sqlx::query_as!(
         Webhook,
-        "select url, secret from webhook where webhook_id::text = $1 and gone_at is null",
+        "select url, secret, case when old_until > now() then old_secret end as old_secret
+         from webhook where webhook_id::text = $1 and gone_at is null",
         id
     )
     .fetch_optional(pool)

@@ -191,6 +191,26 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_redirect_is_an_answer_and_not_followed() {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let server = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let here = format!("http://{}", server.local_addr().unwrap());
+        let elsewhere = format!("{here}/inside");
+        let serving = tokio::spawn(async move {
+            let (mut stream, _) = server.accept().await.unwrap();
+            let _ = stream.read(&mut [0; 4096]).await.unwrap();
+            let answer = format!(
+                "HTTP/1.1 307 Temporary Redirect\r\nlocation: {elsewhere}\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+            );
+            stream.write_all(answer.as_bytes()).await.unwrap();
+        });
+        let request = reqwest::Request::new(reqwest::Method::POST, here.parse().unwrap());
+        assert_eq!(Web::new(true).unwrap().send(request).await, Ok(307));
+        serving.await.unwrap();
+    }
+
+    #[tokio::test]
     async fn a_name_that_leads_home_leads_nowhere() {
         let name = || "localhost".parse::<Name>().unwrap();
         assert!(Public { development: false }.resolve(name()).await.is_err());

@@ -11,20 +11,24 @@ use reqwest::{Method, Request};
 use ring::hmac;
 use uuid::Uuid;
 
-/// Where to, and what both sides sign with.
+/// Where to, and what both sides sign with; the secret before it too, while the other side may still know no other.
 pub struct Webhook {
     pub url: String,
     pub secret: Vec<u8>,
+    pub old_secret: Option<Vec<u8>>,
 }
 
 pub(super) async fn send(web: &Web, to: &Webhook, body: &str, message_id: Uuid) -> Result<(), Undelivered> {
     let url = web.check(&to.url).map_err(|wrong| Undelivered::Never(wrong.into()))?;
     let (id, at) = (message_id.to_string(), Utc::now().timestamp());
-    let signature = signature(&to.secret, &id, at, body);
+    let secrets = std::iter::once(&to.secret).chain(&to.old_secret);
+    let signatures: Vec<String> = secrets.map(|secret| signature(secret, &id, at, body)).collect();
     let mut request = Request::new(Method::POST, url);
-    for (name, value) in
-        [("webhook-id", id), ("webhook-timestamp", at.to_string()), ("webhook-signature", signature)]
-    {
+    for (name, value) in [
+        ("webhook-id", id),
+        ("webhook-timestamp", at.to_string()),
+        ("webhook-signature", signatures.join(" ")),
+    ] {
         let value = HeaderValue::from_str(&value).map_err(|error| Undelivered::Never(error.to_string()))?;
         request.headers_mut().insert(name, value);
     }

@@ -48,6 +48,11 @@ pub(super) fn rows(_: &Stage) -> Result<Vec<Row>> {
             .refuses_body(webhook("https://10.0.0.1/", "account.banned"), 400, INVALID)
             .refuses_body(webhook("https://operator.example.com/", "hilang"), 400, UNREADABLE)
             .told_in(409, "webhooks::there_are_at_most_twenty_and_none_leads_into_our_own_network"),
+        post("/api/webhooks/{id}/rotate", For::Admins, None)
+            .example("/api/webhooks/{webhook}/rotate")
+            .given(a_webhook)
+            .refuses("/api/webhooks/0/rotate", 404, "NOT_FOUND")
+            .refuses("/api/webhooks/x/rotate", 400, UNREADABLE),
         delete("/api/webhooks/{id}", For::Admins)
             .example("/api/webhooks/{webhook}")
             .given(a_webhook)
