@@ -49,6 +49,7 @@ const CLOUD: Table = &[
     ("backup", &["config", "database", "finding"]),
     ("health", &["backup", "database", "error", "identity", "ingest", "metrics", "state"]),
     ("admin", &["audit", "error", "identity", "page", "places", "state"]),
+    ("privacy", &["audit", "error", "files", "identity", "notify", "page", "state"]),
     ("jobs", &["audit", "config", "error", "files", "guards", "identity", "metrics", "state"]),
     (
         "openapi",
@@ -62,6 +63,7 @@ const CLOUD: Table = &[
             "identity",
             "inbox",
             "ingest",
+            "privacy",
             "telemetry",
         ],
     ),
@@ -86,6 +88,7 @@ const CLOUD: Table = &[
             "notify",
             "openapi",
             "outside",
+            "privacy",
             "state",
             "telemetry",
             "watchdog",

@@ -38,6 +38,7 @@ mod pi;
 mod places;
 mod poison;
 mod power_cut;
+mod privacy;
 mod push;
 mod reader;
 mod readings;

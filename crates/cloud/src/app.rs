@@ -15,7 +15,9 @@ use crate::notify::deliver;
 use crate::outside::Outside;
 use crate::state::State;
 use crate::watchdog;
-use crate::{admin, dashboard, distribution, files, health, identity, inbox, ingest, openapi, telemetry};
+use crate::{
+    admin, dashboard, distribution, files, health, identity, inbox, ingest, openapi, privacy, telemetry,
+};
 use actix_web::dev::ServerHandle;
 use actix_web::http::Method;
 use actix_web::http::header;
@@ -138,6 +140,7 @@ async fn serve(
             .configure(telemetry::routes)
             .configure(dashboard::routes)
             .configure(health::routes)
+            .configure(privacy::routes)
             .configure(admin::routes)
             .configure(openapi::routes)
             .default_service(web::to(nowhere))

@@ -360,6 +360,21 @@ const MESSAGES: &[(&str, &str, &str)] = &[
         "That link or code is unknown, used or out of date. Ask for a new one.",
     ),
     ("ALREADY_VERIFIED", "Alamat email Anda sudah dipastikan.", "Your e-mail address is confirmed already."),
+    (
+        "SIGN_IN_AGAIN",
+        "Masukkan kata sandi, atau masuk lagi lalu ulangi dalam sepuluh menit.",
+        "Give the password, or sign in again and repeat this within ten minutes.",
+    ),
+    (
+        "EXPORT_NOT_READY",
+        "Salinan data Anda masih disiapkan. Coba lagi sebentar lagi.",
+        "The copy of your data is still being made. Try again in a moment.",
+    ),
+    (
+        "TOO_MANY_OPEN_REQUESTS",
+        "Sepuluh permintaan Anda belum dijawab. Tunggu jawabannya dulu.",
+        "Ten of your requests are not answered yet. Wait for those first.",
+    ),
     ("OTHER_USER", "Itu akun orang lain.", "That is somebody else's account."),
     (
         "EMAIL_TAKEN",

@@ -27,6 +27,7 @@ mod openapi;
 mod outside;
 mod page;
 mod places;
+mod privacy;
 mod state;
 mod telemetry;
 mod watchdog;

@@ -1,7 +1,7 @@
 //! OpenAPI 3.1 at `/openapi.json`, generated from the handlers, and Swagger UI from the binary at `/docs/`.
 
 use crate::guards::TAKES_KEYS;
-use crate::{admin, dashboard, distribution, files, health, identity, inbox, ingest, telemetry};
+use crate::{admin, dashboard, distribution, files, health, identity, inbox, ingest, privacy, telemetry};
 use actix_web::{HttpResponse, get, web};
 use utoipa::OpenApi;
 use utoipa::openapi::header::HeaderBuilder;
@@ -32,6 +32,7 @@ use utoipa_swagger_ui::{Config, SwaggerUi};
         (name = "gateways", description = "Enrolment and records, for gateways"),
         (name = "people", description = "Accounts, signing in, profiles"),
         (name = "messages", description = "What people are told"),
+        (name = "privacy", description = "What people agree to, and their own data"),
         (name = "files", description = "What people uploaded"),
         (name = "distribution", description = "Goods on the move"),
         (name = "telemetry", description = "What farms and meters say"),
@@ -51,6 +52,10 @@ fn parts() -> Vec<Document> {
         identity::profile::Docs::openapi(),
         identity::account::Docs::openapi(),
         identity::picture::Docs::openapi(),
+        identity::consent::Docs::openapi(),
+        privacy::export::Docs::openapi(),
+        privacy::leave::Docs::openapi(),
+        privacy::requests::Docs::openapi(),
         files::serve::Docs::openapi(),
         inbox::list::Docs::openapi(),
         inbox::deliveries::Docs::openapi(),

@@ -160,6 +160,12 @@ impl Row {
         self
     }
 
+    /// The JSON body of a method that seldom has one.
+    pub(super) fn body(mut self, body: Value) -> Self {
+        self.body = Some(Body::Json(body));
+        self
+    }
+
     /// The status for those who may call; 200 when nobody says.
     pub(super) fn answered(mut self, status: u16) -> Self {
         self.answer = status;

@@ -10,6 +10,7 @@
 mod by;
 mod flood;
 mod origin;
+pub mod personal;
 mod redact;
 pub mod retention;
 mod seal;

@@ -100,8 +100,7 @@ impl Files {
 
     /// To a file that has no name and is gone when it is closed.
     async fn to_disk(&self, mut part: Field, most: usize, left: &mut usize) -> Result<std::fs::File> {
-        let file = tempfile::tempfile_in(&self.arriving).context("an upload cannot be put down")?;
-        let (mut file, mut size) = (tokio::fs::File::from_std(file), 0usize);
+        let (mut file, mut size) = (tokio::fs::File::from_std(self.scratch()?), 0usize);
         while let Some(chunk) = part.next().await {
             let chunk = chunk.map_err(unreadable)?;
             size += chunk.len();

@@ -8,12 +8,14 @@
 //! - A person's files together stay within the quota, however many are sent at once.
 
 mod form;
+mod personal;
 mod picture;
 pub mod serve;
 mod store;
 pub mod sweep;
 
 pub use form::Form;
+pub use personal::{erase, export, names_of};
 pub use picture::Picture;
 pub use serve::routes;
 pub use store::check;

@@ -5,7 +5,7 @@ use crate::config::Store;
 use crate::error::Result;
 use anyhow::Context;
 use futures_util::{StreamExt, TryStreamExt};
-use object_store::{Error as StoreError, ObjectStoreExt};
+use object_store::ObjectStoreExt;
 use std::collections::HashSet;
 use std::time::{Duration, SystemTime};
 
@@ -57,11 +57,7 @@ pub async fn dropped(files: &Files) -> Result<u64> {
 
 async fn remove(files: &Files, name: &str) -> Result<()> {
     for path in objects(name) {
-        match files.store.delete(&path).await {
-            // Another round got as far as this.
-            Ok(()) | Err(StoreError::NotFound { .. }) => {}
-            Err(error) => return Err(store::unreachable(&error)),
-        }
+        files.remove_object(path.as_ref()).await?;
     }
     Ok(())
 }
@@ -103,7 +99,7 @@ async fn torn(files: &Files) -> Result<u64> {
         let mut count = 0;
         for entry in std::fs::read_dir(folder)? {
             let entry = entry?;
-            let torn = entry.file_name().to_str().is_some_and(|name| name.contains(".jpg#"));
+            let torn = entry.file_name().to_str().is_some_and(|name| name.contains('#'));
             let long_ago = SystemTime::now() - STRAY_FOR;
             if torn && entry.metadata()?.modified()? < long_ago {
                 std::fs::remove_file(entry.path())?;

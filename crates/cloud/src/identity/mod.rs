@@ -4,6 +4,7 @@ pub mod access;
 pub mod account;
 pub mod bans;
 pub mod claims;
+pub mod consent;
 pub mod enrol;
 mod entries;
 pub mod gateways;
@@ -14,6 +15,7 @@ mod letters;
 pub mod mail_page;
 mod passwords;
 pub mod people;
+pub mod personal;
 pub mod picture;
 pub mod profile;
 pub mod refresh;
@@ -50,4 +52,5 @@ pub fn routes(routes: &mut ServiceConfig) {
     mail_page::routes(routes);
     profile::routes(routes);
     picture::routes(routes);
+    consent::routes(routes);
 }

@@ -1,6 +1,7 @@
 //! `POST /api/auth/register`, `/login` and `/logout`.
 
 use super::bans;
+use super::consent::{self, Consent};
 use super::entries::{did, tried};
 use super::letters::{self, Addressee, Purpose};
 use super::passwords::{Checked, Password, Passwords};
@@ -70,6 +71,9 @@ struct Registration {
     /// For apps that can: a 10-minute token and one to refresh it with, instead of one for 24 hours.
     #[serde(default)]
     refresh: bool,
+    /// What the person agreed to, each by itself; the texts are at `GET /api/consents`.
+    #[serde(default)]
+    consents: Vec<Consent>,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -97,7 +101,7 @@ async fn register(
     people: web::Data<People>,
     body: web::Json<Registration>,
 ) -> Result<HttpResponse> {
-    let Registration { email, password, username, full_name, refresh } = body.into_inner();
+    let Registration { email, password, username, full_name, refresh, consents } = body.into_inner();
     check_email(&email)?;
     check_username(&username)?;
     let full_name = full_name.filter(|name| !name.is_empty());
@@ -122,6 +126,7 @@ async fn register(
     let to = Addressee { user_id, email, language };
     letters::write(&mut tx, &state, Purpose::VerifyEmail, to).await?;
     did(&mut tx, &request, user_id, Action::UserCreated).await?;
+    consent::give(&mut tx, user_id, &consents, &request).await?;
     let handed = sessions::open(&mut tx, &people, user_id, &request, refresh).await?;
     tx.commit().await?;
     tracing::info!(user_id, "account opened");

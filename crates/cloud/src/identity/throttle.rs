@@ -48,6 +48,6 @@ pub(super) async fn forgive(pool: &PgPool, email: &str) -> sqlx::Result<()> {
     Ok(())
 }
 
-fn address_hash(email: &str) -> Vec<u8> {
+pub(super) fn address_hash(email: &str) -> Vec<u8> {
     secret::hash(&email.to_lowercase())
 }

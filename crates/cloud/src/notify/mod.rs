@@ -9,6 +9,7 @@
 
 pub mod deliver;
 mod kind;
+pub mod personal;
 mod render;
 pub mod shown;
 pub mod subscriptions;

@@ -11,7 +11,7 @@ mod web;
 mod webhook;
 
 pub use mail::Mail;
-pub use outbox::{Kept, kept};
+pub use outbox::{Kept, forget, kept};
 pub use push::{LONGEST as LONGEST_PUSH, Subscription};
 pub use webhook::Webhook;
 

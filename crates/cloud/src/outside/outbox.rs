@@ -58,3 +58,9 @@ pub async fn kept(pool: &PgPool) -> sqlx::Result<Vec<Kept>> {
     .fetch_all(pool)
     .await
 }
+
+/// Takes away what was kept for an address.
+pub async fn forget(conn: &mut sqlx::PgConnection, address: &str) -> sqlx::Result<()> {
+    sqlx::query!("delete from kept_message where lower(address) = lower($1)", address).execute(conn).await?;
+    Ok(())
+}

@@ -8,6 +8,7 @@ mod messages;
 mod operations;
 mod people;
 mod places;
+mod privacy;
 mod telemetry;
 
 use super::callers::Stage;
@@ -27,6 +28,7 @@ pub(super) fn all(stage: &Stage) -> Result<Vec<Row>> {
         operations::rows(stage)?,
         people::rows(stage)?,
         places::rows(stage)?,
+        privacy::rows(stage)?,
         telemetry::rows(stage)?,
     ];
     Ok(domains.into_iter().flatten().collect())

@@ -1,0 +1,112 @@
+//! What identity knows of a person: given to them, and taken away.
+
+use super::passwords::{Checked, Password};
+use super::people::People;
+use super::sessions::Person;
+use super::throttle;
+use crate::error::{Error, Result};
+use crate::state::State;
+use serde_json::Value;
+use sqlx::PgConnection;
+
+/// Makes sure that the person is there: by the password, or else by having signed in within ten minutes. Wrong
+/// tries count like those to sign in.
+///
+/// # Errors
+/// [`Error::Fields`] for a wrong password, `SIGN_IN_AGAIN` without one.
+pub async fn confirm(
+    state: &State,
+    people: &People,
+    person: &Person,
+    password: Option<String>,
+) -> Result<()> {
+    let Some(password) = password else {
+        let fresh = sqlx::query_scalar!(
+            r#"select created_at > now() - interval '10 minutes' as "fresh!" from user_session
+               where session_id = $1"#,
+            person.session_id
+        )
+        .fetch_optional(&state.people)
+        .await?;
+        return if fresh == Some(true) { Ok(()) } else { Err(Error::Forbidden("SIGN_IN_AGAIN")) };
+    };
+    let password = Password::typed("password", password)?;
+    let account =
+        sqlx::query!("select email, password_hash from app_user where user_id = $1", person.user_id)
+            .fetch_one(&state.people)
+            .await?;
+    throttle::count(&state.people, &account.email).await?;
+    if matches!(people.passwords.check(password, Some(account.password_hash)).await?, Checked::Wrong) {
+        return Err(Error::field("password", "is wrong"));
+    }
+    throttle::forgive(&state.people, &account.email).await?;
+    Ok(())
+}
+
+/// The account, where it was signed in and what its person agreed to; no secret is in it.
+pub async fn export(conn: &mut PgConnection, user_id: i64) -> Result<Value> {
+    sqlx::query_scalar!(
+        r#"select jsonb_build_object(
+               'account', to_jsonb(u) - 'password_hash',
+               'sessions', (select coalesce(jsonb_agg(to_jsonb(s) - 'token_id_hash' order by s.session_id), '[]')
+                            from user_session s where s.user_id = $1),
+               'grants', (select coalesce(jsonb_agg(to_jsonb(g) - 'granted_by' order by g.grant_id), '[]')
+                          from role_grant g where g.user_id = $1),
+               'consents', (select coalesce(jsonb_agg(to_jsonb(c) order by c.consent_id), '[]')
+                            from consent c where c.user_id = $1)) as "data!"
+           from app_user u where u.user_id = $1"#,
+        user_id
+    )
+    .fetch_optional(conn)
+    .await?
+    .ok_or(Error::NotFound("NOT_FOUND"))
+}
+
+/// The account of which an erasure is under way: nothing else changes it meanwhile.
+///
+/// # Errors
+/// [`Error::Unauthenticated`] when it is gone already.
+pub async fn email_for_erasure(conn: &mut PgConnection, user_id: i64) -> Result<String> {
+    sqlx::query_scalar!(
+        "select email from app_user where user_id = $1 and erased_at is null for update",
+        user_id
+    )
+    .fetch_optional(conn)
+    .await?
+    .ok_or(Error::Unauthenticated)
+}
+
+/// Leaves an account without a person: its number stays for the rows that need one. Nobody can sign in to it, for
+/// what stands in place of its address is none.
+pub async fn erase(conn: &mut PgConnection, user_id: i64, email: &str) -> Result<()> {
+    sqlx::query!("delete from user_session where user_id = $1", user_id).execute(&mut *conn).await?;
+    sqlx::query!("delete from mail_token where user_id = $1", user_id).execute(&mut *conn).await?;
+    sqlx::query!("delete from role_grant where user_id = $1", user_id).execute(&mut *conn).await?;
+    sqlx::query!("delete from sign_in_failure where address_hash = $1", throttle::address_hash(email))
+        .execute(&mut *conn)
+        .await?;
+    sqlx::query!(
+        "update consent set address = null, withdrawn_at = coalesce(withdrawn_at, now()) where user_id = $1",
+        user_id
+    )
+    .execute(&mut *conn)
+    .await?;
+    // The random part: nobody can have taken that name to stand in the way.
+    sqlx::query!(
+        "update app_user set email = 'erased-' || user_id || '-' || substr(md5(random()::text), 1, 8),
+             username = 'erased-' || user_id || '-' || substr(md5(random()::text), 1, 8),
+             password_hash = '', full_name = null, bio = null, phone_number = null, address = null, city = null,
+             country = null, profile_picture = null, role = 'user', is_verified = false, is_active = false,
+             erased_at = now(), updated_at = now()
+         where user_id = $1",
+        user_id
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// After the erasure's commit: this replica asks anew at once, the others within a second.
+pub fn forget(people: &People, user_id: i64) {
+    people.sessions.forget(|person| person.user_id == user_id);
+}

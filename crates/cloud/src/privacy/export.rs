@@ -1,0 +1,202 @@
+//! `POST /api/users/me/export` and `GET /api/users/me/export/{id}`: a copy of everything about a person, as a zip.
+
+use crate::audit::{self, Action, Actor, Entry, Origin};
+use crate::error::{Error, Result};
+use crate::files::{self, Files};
+use crate::identity::{Person, personal};
+use crate::notify;
+use crate::state::State;
+use actix_web::http::header;
+use actix_web::{HttpRequest, HttpResponse, get, post, web};
+use anyhow::{Context, anyhow};
+use serde::Serialize;
+use serde_json::Value;
+use sqlx::PgConnection;
+use std::fs::File;
+use std::io::Write;
+use utoipa::ToSchema;
+use zip::ZipWriter;
+use zip::write::SimpleFileOptions;
+
+pub(super) fn routes(routes: &mut web::ServiceConfig) {
+    routes.service(ask).service(fetch);
+}
+
+#[derive(utoipa::OpenApi)]
+#[openapi(paths(ask, fetch))]
+pub(crate) struct Docs;
+
+#[derive(Serialize, ToSchema)]
+struct Asked {
+    #[schema(example = true)]
+    success: bool,
+    /// For `GET /api/users/me/export/{id}`.
+    #[schema(example = 5)]
+    export_id: i64,
+}
+
+/// Ask for a copy of everything about you. Whoever is signed in may call.
+///
+/// It is made in the background, usually within seconds; asking again meanwhile is the same request.
+#[utoipa::path(tag = "privacy", path = "/api/users/me/export", security(("session" = [])),
+    responses((status = 202, body = Asked), (status = 401, body = crate::error::ErrorBody)))]
+#[post("/api/users/me/export")]
+async fn ask(
+    request: HttpRequest,
+    person: Person,
+    state: web::Data<State>,
+    files: web::Data<Files>,
+) -> Result<HttpResponse> {
+    let mut tx = state.people.begin().await?;
+    let export_id = sqlx::query_scalar!(
+        "insert into data_export (user_id, name) values ($1, 'export-' || gen_random_uuid() || '.zip')
+         on conflict (user_id) where ready_at is null and expires_at is null
+         do update set requested_at = data_export.requested_at
+         returning data_export_id",
+        person.user_id
+    )
+    .fetch_one(&mut *tx)
+    .await?;
+    let entry = Entry {
+        origin: Some(Origin::of(&request)),
+        ..Entry::of(Actor::Person(person.user_id), Action::SensitiveRead)
+    };
+    audit::record(&mut tx, &entry).await?;
+    tx.commit().await?;
+    // Now, for whoever waits; should this replica die, the job's next round makes it.
+    actix_web::rt::spawn(async move {
+        if let Err(error) = Box::pin(one_round(&state, &files)).await {
+            tracing::warn!("an export waits for the next round: {error}");
+        }
+    });
+    Ok(HttpResponse::Accepted().json(Asked { success: true, export_id }))
+}
+
+/// Fetch the copy, for seven days. Only the one who asked may call.
+#[utoipa::path(tag = "privacy", path = "/api/users/me/export/{id}", security(("session" = [])),
+    params(("id" = i64, Path, description = "the `export_id`")),
+    responses((status = 200, content_type = "application/zip", body = Vec<u8>),
+        (status = 401, body = crate::error::ErrorBody),
+        (status = 404, description = "not yours, or expired", body = crate::error::ErrorBody),
+        (status = 409, description = "`EXPORT_NOT_READY`", body = crate::error::ErrorBody)))]
+#[get("/api/users/me/export/{id}")]
+async fn fetch(
+    person: Person,
+    state: web::Data<State>,
+    files: web::Data<Files>,
+    id: web::Path<i64>,
+) -> Result<HttpResponse> {
+    let export = sqlx::query!(
+        r#"select name, ready_at is not null as "ready!" from data_export
+           where data_export_id = $1 and user_id = $2 and (expires_at is null or expires_at > now())"#,
+        *id,
+        person.user_id
+    )
+    .fetch_optional(&state.people)
+    .await?
+    .ok_or(Error::NotFound("NOT_FOUND"))?;
+    if !export.ready {
+        return Err(Error::Conflict("EXPORT_NOT_READY"));
+    }
+    let (size, bytes) = files.read_object(&export.name).await?;
+    Ok(HttpResponse::Ok()
+        .content_type("application/zip")
+        .insert_header((header::CONTENT_DISPOSITION, "attachment; filename=\"data-saya.zip\""))
+        .no_chunking(size)
+        .streaming(bytes))
+}
+
+/// Makes what was asked for, and takes away what has expired; how many were made.
+///
+/// # Errors
+/// The database's. An export that cannot be made is logged and waits for the next round.
+pub async fn one_round(state: &State, files: &Files) -> Result<u64> {
+    let (mut made, mut after) = (0, 0);
+    loop {
+        let mut tx = state.people.begin().await?;
+        let Some(next) = sqlx::query!(
+            "select data_export_id, user_id, name from data_export
+             where ready_at is null and expires_at is null and data_export_id > $1
+             order by data_export_id limit 1 for update skip locked",
+            after
+        )
+        .fetch_optional(&mut *tx)
+        .await?
+        else {
+            break;
+        };
+        after = next.data_export_id;
+        match Box::pin(make(&mut tx, files, next.user_id, &next.name)).await {
+            Ok(bytes) => {
+                sqlx::query!(
+                    "update data_export set ready_at = now(), expires_at = now() + interval '7 days', bytes = $2
+                     where data_export_id = $1",
+                    next.data_export_id,
+                    bytes
+                )
+                .execute(&mut *tx)
+                .await?;
+                tx.commit().await?;
+                made += 1;
+            }
+            Err(error) => tracing::error!(export_id = next.data_export_id, "an export was not made: {error}"),
+        }
+    }
+    expired(state, files).await?;
+    Ok(made)
+}
+
+/// Builds the zip and puts it into the store; its size.
+async fn make(conn: &mut PgConnection, files: &Files, user_id: i64, name: &str) -> Result<i64> {
+    let modules: [(&str, Value); 5] = [
+        ("account.json", personal::export(conn, user_id).await?),
+        ("messages.json", notify::personal::export(conn, user_id).await?),
+        ("activity.json", audit::personal::export(conn, user_id).await?),
+        ("requests.json", super::requests::export(conn, user_id).await?),
+        ("files.json", files::export(conn, user_id).await?),
+    ];
+    let mut zip = Some(ZipWriter::new(files.scratch()?));
+    for (name, data) in modules {
+        let text = serde_json::to_vec_pretty(&data).context("an export")?;
+        zip = add(zip, name.to_owned(), text).await?;
+    }
+    for name in files::names_of(conn, user_id).await? {
+        let bytes = files.read_whole(&name).await?;
+        zip = add(zip, format!("files/{name}.jpg"), bytes).await?;
+    }
+    let file = zip.context("an export")?.finish().context("an export")?;
+    let bytes = file.metadata().context("an export")?.len();
+    files.put_object(name, file).await?;
+    Ok(i64::try_from(bytes).unwrap_or(i64::MAX))
+}
+
+/// Compresses and writes off the async threads.
+async fn add(zip: Option<ZipWriter<File>>, name: String, bytes: Vec<u8>) -> Result<Option<ZipWriter<File>>> {
+    let mut zip = zip.context("an export")?;
+    let written = tokio::task::spawn_blocking(move || -> anyhow::Result<_> {
+        zip.start_file(name, SimpleFileOptions::default())?;
+        zip.write_all(&bytes)?;
+        Ok(zip)
+    });
+    Ok(Some(written.await.map_err(|error| anyhow!("an export: {error}"))??))
+}
+
+/// Ends every copy of a person's data, in the caller's transaction.
+pub(super) async fn expire_all(conn: &mut PgConnection, user_id: i64) -> Result<()> {
+    sqlx::query!("update data_export set expires_at = now() where user_id = $1", user_id)
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// Takes expired copies out of the store and then their rows; how many.
+pub(super) async fn expired(state: &State, files: &Files) -> Result<u64> {
+    let names = sqlx::query_scalar!("select name from data_export where expires_at <= now() limit 500")
+        .fetch_all(&state.people)
+        .await?;
+    for name in &names {
+        files.remove_object(name).await?;
+        sqlx::query!("delete from data_export where name = $1", name).execute(&state.people).await?;
+    }
+    Ok(names.len() as u64)
+}
