@@ -105,7 +105,8 @@ fn a_copy_of_everything_goes_to_its_owner_alone() -> Result<()> {
         })
         .await?;
         let mut zip = zip::ZipArchive::new(std::io::Cursor::new(zip))?;
-        let names: Vec<String> = zip.file_names().map(str::to_owned).collect();
+        let names: Vec<String> =
+            zip.file_names().map(|name| Ok(name?.into_owned())).collect::<Result<_>>()?;
         assert!(names.iter().any(|name| name.starts_with("files/") && name.ends_with(".jpg")), "{names:?}");
         let account = std::io::read_to_string(zip.by_name("account.json")?)?;
         assert!(account.contains("siti@example.com") && !account.contains("argon2"), "{account}");
@@ -145,7 +146,9 @@ fn who_leaves_is_in_no_row_and_no_file_and_no_table_is_forgotten() -> Result<()>
         let rules = rules()?;
         let about =
             "(c.column_name in ('user_id', 'email', 'address', 'address_hash', 'phone_number', 'actor_id')
-            and c.table_name not in ('site', 'audit_tally'))";
+            and c.table_name not in ('site', 'audit_tally')
+            or exists (select from pg_constraint k where k.conrelid = c.table_name::regclass
+                and k.confrelid in ('app_user'::regclass, 'user_session'::regclass)))";
         for (table, column) in columns(&database, about).await? {
             assert!(rules.contains_key(&table), "{table}.{column} has no rule in docs/privacy.md");
         }
@@ -179,6 +182,7 @@ fn who_leaves_is_in_no_row_and_no_file_and_no_table_is_forgotten() -> Result<()>
             "insert into notification_preference (user_id, kind, channel, wanted) values ($1, 'x', 'email', false)",
             "insert into push_subscription (user_id, endpoint, p256dh, auth)
              values ($1, 'https://push.example/x', decode(repeat('00', 65), 'hex'), decode(repeat('00', 16), 'hex'))",
+            "insert into user_ban (user_id, reason, lifted_at) values ($1, 'Siti Rahayu Wulandari', now())",
             "insert into role_grant (user_id, role, site_id) select $1, 'officer', site_id from site limit 1",
         ] {
             sqlx::query(sql).bind(user_id).execute(&database).await.with_context(|| sql.to_owned())?;
@@ -227,6 +231,27 @@ fn who_leaves_is_in_no_row_and_no_file_and_no_table_is_forgotten() -> Result<()>
         assert!(!stand.logs().contains("siti@example.com"));
         // The name and the address are free again.
         someone(&cloud, "siti").await?;
+        Ok(())
+    })
+}
+
+#[test]
+fn the_last_admin_stays() -> Result<()> {
+    story(async |stand| {
+        let cloud = stand.cloud().await?;
+        let database = cloud.database().await?;
+        let ((first, one), (second, other)) =
+            (someone(&cloud, "siti").await?, someone(&cloud, "budi").await?);
+        sqlx::query("update app_user set role = 'admin' where user_id in ($1, $2)")
+            .bind(first)
+            .bind(second)
+            .execute(&database)
+            .await?;
+        let leave = Some(json!({ "password": PASSWORD }));
+        ask(&cloud, Method::DELETE, "/api/users/me", &one, leave.clone()).await?.expect(200)?;
+        let reply = ask(&cloud, Method::DELETE, "/api/users/me", &other, leave).await?;
+        assert_eq!((reply.status, reply.error_code().as_str()), (409, "LAST_ADMIN"));
+        ask(&cloud, Method::GET, "/api/users/me", &other, None).await?.expect(200)?;
         Ok(())
     })
 }

@@ -2,6 +2,7 @@
 
 use super::passwords::{Checked, Password};
 use super::people::People;
+use super::roster::keep_an_admin;
 use super::sessions::Person;
 use super::throttle;
 use crate::error::{Error, Result};
@@ -52,6 +53,10 @@ pub async fn export(conn: &mut PgConnection, user_id: i64) -> Result<Value> {
                             from user_session s where s.user_id = $1),
                'grants', (select coalesce(jsonb_agg(to_jsonb(g) - 'granted_by' order by g.grant_id), '[]')
                           from role_grant g where g.user_id = $1),
+               'keys', (select coalesce(jsonb_agg(to_jsonb(k) - 'key_hash' order by k.access_key_id), '[]')
+                        from access_key k where k.made_by = $1),
+               'bans', (select coalesce(jsonb_agg(to_jsonb(b) - 'banned_by' order by b.ban_id), '[]')
+                        from user_ban b where b.user_id = $1),
                'consents', (select coalesce(jsonb_agg(to_jsonb(c) order by c.consent_id), '[]')
                             from consent c where c.user_id = $1)) as "data!"
            from app_user u where u.user_id = $1"#,
@@ -65,8 +70,9 @@ pub async fn export(conn: &mut PgConnection, user_id: i64) -> Result<Value> {
 /// The account of which an erasure is under way: nothing else changes it meanwhile.
 ///
 /// # Errors
-/// [`Error::Unauthenticated`] when it is gone already.
+/// `LAST_ADMIN` when nobody could administer what is left; [`Error::Unauthenticated`] when it is gone already.
 pub async fn email_for_erasure(conn: &mut PgConnection, user_id: i64) -> Result<String> {
+    keep_an_admin(conn, user_id).await?;
     sqlx::query_scalar!(
         "select email from app_user where user_id = $1 and erased_at is null for update",
         user_id
@@ -82,6 +88,7 @@ pub async fn erase(conn: &mut PgConnection, user_id: i64, email: &str) -> Result
     sqlx::query!("delete from user_session where user_id = $1", user_id).execute(&mut *conn).await?;
     sqlx::query!("delete from mail_token where user_id = $1", user_id).execute(&mut *conn).await?;
     sqlx::query!("delete from role_grant where user_id = $1", user_id).execute(&mut *conn).await?;
+    sqlx::query!("delete from user_ban where user_id = $1", user_id).execute(&mut *conn).await?;
     sqlx::query!("delete from sign_in_failure where address_hash = $1", throttle::address_hash(email))
         .execute(&mut *conn)
         .await?;
@@ -104,9 +111,4 @@ pub async fn erase(conn: &mut PgConnection, user_id: i64, email: &str) -> Result
     .execute(conn)
     .await?;
     Ok(())
-}
-
-/// After the erasure's commit: this replica asks anew at once, the others within a second.
-pub fn forget(people: &People, user_id: i64) {
-    people.sessions.forget(|person| person.user_id == user_id);
 }

@@ -55,6 +55,7 @@ pub(super) struct Receipt {
     responses((status = 200, body = Left), (status = 400, body = crate::error::ErrorBody),
         (status = 401, body = crate::error::ErrorBody),
         (status = 403, description = "`SIGN_IN_AGAIN`", body = crate::error::ErrorBody),
+        (status = 409, description = "`LAST_ADMIN`", body = crate::error::ErrorBody),
         (status = 429, body = crate::error::ErrorBody)))]
 #[delete("/api/users/me")]
 async fn leave(
@@ -81,11 +82,11 @@ async fn leave(
     };
     audit::record(&mut tx, &entry).await?;
     tx.commit().await?;
-    personal::forget(&people, user_id);
-    // What is in the store goes now if it can, and else with the next round of the jobs.
+    people.forget(user_id);
+    // What is in the store goes now if it can, and else with the next erasure or sweep.
     for gone in [files::sweep::dropped(&files).await, export::expired(&state, &files).await] {
         if let Err(error) = gone {
-            tracing::warn!("files of an erased account stay until the next round: {error}");
+            tracing::warn!("files of an erased account stay until the next sweep: {error}");
         }
     }
     tracing::info!(user_id, "account erased");

@@ -31,15 +31,19 @@ pub(super) fn rows(_: &Stage) -> Result<Vec<Row>> {
         delete("/api/users/me", For::People)
             .body(json!({ "password": PASSWORD }))
             .fresh()
-            .refuses_body(json!({ "password": "bukan yang ini" }), 400, INVALID),
+            .refuses_body(json!({ "password": "bukan yang ini" }), 400, INVALID)
+            .told_in(403, "privacy::who_leaves_is_in_no_row_and_no_file_and_no_table_is_forgotten")
+            .told_in(409, "privacy::the_last_admin_stays"),
         post(requests, For::People, wish("Foto saya dinilai mesin."))
             .answered(201)
             .fresh()
             .refuses_body(wish(""), 400, INVALID)
             .told_in(409, "privacy::a_request_has_three_days_and_is_answered_by_an_admin"),
-        get(requests, For::People)
-            .refuses("/api/users/me/privacy-requests?limit=51", 400, INVALID)
-            .refuses("/api/users/me/privacy-requests?cursor=x", 400, INVALID),
+        get(requests, For::People).refuses("/api/users/me/privacy-requests?limit=51", 400, INVALID).refuses(
+            "/api/users/me/privacy-requests?cursor=x",
+            400,
+            INVALID,
+        ),
         get("/api/admin/privacy-requests", For::Admins).refuses(
             "/api/admin/privacy-requests?limit=51",
             400,
