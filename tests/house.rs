@@ -50,10 +50,7 @@ const CLOUD: Table = &[
     ("health", &["backup", "database", "error", "identity", "ingest", "metrics", "state"]),
     ("admin", &["audit", "error", "identity", "page", "places", "state"]),
     ("privacy", &["audit", "error", "files", "identity", "notify", "page", "state"]),
-    (
-        "jobs",
-        &["audit", "config", "error", "files", "guards", "identity", "metrics", "privacy", "state"],
-    ),
+    ("jobs", &["audit", "config", "error", "files", "guards", "identity", "metrics", "privacy", "state"]),
     (
         "openapi",
         &[

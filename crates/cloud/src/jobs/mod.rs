@@ -14,7 +14,7 @@ pub use run::{history, run_now};
 pub(crate) use turns::{Timetable, run};
 
 use crate::state::State;
-use crate::{audit, files, guards, identity};
+use crate::{audit, files, guards, identity, privacy};
 use std::pin::Pin;
 use std::time::Duration;
 
@@ -52,6 +52,7 @@ pub const JOBS: &[Job] = &[
         Box::pin(async move { gone(identity::purge_mail_tokens(&state.gateways).await?) })
     }),
     Job { patience: Duration::from_secs(1_800), ..job("files_sweep", |state| Box::pin(files_sweep(state))) },
+    Job { patience: Duration::from_secs(1_800), ..job("exports", |state| Box::pin(exports(state))) },
     job("job_history_purge", |state| Box::pin(async move { gone(run::purge(&state.gateways).await?) })),
 ];
 
@@ -71,4 +72,10 @@ async fn audit_retire(state: State) -> anyhow::Result<String> {
 async fn files_sweep(state: State) -> anyhow::Result<String> {
     let swept = files::sweep::one_round(&files::Files::open(&state)?).await?;
     Ok(format!("{} dropped files and {} strays removed", swept.files, swept.strays))
+}
+
+async fn exports(state: State) -> anyhow::Result<String> {
+    let files = files::Files::open(&state)?;
+    let round = privacy::export::one_round(&state, &files).await?;
+    Ok(format!("{} copies made, {} expired ones removed", round.made, round.expired))
 }

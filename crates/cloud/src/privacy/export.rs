@@ -106,11 +106,18 @@ async fn fetch(
         .streaming(bytes))
 }
 
-/// Makes what was asked for, and takes away what has expired; how many were made.
+/// What a round did.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Round {
+    pub made: u64,
+    pub expired: u64,
+}
+
+/// Makes what was asked for, and takes away what has expired.
 ///
 /// # Errors
 /// The database's. An export that cannot be made is logged and waits for the next round.
-pub async fn one_round(state: &State, files: &Files) -> Result<u64> {
+pub async fn one_round(state: &State, files: &Files) -> Result<Round> {
     let (mut made, mut after) = (0, 0);
     loop {
         let mut tx = state.people.begin().await?;
@@ -142,8 +149,7 @@ pub async fn one_round(state: &State, files: &Files) -> Result<u64> {
             Err(error) => tracing::error!(export_id = next.data_export_id, "an export was not made: {error}"),
         }
     }
-    expired(state, files).await?;
-    Ok(made)
+    Ok(Round { made, expired: expired(state, files).await? })
 }
 
 /// Builds the zip and puts it into the store; its size.

@@ -24,6 +24,7 @@ pub(crate) struct Docs;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema, sqlx::Type)]
 #[serde(rename_all = "lowercase")]
 #[sqlx(type_name = "text", rename_all = "lowercase")]
+#[schema(as = PrivacyKind)]
 enum Kind {
     Access,
     Correction,
@@ -33,6 +34,7 @@ enum Kind {
 }
 
 #[derive(Deserialize, ToSchema)]
+#[schema(as = PrivacyWish)]
 struct Wish {
     kind: Kind,
     #[schema(max_length = 2000, example = "Tanggal lahir saya salah dicatat.")]
@@ -40,6 +42,7 @@ struct Wish {
 }
 
 #[derive(Serialize, ToSchema)]
+#[schema(as = PrivacyRequest)]
 struct Request {
     #[schema(example = 17)]
     privacy_request_id: i64,
@@ -56,6 +59,7 @@ struct Request {
 }
 
 #[derive(Serialize, ToSchema)]
+#[schema(as = PrivacyRequestOne)]
 struct One {
     #[schema(example = true)]
     success: bool,
@@ -63,6 +67,7 @@ struct One {
 }
 
 #[derive(Serialize, ToSchema)]
+#[schema(as = PrivacyRequestPage)]
 struct Many {
     #[schema(example = true)]
     success: bool,
@@ -162,6 +167,7 @@ async fn open(_: Admin, state: web::Data<State>, asked: web::Query<Page>) -> Res
 }
 
 #[derive(Deserialize, ToSchema)]
+#[schema(as = PrivacyAnswer)]
 struct Answer {
     granted: bool,
     /// What the person reads.

@@ -72,7 +72,6 @@ const TABLE: &[(&str, &str, Option<Kind>)] = &[
     ("POST", "/api/auth/verify-email/resend", Some(SignIn)),
     ("POST", "/api/auth/register", Some(Register)),
     ("DELETE", "/api/users/me", Some(SignIn)),
-    ("POST", "/api/users/me/picture", Some(Upload)),
     ("POST", "/api/users/me/export", Some(Expensive)),
     ("POST", "/api/gateways/enrol", Some(Enrol)),
     ("POST", "/api/users/me/picture", Some(Upload)),
