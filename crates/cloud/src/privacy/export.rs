@@ -76,7 +76,7 @@ async fn ask(
 #[utoipa::path(tag = "privacy", path = "/api/users/me/export/{id}", security(("session" = [])),
     params(("id" = i64, Path, description = "the `export_id`")),
     responses((status = 200, content_type = "application/zip", body = Vec<u8>),
-        (status = 401, body = crate::error::ErrorBody),
+        (status = 400, body = crate::error::ErrorBody), (status = 401, body = crate::error::ErrorBody),
         (status = 404, description = "not yours, or expired", body = crate::error::ErrorBody),
         (status = 409, description = "`EXPORT_NOT_READY`", body = crate::error::ErrorBody)))]
 #[get("/api/users/me/export/{id}")]
