@@ -24,7 +24,7 @@ const CLOUD: Table = &[
     ("notify", &["audit", "error", "metrics", "outside"]),
     ("places", &["error"]),
     ("files", &["config", "error", "finding", "state"]),
-    ("identity", &["audit", "error", "files", "guards", "notify", "page", "places", "state"]),
+    ("identity", &["audit", "error", "files", "guards", "notify", "outside", "page", "places", "state"]),
     ("inbox", &["audit", "error", "identity", "notify", "outside", "page", "state"]),
     ("distribution", &["database", "error", "identity", "metrics", "moment", "page", "places", "state"]),
     ("telemetry", &["database", "error", "identity", "moment", "page", "state"]),

@@ -16,6 +16,7 @@ mod durability;
 #[allow(dead_code, reason = "its SPI and I2C are for the driver's own tests")]
 mod emulator;
 mod enrolment;
+mod google;
 mod grants;
 mod guards;
 mod hostile;

@@ -13,7 +13,7 @@ use sqlx::PgPool;
 const NEW: &str = "perahu biru muda";
 
 /// The codes in the mails of a kind to an address, oldest first, once there are so many.
-async fn codes(
+pub(crate) async fn codes(
     cloud: &Cloud,
     database: &PgPool,
     address: &str,
@@ -44,11 +44,11 @@ async fn verify(cloud: &Cloud, code: &str) -> Result<Reply> {
     post(cloud, "/api/auth/verify-email", json!({"token": code})).await
 }
 
-async fn forgot(cloud: &Cloud, email: &str) -> Result<Reply> {
+pub(crate) async fn forgot(cloud: &Cloud, email: &str) -> Result<Reply> {
     post(cloud, "/api/auth/forgot-password", json!({"email": email})).await
 }
 
-async fn reset(cloud: &Cloud, code: &str, new: &str) -> Result<Reply> {
+pub(crate) async fn reset(cloud: &Cloud, code: &str, new: &str) -> Result<Reply> {
     post(cloud, "/api/auth/reset-password", json!({"token": code, "new_password": new})).await
 }
 

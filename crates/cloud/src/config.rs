@@ -29,6 +29,7 @@ pub struct Config {
     pub ingest: Ingest,
     pub enrolment: Enrolment,
     pub people: People,
+    pub google: Google,
     pub files: Files,
     pub mail: Mail,
     pub audit: Audit,
@@ -134,6 +135,13 @@ impl std::fmt::Debug for People {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("People").finish_non_exhaustive()
     }
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Google {
+    pub client_ids: Vec<String>,
+    pub jwks_url: String,
 }
 
 #[derive(Clone, Deserialize)]
@@ -258,7 +266,8 @@ impl Config {
                     .list_separator(",")
                     .with_list_parse_key("http.trusted_proxies")
                     .with_list_parse_key("http.allowed_hosts")
-                    .with_list_parse_key("http.cors_origins"),
+                    .with_list_parse_key("http.cors_origins")
+                    .with_list_parse_key("google.client_ids"),
             )
             .set_override_option(
                 "database.url",

@@ -355,6 +355,21 @@ const MESSAGES: &[(&str, &str, &str)] = &[
         "The password was just changed from another device.",
     ),
     (
+        "GOOGLE_NOT_CONFIGURED",
+        "Masuk dengan Google tidak tersedia di sini. Pakai email dan kata sandi.",
+        "Signing in with Google is not available here. Use your e-mail address and password.",
+    ),
+    (
+        "PASSWORD_NEEDED_TO_LINK",
+        "Alamat email itu sudah punya akun. Masukkan kata sandinya untuk menghubungkannya dengan Google.",
+        "That e-mail address has an account already. Give its password to connect it with Google.",
+    ),
+    (
+        "EMAIL_NOT_CONFIRMED",
+        "Alamat email akun itu belum dipastikan. Buka tautan di email kami dulu, lalu coba lagi.",
+        "That account's e-mail address is not confirmed. Follow the link in our mail first, then try again.",
+    ),
+    (
         "LINK_UNKNOWN",
         "Tautan atau kode itu tidak dikenal, sudah dipakai atau kedaluwarsa. Minta yang baru.",
         "That link or code is unknown, used or out of date. Ask for a new one.",

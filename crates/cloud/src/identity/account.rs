@@ -120,7 +120,7 @@ async fn change_password(
     let current = Password::typed("current_password", current_password)?;
     let new = Password::chosen("new_password", new_password, &[&account.email, &account.username])?;
     throttle::count(&state.people, &account.email).await?;
-    if matches!(people.passwords.check(current, Some(account.password_hash.clone())).await?, Checked::Wrong) {
+    if matches!(people.passwords.check(current, account.password_hash.clone()).await?, Checked::Wrong) {
         return Err(Error::field("current_password", "is wrong"));
     }
     throttle::forgive(&state.people, &account.email).await?;

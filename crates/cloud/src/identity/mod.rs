@@ -8,6 +8,7 @@ pub mod consent;
 pub mod enrol;
 mod entries;
 pub mod gateways;
+pub mod google;
 pub mod grants;
 pub mod keys;
 pub mod language;
@@ -47,6 +48,7 @@ pub fn routes(routes: &mut ServiceConfig) {
     people::routes(routes);
     refresh::routes(routes);
     account::routes(routes);
+    google::routes(routes);
     verification::routes(routes);
     reset::routes(routes);
     mail_page::routes(routes);

@@ -12,6 +12,7 @@ use super::throttle;
 use super::tokens::Tokens;
 use crate::audit::Action;
 use crate::error::{Error, Language, Result};
+use crate::outside::Google;
 use crate::state::State;
 use actix_web::{HttpRequest, HttpResponse, post, web};
 use serde::{Deserialize, Serialize};
@@ -32,6 +33,8 @@ pub struct People {
     pub(super) passwords: Passwords,
     pub(super) tokens: Tokens,
     pub(super) sessions: Sessions,
+    /// None: nobody signs in with Google.
+    pub(super) google: Option<Google>,
     /// Mails that are written after their answer, at once.
     pub(super) letters: Arc<Semaphore>,
 }
@@ -45,6 +48,7 @@ impl People {
             passwords: Passwords::new(),
             tokens: Tokens::open(&state.people, &config.token_secret).await?,
             sessions: Sessions::default(),
+            google: Google::open(&state.config.google)?,
             letters: Arc::new(Semaphore::new(16)),
         })
     }
@@ -195,7 +199,7 @@ async fn login(
     )
     .fetch_optional(&state.people)
     .await?;
-    let kept = account.as_ref().map(|account| account.password_hash.clone());
+    let kept = account.as_ref().and_then(|account| account.password_hash.clone());
     let checked = people.passwords.check(password, kept).await?;
     if matches!(checked, Checked::Wrong) {
         let whose = account.map(|account| account.user_id);

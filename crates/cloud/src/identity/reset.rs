@@ -125,6 +125,9 @@ async fn reset(
     .fetch_optional(&mut *tx)
     .await?
     .ok_or_else(unknown)?;
+    // Every way in that is not the new password ends, so that whoever came with another's address is out for good.
+    // After the update, whose lock a sign-in that is just joining them waits for.
+    sqlx::query!("delete from user_google where user_id = $1", user_id).execute(&mut *tx).await?;
     sqlx::query!(
         "update user_session set revoked_at = now() where user_id = $1 and revoked_at is null",
         user_id

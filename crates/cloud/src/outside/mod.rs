@@ -4,12 +4,14 @@
 //! - Nothing here is asked twice for one thing: whoever calls has leased it and settles it by the answer.
 //! - An answer never repeats an address: it is kept and shown to admins.
 
+mod google;
 mod mail;
 mod outbox;
 mod push;
 mod web;
 mod webhook;
 
+pub use google::{Google, NotVouched, Vouched};
 pub use mail::Mail;
 pub use outbox::{Kept, forget, kept};
 pub use push::{LONGEST as LONGEST_PUSH, Subscription};

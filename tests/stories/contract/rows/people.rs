@@ -24,6 +24,12 @@ pub(super) fn rows(_: &Stage) -> Result<Vec<Row>> {
             .refuses_body(credentials("bukan alamat"), 400, INVALID)
             .refuses_body(credentials("tak{n}@example.com"), 401, "WRONG_CREDENTIALS")
             .but(Caller::Banned, 403),
+        post("/api/auth/google", For::Anyone, json!({ "google_token": "x.y.z" }))
+            .answered(404)
+            .refuses_body(json!({}), 400, UNREADABLE)
+            .told_in(401, "google: a token that Google did not make for us")
+            .told_in(403, "google: a banned account")
+            .told_in(409, "google: an account with a password, an address not confirmed"),
         post("/api/auth/refresh", For::Anyone, json!({ "refresh_token": "lbr_lama" })).answered(401),
         get("/verify-email", For::Anyone),
         get("/reset-password", For::Anyone),
