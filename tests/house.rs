@@ -19,6 +19,7 @@ const CLOUD: Table = &[
     ("state", &["config", "metrics"]),
     ("page", &["error"]),
     ("guards", &["config", "error", "state"]),
+    ("tls", &["config", "error", "finding", "guards", "metrics", "state"]),
     ("audit", &["error", "guards"]),
     ("outside", &["config", "finding"]),
     ("notify", &["audit", "error", "metrics", "outside"]),
@@ -91,10 +92,11 @@ const CLOUD: Table = &[
             "privacy",
             "state",
             "telemetry",
+            "tls",
             "watchdog",
         ],
     ),
-    ("doctor", &["backup", "config", "database", "files", "finding", "ingest", "outside"]),
+    ("doctor", &["backup", "config", "database", "files", "finding", "ingest", "outside", "tls"]),
     (
         "cli",
         &[

@@ -18,6 +18,13 @@ pub struct Authority {
     pub file: PathBuf,
 }
 
+/// What a program that ends TLS reads.
+#[derive(Debug)]
+pub struct CertificateFiles {
+    pub certificate: PathBuf,
+    pub key: PathBuf,
+}
+
 impl Authority {
     pub fn new(dir: &Path) -> Result<Self> {
         let mut params = CertificateParams::default();
@@ -34,6 +41,30 @@ impl Authority {
         let certificate =
             CertificateParams::new(vec!["localhost".to_owned()])?.signed_by(&key, &self.issuer)?;
         Ok((certificate.pem(), key.serialize_pem()))
+    }
+
+    /// A certificate for `localhost` and its key as files in a folder, in the place of those that are there.
+    pub fn issue_into(&self, dir: &Path) -> Result<CertificateFiles> {
+        let files = CertificateFiles { certificate: dir.join("fullchain.pem"), key: dir.join("privkey.pem") };
+        let (certificate, key) = self.issue()?;
+        std::fs::write(&files.certificate, certificate)?;
+        std::fs::write(&files.key, key)?;
+        Ok(files)
+    }
+
+    /// A client that trusts this authority and nobody else.
+    pub fn client(&self) -> Result<reqwest::Client> {
+        self.client_with(|client| client)
+    }
+
+    /// [`Self::client`] with something changed.
+    pub fn client_with(
+        &self,
+        change: impl FnOnce(reqwest::ClientBuilder) -> reqwest::ClientBuilder,
+    ) -> Result<reqwest::Client> {
+        let certificate = reqwest::Certificate::from_pem(&std::fs::read(&self.file)?)?;
+        let client = reqwest::Client::builder().no_proxy().tls_certs_only([certificate]);
+        Ok(change(client.timeout(Duration::from_secs(20))).build()?)
     }
 
     /// Opens a door for `localhost` before the cloud at `base`, with a certificate that is good between the

@@ -52,5 +52,6 @@ mod sensors;
 mod store;
 mod systemd;
 mod telemetry;
+mod tls;
 mod uploads;
 mod webhooks;

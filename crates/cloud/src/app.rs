@@ -14,6 +14,7 @@ use crate::metrics::Metrics;
 use crate::notify::deliver;
 use crate::outside::Outside;
 use crate::state::State;
+use crate::tls::{self, Tls};
 use crate::watchdog;
 use crate::{
     admin, dashboard, distribution, files, health, identity, inbox, ingest, openapi, privacy, telemetry,
@@ -32,6 +33,8 @@ use tokio_util::sync::CancellationToken;
 /// A cloud that is bound, connected and migrated, not yet serving.
 pub struct Cloud {
     server: actix_web::dev::Server,
+    redirect: Option<actix_web::dev::Server>,
+    tls: Option<Tls>,
     address: SocketAddr,
     database: Server,
     state: State,
@@ -50,20 +53,32 @@ pub struct Cloud {
 pub async fn build(config: Config) -> anyhow::Result<Cloud> {
     // Before the database is started: a taken port or a mistyped time should cost nothing.
     let timetable = Timetable::read(&config.jobs)?;
-    let listener = std::net::TcpListener::bind(config.http.listen).with_context(|| {
-        format!(
-            "cannot listen on {}: is another program there? Choose another with LUMBUNG_CLOUD__HTTP__LISTEN",
-            config.http.listen
-        )
-    })?;
-    listener.set_nonblocking(true)?;
+    let metrics = Arc::new(Metrics::new());
+    let tls = Tls::open(&config.http.tls, &metrics)?;
+    let listener = bound(config.http.listen, "LUMBUNG_CLOUD__HTTP__LISTEN")?;
+    let plain = config.http.tls.redirect_from;
+    let plain = plain.map(|at| bound(at, "LUMBUNG_CLOUD__HTTP__TLS__REDIRECT_FROM")).transpose()?;
     let address = listener.local_addr()?;
     let database = Server::start(&config).await?;
-    match serve(config, listener, address, &database).await {
+    match serve(config, metrics, listener, tls.as_ref(), &database).await {
         Ok(parts) => {
             let (server, state, writers, outside, live, ending) = parts;
             let listen = database.connect_options();
-            Ok(Cloud { server, address, database, state, writers, outside, live, listen, timetable, ending })
+            let redirect = plain.map(|plain| tls::redirect(plain, state.clone())).transpose()?;
+            Ok(Cloud {
+                server,
+                redirect,
+                tls,
+                address,
+                database,
+                state,
+                writers,
+                outside,
+                live,
+                listen,
+                timetable,
+                ending,
+            })
         }
         Err(error) => {
             database.stop().await?;
@@ -72,17 +87,26 @@ pub async fn build(config: Config) -> anyhow::Result<Cloud> {
     }
 }
 
+fn bound(at: SocketAddr, variable: &str) -> anyhow::Result<std::net::TcpListener> {
+    let listener = std::net::TcpListener::bind(at).with_context(|| {
+        format!("cannot listen on {at}: is another program there? Choose another with {variable}")
+    })?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
 type Parts = (actix_web::dev::Server, State, Writers, Arc<Outside>, Arc<Live>, CancellationToken);
 
 async fn serve(
     config: Config,
+    metrics: Arc<Metrics>,
     listener: std::net::TcpListener,
-    address: SocketAddr,
+    tls: Option<&Tls>,
     database: &Server,
 ) -> anyhow::Result<Parts> {
+    let address = listener.local_addr()?;
     let gateways = database.gateway_pool(&config.database);
     database::migrate(&gateways).await?;
-    let metrics = Arc::new(Metrics::new());
     let ending = CancellationToken::new();
     let state = State {
         people: database.people_pool(&config.database),
@@ -148,11 +172,13 @@ async fn serve(
     .workers(workers)
     .client_request_timeout(state.config.http.head_timeout)
     .shutdown_timeout(state.config.http.shutdown_timeout.as_secs())
-    .disable_signals()
-    .listen(listener)
-    .context("cannot serve")?
-    .run();
-    tracing::info!("listening on http://{address}");
+    .disable_signals();
+    let (server, scheme) = match tls {
+        Some(tls) => (server.listen_rustls_0_23(listener, tls.server()?), "https"),
+        None => (server.listen(listener), "http"),
+    };
+    let server = server.context("cannot serve")?.run();
+    tracing::info!("listening on {scheme}://{address}");
     Ok((server, state, writers, shared_outside, shared_live, ending))
 }
 
@@ -168,8 +194,10 @@ impl Cloud {
     /// # Errors
     /// A part that ended by itself, or a database that did not stop.
     pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
-        let Self { server, database, state, writers, outside, live, listen, timetable, ending, .. } = self;
+        let Self { server, redirect, tls, database, state, writers, .. } = self;
+        let Self { outside, live, listen, timetable, ending, .. } = self;
         let handle: ServerHandle = server.handle();
+        let redirect_handle = redirect.as_ref().map(actix_web::dev::Server::handle);
         let writers_stop = CancellationToken::new();
         let mut serving = tokio::spawn(server);
         let mut writing = tokio::spawn(writers.run(writers_stop.clone()));
@@ -182,6 +210,13 @@ impl Cloud {
         });
         let mut sealing = tokio::spawn(audit::run(state.gateways.clone(), ending.clone()));
         let mut working = tokio::spawn(jobs::run(state.clone(), timetable, ending.clone()));
+        let mut following = tokio::spawn(tls::run(tls, ending.clone()));
+        let mut redirecting = tokio::spawn(async move {
+            match redirect {
+                Some(redirect) => redirect.await,
+                None => std::future::pending().await,
+            }
+        });
         let fault = tokio::select! {
             () = stop.cancelled() => None,
             ended = &mut serving => Some(format!("the HTTP server ended by itself: {ended:?}")),
@@ -190,11 +225,17 @@ impl Cloud {
             ended = &mut sending => Some(format!("the sender of messages ended by itself: {ended:?}")),
             ended = &mut sealing => Some(format!("the sealer of the audit log ended by itself: {ended:?}")),
             ended = &mut working => Some(format!("the jobs ended by themselves: {ended:?}")),
+            ended = &mut following => Some(format!("the certificate is not followed any more: {ended:?}")),
+            ended = &mut redirecting => Some(format!("the redirecting server ended by itself: {ended:?}")),
             ended = supervise(&database, &ending) => Some(format!("PostgreSQL could not be kept alive: {ended:#}")),
         };
         tracing::info!("stopping");
         watchdog::stopping();
         ending.cancel();
+        if let Some(redirect) = redirect_handle {
+            redirect.stop(true).await;
+        }
+        redirecting.abort();
         handle.stop(true).await;
         writers_stop.cancel();
         if !writing.is_finished() {

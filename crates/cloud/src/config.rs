@@ -57,6 +57,34 @@ pub struct Http {
     pub body_timeout: Duration,
     #[serde(with = "humantime_serde")]
     pub shutdown_timeout: Duration,
+    pub tls: Tls,
+}
+
+/// The files of a certificate; empty where a proxy in front has it.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tls {
+    pub certificate: PathBuf,
+    pub key: PathBuf,
+    #[serde(deserialize_with = "perhaps")]
+    pub redirect_from: Option<SocketAddr>,
+}
+
+impl Tls {
+    pub fn is_on(&self) -> bool {
+        !self.certificate.as_os_str().is_empty()
+    }
+}
+
+/// Nothing where the text is empty.
+fn perhaps<'de, D, T>(from: D) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: FromStr<Err: Display>,
+{
+    let text = String::deserialize(from)?;
+    let text = text.trim();
+    (!text.is_empty()).then(|| text.parse().map_err(D::Error::custom)).transpose()
 }
 
 /// A list whose empty entries count for nothing: an empty variable is read as one of those.
@@ -297,6 +325,19 @@ impl Config {
                     .all(|value| !value.is_empty()),
             "files.store = \"s3\" needs files.bucket, files.access_key_id and files.secret_access_key"
         );
+        let Tls { certificate, key, redirect_from } = &self.http.tls;
+        anyhow::ensure!(
+            certificate.as_os_str().is_empty() == key.as_os_str().is_empty(),
+            "http.tls needs both the certificate and its key"
+        );
+        anyhow::ensure!(
+            !self.http.tls.is_on() || !self.http.public_url.starts_with("http://"),
+            "http.public_url must begin with https:// where http.tls is set"
+        );
+        anyhow::ensure!(
+            redirect_from.is_none() || (self.http.tls.is_on() && !self.http.public_url.is_empty()),
+            "http.tls.redirect_from needs http.tls.certificate and http.public_url, where it sends people on to"
+        );
         for origin in &self.http.cors_origins {
             let (scheme, host) = origin.split_once("://").unwrap_or_default();
             anyhow::ensure!(
@@ -312,10 +353,16 @@ impl Config {
         Ok(())
     }
 
+    /// Whether people and gateways reach it by https only.
+    pub fn is_https(&self) -> bool {
+        self.http.tls.is_on() || self.http.public_url.starts_with("https://")
+    }
+
     /// The address that goes into enrolment codes.
     pub fn public_url(&self) -> String {
         if self.http.public_url.is_empty() {
-            format!("http://{}", self.http.listen)
+            let scheme = if self.http.tls.is_on() { "https" } else { "http" };
+            format!("{scheme}://{}", self.http.listen)
         } else {
             self.http.public_url.trim_end_matches('/').to_owned()
         }
@@ -351,6 +398,22 @@ mod tests {
         std::fs::write(dir.path().join("database.url"), "postgresql://u:s@db.example/lumbung\n").unwrap();
         let keys = credentials(dir.path()).unwrap();
         assert_eq!(keys.get_string("database.url").unwrap(), "postgresql://u:s@db.example/lumbung");
+    }
+
+    #[test]
+    fn half_of_tls_is_no_tls() {
+        let mut config = Config::load(None).unwrap();
+        config.http.tls.certificate = "fullchain.pem".into();
+        assert!(config.check().is_err(), "no key");
+        config.http.tls.key = "privkey.pem".into();
+        config.check().unwrap();
+        assert_eq!(config.public_url(), "https://127.0.0.1:8000");
+        config.http.tls.redirect_from = Some("127.0.0.1:80".parse().unwrap());
+        assert!(config.check().is_err(), "nowhere to send people to");
+        config.http.public_url = "http://mbg.example.id".into();
+        assert!(config.check().is_err(), "in clear");
+        config.http.public_url = "https://mbg.example.id".into();
+        config.check().unwrap();
     }
 
     #[test]

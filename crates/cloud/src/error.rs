@@ -316,6 +316,11 @@ const MESSAGES: &[(&str, &str, &str)] = &[
         "Paling banyak 20 webhook. Hapus yang tidak dipakai lagi.",
         "There can be 20 webhooks. End one that is no longer used.",
     ),
+    (
+        "HTTPS_ONLY",
+        "Pakai alamat https. Kunci atau kata sandi yang baru saja dikirim bisa terbaca orang: ganti.",
+        "Use the https address. A key or password that was just sent could be read on the way: change it.",
+    ),
     ("ADMIN_ONLY", "Hanya admin yang boleh melakukan ini.", "Only admins may do this."),
     (
         "NOT_GRANTED",

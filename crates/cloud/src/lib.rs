@@ -30,4 +30,5 @@ mod places;
 mod privacy;
 mod state;
 mod telemetry;
+mod tls;
 mod watchdog;

@@ -40,6 +40,7 @@ pub struct Metrics {
     gateways: Family<Hearing, Gauge>,
     quarantined: Gauge,
     latest_backup: Family<Nothing, Gauge>,
+    certificate_end: Family<Nothing, Gauge>,
     disk_free: Gauge,
     disk_size: Gauge,
 }
@@ -154,6 +155,7 @@ impl Metrics {
             gateways: Family::default(),
             quarantined: Gauge::default(),
             latest_backup: Family::default(),
+            certificate_end: Family::default(),
             disk_free: Gauge::default(),
             disk_size: Gauge::default(),
         };
@@ -237,6 +239,9 @@ impl Metrics {
         registry.register("quarantine_open", "Quarantined entries that wait", self.quarantined.clone());
         let backup = "When the newest backup was made, in seconds since 1970";
         registry.register_with_unit("backup_timestamp", backup, Unit::Seconds, self.latest_backup.clone());
+        let end = "When the certificate of this program's own TLS ends, in seconds since 1970";
+        let name = "certificate_not_after_timestamp";
+        registry.register_with_unit(name, end, Unit::Seconds, self.certificate_end.clone());
         let free = "Room that is left for the data";
         registry.register_with_unit("disk_free", free, Unit::Bytes, self.disk_free.clone());
         let size = "Size of the disk that the data is on";
@@ -266,6 +271,11 @@ impl Metrics {
         }
         self.disk_free.set(whole(figures.disk_free_bytes));
         self.disk_size.set(whole(figures.disk_bytes));
+    }
+
+    /// The certificate that is shown ends then.
+    pub fn certificate_ends(&self, at: DateTime<Utc>) {
+        self.certificate_end.get_or_create(&Nothing {}).set(at.timestamp());
     }
 
     /// Counts a stored group.

@@ -2,6 +2,7 @@
 
 use super::{Finished, Program, binary, clean_environment, free_port, run, variable};
 use crate::http::{self, Reply};
+use crate::tls::{Authority, CertificateFiles};
 use crate::wire::HandMade;
 use anyhow::{Context, Result, anyhow};
 use nix::sys::signal::Signal;
@@ -31,6 +32,7 @@ pub struct Cloud {
     configuration: BTreeMap<String, String>,
     program: Option<Program>,
     client: reqwest::Client,
+    scheme: &'static str,
 }
 
 /// `lumbung-cloud gateway add --json`
@@ -65,6 +67,7 @@ impl Cloud {
             .into(),
             program: None,
             client: http::client()?,
+            scheme: "http",
         })
     }
 
@@ -73,6 +76,16 @@ impl Cloud {
     pub fn set(&mut self, key: &str, value: impl ToString) -> &mut Self {
         self.configuration.insert(key.to_owned(), value.to_string());
         self
+    }
+
+    /// Lets it end TLS itself, as `localhost`, and asks it through a client that knows the authority.
+    pub fn with_tls(&mut self, tls: &CertificateFiles, authority: &Authority) -> Result<&mut Self> {
+        (self.scheme, self.client) = ("https", authority.client()?);
+        let url = self.base();
+        Ok(self
+            .set("http.tls.certificate", tls.certificate.display())
+            .set("http.tls.key", tls.key.display())
+            .set("http.public_url", url))
     }
 
     pub fn command(&self, arguments: &[&str]) -> Result<Command> {
@@ -170,7 +183,10 @@ impl Cloud {
     }
 
     pub fn base(&self) -> String {
-        format!("http://{}", self.address())
+        match self.scheme {
+            "https" => format!("https://localhost:{}", self.port),
+            _ => format!("http://{}", self.address()),
+        }
     }
 
     pub fn url(&self, path: &str) -> String {

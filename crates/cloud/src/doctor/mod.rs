@@ -7,11 +7,12 @@ mod settings;
 use crate::config::Config;
 use crate::database::Server;
 use crate::finding::Finding;
-use crate::{backup, database, files, ingest, outside};
+use crate::{backup, database, files, ingest, outside, tls};
 
 /// Looks at the whole installation. What cannot be looked at because of another finding is left out.
 pub async fn look(config: &Config) -> Vec<Finding> {
     let mut findings = settings::check(config);
+    findings.extend(tls::check(&config.http.tls));
     findings.push(files::check(config).await);
     findings.push(machine::disk("disk", &config.data_dir));
     findings.push(machine::clock());

@@ -37,7 +37,7 @@ fn public_url(config: &Config) -> Finding {
         "http" => Finding::fail(
             "public_url",
             format!("{text}: keys and passwords travel in clear"),
-            "put a proxy that ends TLS in front, listen on loopback, and set http.public_url to https://…",
+            "set http.tls, or listen on loopback behind a proxy that ends TLS; set http.public_url to https://…",
         ),
         other => Finding::fail("public_url", format!("{other} is not served"), "use https://"),
     }

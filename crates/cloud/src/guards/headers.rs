@@ -29,7 +29,7 @@ impl Dress {
         // Pictures are shown by apps wherever they live; their names are secrets.
         let embedded_by = if request.path().starts_with("/files/") { "cross-origin" } else { "same-origin" };
         let state = request.app_data::<web::Data<State>>();
-        let secure = state.is_some_and(|state| state.config.http.public_url.starts_with("https://"));
+        let secure = state.is_some_and(|state| state.config.is_https());
         Self { policy, embedded_by, secure }
     }
 
