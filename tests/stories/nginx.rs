@@ -7,6 +7,8 @@ use lumbung_tests::stand::Stand;
 use lumbung_tests::story::story;
 use lumbung_tests::tls::Authority;
 use lumbung_tests::wait::eventually;
+use reqwest::Method;
+use reqwest::redirect::Policy;
 use serde_json::json;
 
 /// Two replicas on one database and nginx before them.
@@ -65,6 +67,48 @@ fn requests_keep_their_id_their_address_and_their_answers_through_nginx() -> Res
             assert_eq!(reply.error_code(), "TOO_LARGE", "{bytes}");
             assert_eq!(body["request_id"].as_str(), reply.header("x-request-id"), "{body}");
             assert_eq!((&body["success"], body["error"]["details"].is_array()), (&json!(false), true));
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn only_browsers_are_sent_on_to_https_and_the_log_keeps_no_secrets() -> Result<()> {
+    story(async |stand| {
+        let (_cloud, _replica, nginx) = behind(stand).await?;
+        let client =
+            reqwest::Client::builder().no_proxy().redirect(Policy::none()).tls_certs_only([]).build()?;
+        let plain =
+            |method, path: &str| client.request(method, format!("http://127.0.0.1:{}{path}", nginx.plain));
+        let sent_on = http::send(plain(Method::GET, "/laporan?bulan=11")).await?;
+        assert_eq!(
+            (sent_on.status, sent_on.header("location")),
+            (301, Some("https://localhost/laporan?bulan=11"))
+        );
+        for request in [
+            plain(Method::GET, "/api/health"),
+            plain(Method::POST, "/api/sync_gateway_data").bearer_auth("lbk_rahasia").body("[]"),
+            plain(Method::POST, "/ingest").body("{}"),
+            plain(Method::GET, "/metrics").bearer_auth("lbk_rahasia"),
+        ] {
+            let reply = http::send(request.header("x-request-id", "cerita-80")).await?;
+            let body = reply.expect(403)?;
+            assert_eq!(
+                (reply.error_code().as_str(), &body["request_id"]),
+                ("HTTPS_ONLY", &json!("cerita-80"))
+            );
+            assert!(reply.header("location").is_none());
+        }
+        let asked = nginx.client().get(nginx.url("/files/nama-rahasia?search=siti%40example.com"));
+        http::send(asked.header("referer", "https://localhost/lewat?token=rahasia")).await?;
+        let logged = eventually("the request is in the log", || async {
+            let log = std::fs::read_to_string(&nginx.access_log)?;
+            Ok(log.contains("/files/...").then_some(log))
+        })
+        .await?;
+        assert!(logged.contains("\"POST /api/sync_gateway_data HTTP/1.1\" 403"), "{logged}");
+        for secret in ["siti", "bulan", "rahasia"] {
+            assert!(!logged.contains(secret), "{secret} stands in {logged}");
         }
         Ok(())
     })

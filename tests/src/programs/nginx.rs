@@ -7,7 +7,6 @@ use std::fmt::Write as _;
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 
 use crate::wait::eventually;
 
@@ -15,6 +14,9 @@ use crate::wait::eventually;
 #[derive(Debug)]
 pub struct Nginx {
     pub port: u16,
+    /// Where it listens without TLS.
+    pub plain: u16,
+    pub access_log: PathBuf,
     program: Program,
     client: reqwest::Client,
 }
@@ -29,6 +31,7 @@ impl Nginx {
         std::fs::write(dir.join("certificate.pem"), certificate)?;
         std::fs::write(dir.join("key.pem"), key)?;
         let (port, plain) = (free_port()?, free_port()?);
+        let access_log = dir.join("access.log");
         let mut before = replicas.iter();
         let mut site = String::new();
         for line in std::fs::read_to_string(shipped)?.lines() {
@@ -46,6 +49,9 @@ impl Nginx {
                     writeln!(site, "{}", line.replace(address, here))
                 }
                 ("server_name", _) => writeln!(site, "server_name localhost;"),
+                ("access_log", place) => {
+                    writeln!(site, "{}", line.replace(place, &access_log.display().to_string()))
+                }
                 ("ssl_certificate", _) => {
                     writeln!(site, "ssl_certificate {};", dir.join("certificate.pem").display())
                 }
@@ -71,13 +77,8 @@ impl Nginx {
             Ok(TcpStream::connect(("127.0.0.1", port)).is_ok().then_some(()))
         })
         .await?;
-        let authority = reqwest::Certificate::from_pem(&std::fs::read(&authority.file)?)?;
-        let client = reqwest::Client::builder()
-            .no_proxy()
-            .tls_certs_only([authority])
-            .timeout(Duration::from_secs(20))
-            .build()?;
-        Ok(Self { port, program, client })
+        let client = authority.client()?;
+        Ok(Self { port, plain, access_log, program, client })
     }
 
     /// For requests that know its authority.
