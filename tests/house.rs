@@ -27,7 +27,10 @@ const CLOUD: Table = &[
     ("files", &["config", "error", "finding", "state"]),
     ("identity", &["audit", "error", "files", "guards", "notify", "outside", "page", "places", "state"]),
     ("inbox", &["audit", "error", "identity", "notify", "outside", "page", "state"]),
-    ("distribution", &["database", "error", "identity", "metrics", "moment", "page", "places", "state"]),
+    (
+        "distribution",
+        &["database", "error", "guards", "identity", "metrics", "moment", "page", "places", "state"],
+    ),
     ("telemetry", &["database", "error", "identity", "moment", "page", "state"]),
     (
         "ingest",

@@ -145,6 +145,8 @@ fn clients_that_never_finish_their_request_are_let_go_and_delay_nobody() -> Resu
         drip.abort();
         let answer = String::from_utf8_lossy(&answer).into_owned();
         assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 408"), "{answer}");
+        let counted = r#"{route="/api/sync_gateway_data",method="POST",status="408"}"#;
+        assert!(cloud.get("/metrics").await?.text.contains(counted), "nobody counts who took too long");
         gateway.drained().await
     })
 }

@@ -91,6 +91,39 @@ fn a_scan_is_seen_live_on_every_replica() -> Result<()> {
 }
 
 #[test]
+fn one_reader_cannot_hold_all_the_streams_and_all_together_have_an_end() -> Result<()> {
+    story(async |stand| {
+        let mut cloud = stand.cloud_not_started().await?;
+        cloud.set("limits.live_streams_each", 2).set("limits.live_streams", 3);
+        cloud.start().await?;
+        let added = cloud.must(&["key", "add", "layar", "--scope", "read", "--json"]).await?;
+        let added: Value = serde_json::from_str(&added)?;
+        let key = added["key"].as_str().context("key")?;
+        let client = http::client_with(Duration::from_secs(120))?;
+        let open = async |bearer: Option<&str>| {
+            let request = client.get(cloud.url("/api/live"));
+            request_of(request, bearer).send().await
+        };
+        let (first, _second) = (open(Some(key)).await?, open(Some(key)).await?);
+        let third = open(Some(key)).await?;
+        assert_eq!((third.status().as_u16(), third.headers().contains_key("retry-after")), (429, true));
+        let _other = Listener::on(&cloud).await?;
+        let full = open(None).await?;
+        assert_eq!((full.status().as_u16(), full.headers().contains_key("retry-after")), (503, true));
+        // Whoever leaves makes room.
+        drop(first);
+        eventually("there is room again", || async { Ok(when(open(Some(key)).await?.status() == 200)) }).await
+    })
+}
+
+fn request_of(request: reqwest::RequestBuilder, bearer: Option<&str>) -> reqwest::RequestBuilder {
+    match bearer {
+        Some(key) => request.bearer_auth(key),
+        None => request,
+    }
+}
+
+#[test]
 fn two_replicas_that_get_the_same_batch_keep_it_once() -> Result<()> {
     story(async |stand| {
         let cloud = stand.cloud().await?;

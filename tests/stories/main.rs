@@ -11,6 +11,7 @@ mod contract;
 mod corrections;
 mod disk;
 mod doctor;
+mod door;
 mod durability;
 #[path = "../../crates/gateway/tests/reader/emulator.rs"]
 #[allow(dead_code, reason = "its SPI and I2C are for the driver's own tests")]

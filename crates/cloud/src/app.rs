@@ -59,6 +59,9 @@ pub async fn build(config: Config) -> anyhow::Result<Cloud> {
     let plain = config.http.tls.redirect_from;
     let plain = plain.map(|at| bound(at, "LUMBUNG_CLOUD__HTTP__TLS__REDIRECT_FROM")).transpose()?;
     let address = listener.local_addr()?;
+    if let Some(doubt) = database::unverified(&config.database)? {
+        tracing::warn!("the database is not verified: {doubt}; {}", database::check::VERIFY);
+    }
     let database = Server::start(&config).await?;
     match serve(config, metrics, listener, tls.as_ref(), &database).await {
         Ok(parts) => {
@@ -117,9 +120,15 @@ async fn serve(
     let outside = web::Data::new(Outside::open(&state.config, &state.people).await?);
     let shared_outside = outside.clone().into_inner();
     let (ingest, writers) = Ingest::new(gateways, metrics, state.config.ingest.clone());
-    let live = web::Data::new(Live::new(ending.clone()));
+    let live = web::Data::new(Live::new(
+        ending.clone(),
+        state.config.limits.live_streams_each,
+        state.config.limits.live_streams,
+    ));
     let shared_live = live.clone().into_inner();
-    let limits = web::Data::new(Limits::new(&state.config.limits));
+    // What the writers leave over, and not all of that.
+    let lookups = (state.config.database.ingest_connections as usize - state.config.ingest.writers).min(2);
+    let limits = web::Data::new(Limits::new(&state.config.limits, lookups));
     let crowd = web::Data::new(Crowd::default());
     let people = web::Data::new(People::open(&state).await?);
     let files = web::Data::new(Files::open(&state)?);

@@ -110,6 +110,8 @@ pub struct Limits {
     pub upload: Rate,
     pub expensive: Rate,
     pub refused: Rate,
+    pub live_streams_each: usize,
+    pub live_streams: usize,
 }
 
 #[derive(Clone, Deserialize)]

@@ -337,6 +337,11 @@ const MESSAGES: &[(&str, &str, &str)] = &[
         "Itu akun Anda sendiri. Minta admin lain.",
         "That is your own account. Ask another admin.",
     ),
+    (
+        "NO_OPEN_CLAIM",
+        "Gateway itu tidak punya kode yang masih terbuka.",
+        "That gateway has no code that is still open.",
+    ),
     ("NOT_BANNED", "Akun itu tidak dinonaktifkan.", "That account is not deactivated."),
     (
         "PROGRAMME_TAKEN",

@@ -18,11 +18,11 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 pub(super) fn routes(routes: &mut web::ServiceConfig) {
-    routes.service(list).service(make).service(claim_again).service(revoke);
+    routes.service(list).service(make).service(claim_again).service(withdraw).service(revoke);
 }
 
 #[derive(utoipa::OpenApi)]
-#[openapi(paths(list, make, claim_again, revoke))]
+#[openapi(paths(list, make, claim_again, withdraw, revoke))]
 pub(crate) struct Docs;
 
 #[derive(Serialize, ToSchema)]
@@ -142,6 +142,32 @@ async fn claim_again(
     Ok(HttpResponse::Created().json(Claimed::of(claim, &state)))
 }
 
+/// End the open claim to a gateway: nobody becomes it with that code any more. The gateway itself goes on. For
+/// admins, keys with `gateways:enrol` and operators of its site.
+#[utoipa::path(tag = "admin", path = "/api/gateways/{gateway_id}/claim",
+    security(("access_key" = []), ("session" = [])),
+    params(("gateway_id" = String, Path, example = "GW-DAPUR-MENTENG")),
+    responses((status = 200, body = Done), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
+        (status = 403, description = "`NOT_GRANTED`", body = ErrorBody),
+        (status = 404, description = "`NO_OPEN_CLAIM`, or no such gateway", body = ErrorBody)))]
+#[delete("/api/gateways/{gateway_id}/claim")]
+async fn withdraw(
+    request: HttpRequest,
+    caller: Caller,
+    state: web::Data<State>,
+    gateway_id: web::Path<String>,
+) -> Result<HttpResponse> {
+    let (tended, by) = caller.tends(Scope::GatewaysEnrol, &request)?;
+    let gateway = known(&gateway_id)?;
+    let mut tx = state.people.begin().await?;
+    let held = gateways::hold(&mut tx, gateway).await?;
+    tended.gateways_at(held.as_ref().map(|(site_id, _)| *site_id))?;
+    held.ok_or(Error::NotFound("NOT_FOUND"))?;
+    claims::withdraw(&mut tx, gateway, &by).await?;
+    tx.commit().await?;
+    Ok(HttpResponse::Ok().json(Done::YES))
+}
+
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
@@ -180,7 +206,7 @@ async fn revoke(
 /// What gateways themselves call beside their codes has no DELETE.
 fn is_no_verb(context: &GuardContext<'_>) -> bool {
     let last = context.head().uri.path().rsplit('/').next();
-    !["enrol", "rotate", "signing_key"].map(Some).contains(&last)
+    !claims::VERBS.map(Some).contains(&last)
 }
 
 /// A code of a form that some gateway may have; PostgreSQL is not asked for any other.

@@ -105,6 +105,15 @@ pub(super) enum Gateway {
         #[arg(long)]
         json: bool,
     },
+    /// Say that a gateway stood at a site once, so that what it recorded there is taken
+    #[command(
+        after_help = "Example, for quarantined records with the reason foreign_site:\n  lumbung-cloud gateway stood GW-1 --site DAPUR-LAMA\n  lumbung-cloud quarantine replay --all"
+    )]
+    Stood {
+        code: String,
+        #[arg(long)]
+        site: String,
+    },
     /// Take no more from a gateway; what it sent stays, what it holds stays with it
     Revoke {
         code: String,
@@ -168,6 +177,12 @@ impl Gateway {
                     say(format_args!("{}\t{}\t{state}\t{heard}", gateway.gateway_id, gateway.site))?;
                 }
                 Ok(())
+            }
+            Self::Stood { code, site } => {
+                let mut tx = pool.begin().await?;
+                gateways::stood(&mut tx, &code, &site, &By::command()).await?;
+                tx.commit().await?;
+                say(format_args!("gateway {code} stood at {site}: `quarantine replay` takes what waits"))
             }
             Self::Revoke { code, reason } => {
                 let mut tx = pool.begin().await?;

@@ -67,6 +67,16 @@ pub async fn check(pool: &PgPool, settings: &Database) -> Looked {
     Looked { findings, migrated, data_directory }
 }
 
+pub const VERIFY: &str = "write ?sslmode=verify-full at the end of database.url, with \
+    &sslrootcert=/path/of/its/authority.pem unless that is a public one: whoever stands between reads and changes \
+    everything else";
+
+/// Whether the server is known to be the right one; nothing to say of one on this machine.
+pub fn verified(settings: &Database) -> Option<Finding> {
+    let doubt = super::unverified(settings).ok()?;
+    doubt.map(|doubt| Finding::warn("database_tls", doubt, VERIFY))
+}
+
 /// What is watched all the time.
 #[derive(Debug)]
 pub struct Figures {

@@ -10,7 +10,8 @@ use anyhow::Context;
 use embedded::{Embedded, OLDEST_MAJOR};
 use sqlx::PgPool;
 use sqlx::migrate::Migrator;
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgSslMode};
+use std::net::IpAddr;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -127,10 +128,56 @@ fn given(database: &Database) -> anyhow::Result<Option<PgConnectOptions>> {
     )
 }
 
+/// What stands between this machine and another one's database, where nobody could be sure which server answers.
+///
+/// # Errors
+/// A URL that is none.
+pub fn unverified(database: &Database) -> anyhow::Result<Option<String>> {
+    let Some(options) = given(database)? else { return Ok(None) };
+    let host = options.get_host();
+    let here = options.get_socket().is_some()
+        || host.starts_with('/')
+        || host == "localhost"
+        || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
+    let mode = options.get_ssl_mode();
+    let verified = matches!(mode, PgSslMode::VerifyFull);
+    Ok((!here && !verified).then(|| format!("{host} is asked with sslmode {mode:?}")))
+}
+
 fn settings(config: &Config) -> embedded::Settings {
     let bin_dir = &config.database.bin_dir;
     embedded::Settings {
         data_dir: config.data_dir.clone(),
         bin_dir: (!bin_dir.is_empty()).then(|| bin_dir.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_machines_database_must_prove_who_it_is() {
+        let mut database = Config::load(None).unwrap().database;
+        let mut doubted = |url: &str| {
+            database.url = url.to_owned();
+            unverified(&database).unwrap()
+        };
+        for here in [
+            "",
+            "postgresql://u:s@localhost/lumbung",
+            "postgresql://u:s@127.0.0.1:5433/lumbung",
+            "postgresql://u@%2Frun%2Fpostgresql/lumbung",
+            "postgresql://u:s@db.example.id/lumbung?sslmode=verify-full",
+        ] {
+            assert_eq!(doubted(here), None, "{here}");
+        }
+        for beyond in ["", "?sslmode=require", "?sslmode=verify-ca", "?sslmode=disable"] {
+            let said = doubted(&format!("postgresql://u:rahasia@db.example.id/lumbung{beyond}"));
+            assert!(
+                said.is_some_and(|said| said.contains("db.example.id") && !said.contains("rahasia")),
+                "{beyond}"
+            );
+        }
     }
 }

@@ -5,19 +5,21 @@
 
 use super::record::Name;
 use super::scans::{ScanView, in_ranges};
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::guards::{self, Principal};
 use crate::identity::{SiteReader, Sites};
 use crate::metrics::Metrics;
 use crate::state::State;
 use actix_web::http::header;
 use actix_web::web::{self, Bytes};
-use actix_web::{HttpResponse, get};
+use actix_web::{HttpRequest, HttpResponse, get};
 use futures_util::stream;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
 use sqlx::{PgConnection, PgPool};
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::broadcast;
 use tokio::time::Instant;
@@ -30,6 +32,8 @@ const WORD_BYTES: usize = 7_500;
 const LISTED: i64 = 200;
 /// Events a slow client may fall behind before it misses some (and is told how many).
 const BACKLOG: usize = 256;
+/// When to try again where too many streams are open, seconds.
+const FULL: u64 = 30;
 const HEARTBEAT: Duration = Duration::from_secs(15);
 /// A stream ends after this; clients connect again.
 const LIFE: Duration = Duration::from_secs(15 * 60);
@@ -116,12 +120,40 @@ enum Event {
 pub struct Live {
     events: broadcast::Sender<Event>,
     stop: CancellationToken,
+    /// Streams at once: of one reader, and in all.
+    most: (usize, usize),
+    readers: Mutex<Readers>,
 }
 
+/// Open streams, by whose they are; whoever sits at the machine in development is one reader.
+type Readers = HashMap<Option<Principal>, usize>;
+
 impl Live {
-    /// Streams end with `stop`.
-    pub fn new(stop: CancellationToken) -> Self {
-        Self { events: broadcast::channel(BACKLOG).0, stop }
+    /// Streams end with `stop`; `each` of one reader and `all` together are open at once.
+    pub fn new(stop: CancellationToken, each: usize, all: usize) -> Self {
+        Self { events: broadcast::channel(BACKLOG).0, stop, most: (each, all), readers: Mutex::default() }
+    }
+
+    fn readers(&self) -> std::sync::MutexGuard<'_, Readers> {
+        self.readers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Room for one stream more.
+    ///
+    /// # Errors
+    /// [`Error::TooMany`] when this reader has enough of them, [`Error::Busy`] when all together have.
+    fn enter(self: Arc<Self>, reader: Option<Principal>) -> Result<Seat> {
+        let (each, all) = self.most;
+        let mut readers = self.readers();
+        if readers.get(&reader).is_some_and(|open| *open >= each) {
+            return Err(Error::TooMany { retry_after: FULL });
+        }
+        if readers.values().sum::<usize>() >= all {
+            return Err(Error::Busy { retry_after: FULL, reason: format!("{all} live streams are open") });
+        }
+        *readers.entry(reader).or_default() += 1;
+        drop(readers);
+        Ok(Seat { live: self, reader })
     }
 
     /// Listens until the stop, reconnecting for ever.
@@ -174,6 +206,24 @@ impl Live {
     }
 }
 
+/// A stream's place among its reader's, for as long as it lives.
+struct Seat {
+    live: Arc<Live>,
+    reader: Option<Principal>,
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut readers = self.live.readers();
+        if let Some(open) = readers.get_mut(&self.reader) {
+            *open -= 1;
+            if *open == 0 {
+                readers.remove(&self.reader);
+            }
+        }
+    }
+}
+
 /// Counts an open stream for as long as it lives.
 struct Client {
     events: broadcast::Receiver<Event>,
@@ -182,6 +232,7 @@ struct Client {
     stop: CancellationToken,
     ends: Instant,
     metrics: Arc<Metrics>,
+    _seat: Seat,
 }
 
 impl Drop for Client {
@@ -234,12 +285,19 @@ pub(crate) struct Docs;
 /// `event: scans` carries `{"scans":[…],"more":n}`, newest last; `more` counts scans of a burst that are
 /// not listed. `event: reset` says that something may have been missed: list again. A comment line comes
 /// every 15 seconds. The stream ends after 15 minutes, or when its reader may read no more: connect again.
+/// One reader has at most 50 open at once and all together 1,000 (as configured); more are answered 429 or 503.
 #[utoipa::path(tag = "distribution", path = "/api/live", security(("access_key" = []), ("session" = [])),
     responses((status = 200, content_type = "text/event-stream", body = String),
         (status = 401, body = crate::error::ErrorBody),
         (status = 403, description = "`NOT_GRANTED`", body = crate::error::ErrorBody)))]
 #[get("/api/live")]
-async fn live_scans(reader: SiteReader, state: web::Data<State>, live: web::Data<Live>) -> HttpResponse {
+async fn live_scans(
+    reader: SiteReader,
+    request: HttpRequest,
+    state: web::Data<State>,
+    live: web::Data<Live>,
+) -> Result<HttpResponse> {
+    let seat = live.clone().into_inner().enter(guards::accepted(&request))?;
     state.metrics.live_clients.inc();
     let client = Client {
         events: live.events.subscribe(),
@@ -248,6 +306,7 @@ async fn live_scans(reader: SiteReader, state: web::Data<State>, live: web::Data
         stop: live.stop.clone(),
         ends: Instant::now() + LIFE,
         metrics: Arc::clone(&state.metrics),
+        _seat: seat,
     };
     let hello = Bytes::from_static(b": connected\n\n");
     let events = stream::unfold((client, Some(hello)), |(mut client, hello)| async move {
@@ -257,12 +316,12 @@ async fn live_scans(reader: SiteReader, state: web::Data<State>, live: web::Data
         };
         Some((Ok::<_, actix_web::Error>(event), (client, None)))
     });
-    HttpResponse::Ok()
+    Ok(HttpResponse::Ok()
         .content_type("text/event-stream")
         .insert_header((header::CACHE_CONTROL, "no-cache, no-store"))
         // nginx would otherwise hold events back.
         .insert_header(("X-Accel-Buffering", "no"))
-        .streaming(events)
+        .streaming(events))
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ pub async fn look(config: &Config) -> Vec<Finding> {
     findings.push(files::check(config).await);
     findings.push(machine::disk("disk", &config.data_dir));
     findings.push(machine::clock());
+    findings.extend(database::check::verified(&config.database));
     match Server::join(config).await {
         Ok(server) => {
             let pool = server.gateway_pool(&config.database);

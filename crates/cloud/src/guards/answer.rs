@@ -11,6 +11,7 @@ use actix_web::error::InternalError;
 use actix_web::http::Method;
 use actix_web::middleware::Next;
 use actix_web::web;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tracing::Instrument;
 
@@ -44,16 +45,21 @@ async fn shaped(
     let started = Instant::now();
     let language = Language::of(request.request());
     let dress = Dress::of(&request);
+    let metrics = request.app_data::<web::Data<State>>().map(|state| Arc::clone(&state.metrics));
+    let route = request.match_pattern().unwrap_or_else(|| "unknown".into());
+    let asked = method(request.method());
     // Handlers' errors are responses already by now. What takes this long is a body that never ends: a
     // stream's handler returns at once, and statements have their own limit.
     let Ok(answered) = tokio::time::timeout(patience(&request), next.call(request)).await else {
         tracing::info!(target: "access", status = 408, "took too long");
+        if let Some(metrics) = metrics {
+            metrics.answered(route, asked, 408, started.elapsed());
+        }
         let mut late = Error::Timeout.answer(id.as_str(), language);
         dress.put_on(late.headers_mut(), &id);
         return Err(InternalError::from_response(Error::Timeout, late).into());
     };
     let mut response = answered?.map_into_boxed_body();
-    let http = response.request().clone();
     let described = response.response().error().map(|error| match error.as_error::<Error>() {
         Some(error) => {
             log(error);
@@ -74,7 +80,6 @@ async fn shaped(
         response = response.into_response(described);
     }
     dress.put_on(response.headers_mut(), &id);
-    let route = http.match_pattern().unwrap_or_else(|| "unknown".into());
     let (status, took) = (response.status().as_u16(), started.elapsed());
     let bytes = match response.response().body().size() {
         BodySize::Sized(bytes) => Some(bytes),
@@ -87,8 +92,8 @@ async fn shaped(
     } else {
         tracing::info!(target: "access", status, ms, bytes, "answered");
     }
-    if let Some(metrics) = http.app_data::<web::Data<State>>().map(|state| &state.metrics) {
-        metrics.answered(route, method(http.method()), status, took);
+    if let Some(metrics) = metrics {
+        metrics.answered(route, asked, status, took);
     }
     Ok(response)
 }

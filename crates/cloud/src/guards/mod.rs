@@ -25,8 +25,9 @@ pub use limits::Limits;
 pub(crate) use limits::limit;
 #[cfg(test)]
 pub(crate) use limits::named;
+pub use limits::turn;
 pub(crate) use once::{TAKES_KEYS, forget_answers, once};
-pub use principal::{accept_key, accept_person, bearer};
+pub use principal::{Principal, accept_key, accept_person, accepted, bearer};
 pub use request_id::RequestId;
 
 use crate::error::Error;

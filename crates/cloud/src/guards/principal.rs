@@ -37,6 +37,7 @@ pub fn accept_key(request: &HttpRequest) {
     }
 }
 
-pub(super) fn accepted(request: &HttpRequest) -> Option<Principal> {
+/// Who was found to answer for the request.
+pub fn accepted(request: &HttpRequest) -> Option<Principal> {
     request.extensions().get::<Principal>().copied()
 }

@@ -1,6 +1,6 @@
 //! An operator's leave for one box to become a gateway: single use, short-lived.
 
-use super::{secret, signing};
+use super::{gateways, secret, signing};
 use crate::audit::{self, Action, Actor, By, Entry, Object, Origin};
 use crate::error::{Error, OnConstraint, Result};
 use crate::places::check_code;
@@ -8,6 +8,9 @@ use chrono::{DateTime, Utc};
 use lumbung_shared::enrol::EnrolRequest;
 use serde_json::json;
 use sqlx::{PgConnection, PgPool};
+
+/// What gateways call stands beside their codes in the API's paths.
+pub const VERBS: [&str; 3] = ["enrol", "rotate", "signing_key"];
 
 /// A claim as the operator hands it on. It is not kept anywhere else.
 pub struct Claim {
@@ -57,6 +60,7 @@ pub async fn claim(
     .await
     .on_constraint("gateway_code_form", Error::field("gateway", "has an unusable form"))?
     .ok_or_else(|| Error::field("site", "is not known; `lumbung-cloud site list` shows them"))?;
+    gateways::stands(conn, gateway_id, site).await?;
     draw(conn, gateway_id, gateway, site, valid, by).await
 }
 
@@ -72,6 +76,9 @@ pub async fn first(
     by: &By,
 ) -> Result<Claim> {
     check_code("gateway_id", gateway).map_err(|wrong| Error::Fields(vec![wrong]))?;
+    if VERBS.contains(&gateway) {
+        return Err(Error::field("gateway_id", "is a word of the API's own paths; choose another"));
+    }
     let gateway_id = sqlx::query_scalar!(
         "insert into gateway (code, site_id) select $1, site_id from site where code = $2 returning gateway_id",
         gateway,
@@ -81,6 +88,7 @@ pub async fn first(
     .await
     .on_constraint("gateway_code_key", Error::Conflict("GATEWAY_TAKEN"))?
     .ok_or_else(|| Error::field("site", "is not known"))?;
+    gateways::stands(conn, gateway_id, site).await?;
     draw(conn, gateway_id, gateway, site, valid, by).await
 }
 
@@ -111,6 +119,26 @@ async fn draw(
     let detail = json!({ "what": "claim", "site": site, "until": expires_at });
     by.did(conn, Action::TokenCreated, Object::new("gateway", &gateway), None, detail).await?;
     Ok(Claim { gateway: gateway.to_owned(), site: site.to_owned(), code, expires_at })
+}
+
+/// Ends the claim to a gateway that nobody has used yet.
+///
+/// # Errors
+/// `NO_OPEN_CLAIM`, or the database's.
+pub async fn withdraw(conn: &mut PgConnection, gateway: &str, by: &By) -> Result<()> {
+    let open = sqlx::query_scalar!(
+        r#"delete from gateway_claim c using gateway g
+           where g.code = $1 and c.gateway_id = g.gateway_id and c.redeemed_at is null
+           returning c.expires_at > now() as "open!""#,
+        gateway
+    )
+    .fetch_all(&mut *conn)
+    .await?;
+    if !open.contains(&true) {
+        return Err(Error::NotFound("NO_OPEN_CLAIM"));
+    }
+    let detail = json!({ "what": "claim" });
+    by.did(conn, Action::TokenRevoked, Object::new("gateway", &gateway), None, detail).await
 }
 
 /// Redeems a claim with the gateway's own new key. Asking again with the same claim and key is the same

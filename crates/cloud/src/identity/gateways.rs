@@ -4,6 +4,7 @@ use super::{secret, signing};
 use crate::audit::{self, Action, Actor, By, Entry, Object, Origin};
 use crate::error::{Error, OnConstraint, Result};
 use crate::guards::{self, bearer};
+use crate::places;
 use crate::state::State;
 use actix_web::dev::Payload;
 use actix_web::{FromRequest, HttpRequest, web};
@@ -36,7 +37,9 @@ impl FromRequest for Gateway {
             let (Some(key), Some(state)) = (key, state) else {
                 return Err(Error::Unauthenticated);
             };
+            let turn = guards::turn(&request).await?;
             let gateway = authenticate(&state.gateways, &key).await?;
+            drop(turn);
             guards::accept_key(&request);
             Ok(gateway)
         })
@@ -127,6 +130,43 @@ pub async fn revoke(conn: &mut PgConnection, code: &str, reason: Option<&str>, b
     .await?
     .ok_or(Error::NotFound("NOT_FOUND"))?;
     by.did(conn, Action::GatewayRevoked, Object::new("gateway", &code), reason, json!({})).await
+}
+
+/// Remembers that a gateway stands, or stood, at a site: it may send what it recorded there. False when that was
+/// known.
+///
+/// # Errors
+/// The database's.
+pub(super) async fn stands(conn: &mut PgConnection, gateway_id: i32, site: &str) -> Result<bool> {
+    let added = sqlx::query!(
+        "insert into gateway_site (gateway_id, site_id) select $1, site_id from site where code = $2
+         on conflict on constraint gateway_site_pk do nothing",
+        gateway_id,
+        site
+    )
+    .execute(conn)
+    .await?;
+    Ok(added.rows_affected() > 0)
+}
+
+/// An operator's word that a gateway stood at a site once; it stays where it is. What it sent from there and waits
+/// in quarantine can be replayed then.
+///
+/// # Errors
+/// [`Error::NotFound`] for an unknown gateway, [`Error::Fields`] for an unknown site, or the database's.
+pub async fn stood(conn: &mut PgConnection, code: &str, site: &str, by: &By) -> Result<()> {
+    let gateway_id = sqlx::query_scalar!("select gateway_id from gateway where code = $1", code)
+        .fetch_optional(&mut *conn)
+        .await?
+        .ok_or(Error::NotFound("NOT_FOUND"))?;
+    if places::site_named(&mut *conn, site).await?.is_none() {
+        return Err(Error::field("site", "is not known; `lumbung-cloud site list` shows them"));
+    }
+    if stands(conn, gateway_id, site).await? {
+        let detail = json!({ "stood_at": site });
+        by.did(conn, Action::PlaceChanged, Object::new("gateway", &code), None, detail).await?;
+    }
+    Ok(())
 }
 
 /// Where a gateway stands: the key and the code of its site. It stays there until the transaction is over.

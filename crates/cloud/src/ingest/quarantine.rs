@@ -145,6 +145,7 @@ pub async fn replay(pool: &PgPool, id: i64) -> Result<Replayed> {
         tx.rollback().await?;
         return Ok(Replayed::Refused(match reason.as_str() {
             "conflict" => "another record with its identity has other content".to_owned(),
+            "foreign_site" => "its gateway is not known to have stood at the site".to_owned(),
             reason => reason.to_owned(),
         }));
     }

@@ -69,11 +69,28 @@ pub(super) fn rows(_: &Stage) -> Result<Vec<Row>> {
                 404,
                 "NOT_FOUND",
             ),
+        delete("/api/gateways/{gateway_id}/claim", For::Enrollers)
+            .example("/api/gateways/GW-2/claim")
+            .given(|stage, _| open_claim(stage).boxed_local())
+            .refuses("/api/gateways/GW-TIDAK-ADA/claim", 404, "NOT_FOUND")
+            .refuses("/api/gateways/GW-1/claim", 404, "NO_OPEN_CLAIM")
+            .refuses("/api/gateways/-/claim", 400, INVALID),
         delete("/api/gateways/{gateway_id}", For::Enrollers)
             .example("/api/gateways/GW-3?reason=Kotak+hilang")
             .refuses("/api/gateways/GW-3?reason=", 400, INVALID)
             .refuses("/api/gateways/GW-TIDAK-ADA?reason=x", 404, "NOT_FOUND"),
     ])
+}
+
+/// A claim to GW-2 that nobody has used.
+async fn open_claim(stage: &Stage) -> Result<Value> {
+    sqlx::query(
+        "insert into gateway_claim (claim_hash, gateway_id, expires_at)
+         select sha256(random()::text::bytea), gateway_id, now() + interval '1 hour' from gateway where code = 'GW-2'",
+    )
+    .execute(&stage.database)
+    .await?;
+    Ok(json!({}))
 }
 
 /// The numbers of the programme and the site that everything here is of.

@@ -6,9 +6,12 @@
 //! - A wrong credential counts against its address. When those are used up, credentials nobody knows yet are not
 //!   even looked at; known ones still are.
 //! - The memory is bounded, whoever calls.
+//! - Gateways are not counted, their wrong keys are. Looking up a key that was not found good here lately takes a
+//!   turn ([`turn`]), so that no number of invented keys takes the connections that batches are stored with.
 
 mod buckets;
 mod fleeting;
+mod turns;
 
 use super::client_address;
 use super::principal::{self, Principal};
@@ -27,6 +30,8 @@ use fleeting::Fleeting;
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+use turns::Turns;
+pub use turns::turn;
 
 pub(crate) const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 pub(crate) const LEFT: HeaderName = HeaderName::from_static("ratelimit");
@@ -88,6 +93,11 @@ pub(crate) fn named() -> impl Iterator<Item = (&'static str, &'static str)> {
     TABLE.iter().map(|(method, path, _)| (*method, *path))
 }
 
+/// Where gateways bring their batches.
+fn is_door(request: &ServiceRequest) -> bool {
+    request.match_pattern().as_deref() == Some("/api/sync_gateway_data")
+}
+
 fn kind(method: &Method, pattern: Option<&str>) -> Option<Kind> {
     let method = if method == Method::HEAD { &Method::GET } else { method };
     let row = TABLE.iter().find(|row| row.0 == method.as_str() && Some(row.1) == pattern);
@@ -128,11 +138,13 @@ fn block(address: IpAddr) -> IpAddr {
 pub struct Limits {
     kinds: [Buckets<Caller>; 7],
     refused: Buckets<IpAddr>,
+    turns: Turns,
     known: Mutex<Fleeting<[u8; 32], Principal>>,
 }
 
 impl Limits {
-    pub fn new(rates: &config::Limits) -> Self {
+    /// `lookups`: how many connections of gateways may look up unknown keys at once.
+    pub fn new(rates: &config::Limits, lookups: usize) -> Self {
         let rate = |(kind, _)| match kind {
             SignIn => rates.sign_in,
             Register => rates.register,
@@ -145,6 +157,7 @@ impl Limits {
         Self {
             kinds: KINDS.map(|kind| Buckets::new(rate(kind))),
             refused: Buckets::new(rates.refused),
+            turns: Turns::new(lookups),
             known: Mutex::new(Fleeting::new(CREDENTIALS)),
         }
     }
@@ -222,12 +235,14 @@ pub(crate) async fn limit(
 ) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
     let limits = request.app_data::<web::Data<Limits>>().cloned();
     let kind = kind(request.method(), request.match_pattern().as_deref());
-    let (Some(limits), Some(kind)) = (limits, kind) else {
+    let door = is_door(&request);
+    let Some(limits) = limits.filter(|_| door || kind.is_some()) else {
         return Ok(next.call(request).await?.map_into_boxed_body());
     };
     let from = block(client_address(request.request()));
     let bearer = principal::bearer_hash(request.headers());
-    let counted = match limits.count(kind, bearer.as_ref(), from, Instant::now()) {
+    let count = |kind| limits.count(kind, bearer.as_ref(), from, Instant::now());
+    let counted = match kind.map(count).transpose() {
         Ok(counted) => counted,
         Err(counted) => {
             let mut response = refuse(request, Error::TooMany { retry_after: counted.seconds() });
@@ -240,7 +255,9 @@ pub(crate) async fn limit(
         let refused = response.status() == StatusCode::UNAUTHORIZED;
         limits.learn(hash, principal::accepted(response.request()), refused, from, Instant::now());
     }
-    counted.tell(response.headers_mut());
+    if let Some(counted) = counted {
+        counted.tell(response.headers_mut());
+    }
     Ok(response)
 }
 
@@ -253,7 +270,7 @@ mod tests {
         let mut config = Config::load(None).unwrap().limits;
         config.read = "2/1m".parse().unwrap();
         config.refused = "3/1m".parse().unwrap();
-        Limits::new(&config)
+        Limits::new(&config, 2)
     }
 
     fn from(text: &str) -> IpAddr {

@@ -24,7 +24,9 @@ use lumbung_shared::event::Event;
 use lumbung_shared::reading::Reading;
 use lumbung_shared::scan::Scan;
 use placed::{Placed, place};
-use quarantine::{Quarantined, TOO_MANY_SERIES, conflict, flood_of_series, quarantine};
+use quarantine::{
+    FOREIGN_SITE, Quarantined, TOO_MANY_SERIES, conflict, flood_of_series, of_another_place, quarantine,
+};
 use runs::{add_runs, find_forks, known_runs};
 use sqlx::PgConnection;
 use sqlx::PgPool;
@@ -81,7 +83,8 @@ async fn keep_records(tx: &mut PgConnection, group: &[Incoming]) -> sqlx::Result
     let kept = events::keep(tx, &new).await?;
     tell(&placed, &kept, &mut outcomes, &mut refused);
 
-    let placed = place::<Scan>(group, &runs, &anchors);
+    let mut placed = place::<Scan>(group, &runs, &anchors);
+    turn_away_foreign(&mut placed, &mut outcomes, &mut refused);
     let new: Vec<NewScan<'_>> = placed.iter().map(Into::into).collect();
     let kept = record::keep(tx, &new).await?;
     news.scans = tell(&placed, &kept, &mut outcomes, &mut refused);
@@ -89,6 +92,7 @@ async fn keep_records(tx: &mut PgConnection, group: &[Incoming]) -> sqlx::Result
     live::announce(tx, arrived).await?;
 
     let mut placed = place::<Reading>(group, &runs, &anchors);
+    turn_away_foreign(&mut placed, &mut outcomes, &mut refused);
     let new: Vec<NewReading<'_>> = placed.iter().map(Into::into).collect();
     let mut series = telemetry::record::series_of(tx, &new).await?;
     // Not claimed: a number that is held in quarantine must still be takable when it is replayed.
@@ -114,6 +118,22 @@ async fn keep_records(tx: &mut PgConnection, group: &[Incoming]) -> sqlx::Result
     refuse(group, &mut outcomes, &mut refused);
     quarantine(tx, refused).await?;
     Ok((outcomes, news))
+}
+
+/// Puts records of places where their gateway never stood to what goes to quarantine. Events are the gateway's own,
+/// wherever it is.
+fn turn_away_foreign<T: Stream>(
+    placed: &mut Vec<Placed<'_, T>>,
+    outcomes: &mut [Outcome],
+    refused: &mut Vec<Quarantined>,
+) {
+    for record in placed.extract_if(.., |record| record.foreign().is_some()) {
+        let Some(site) = record.foreign() else { continue };
+        let told = outcomes[record.from].quarantined.entry((record.epoch, T::NAME.to_owned()));
+        let seq = record.of.seq();
+        told.or_default().push((seq, seq, FOREIGN_SITE.to_owned()));
+        refused.push(of_another_place(&record, site));
+    }
 }
 
 /// Tells each batch what became of its records of a stream; answers how many are new by gateway.

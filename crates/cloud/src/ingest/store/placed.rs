@@ -62,6 +62,11 @@ pub(super) fn place<'a, T: Stream>(
 }
 
 impl<T: Stream> Placed<'_, T> {
+    /// The site that its run names, where its gateway never stood.
+    pub(super) fn foreign(&self) -> Option<&str> {
+        self.run.foreign.as_deref()
+    }
+
     /// (gateway, epoch, seq)
     pub(super) fn name(&self) -> (i32, i64, i64) {
         (self.gateway_id, self.epoch.to_db(), self.of.seq())

@@ -36,6 +36,17 @@ pub(super) fn flood_of_series(new: &Placed<'_, Reading>) -> Quarantined {
     refused(new, TOO_MANY_SERIES, detail)
 }
 
+pub(super) const FOREIGN_SITE: &str = "foreign_site";
+
+/// A record of a place where its gateway never stood: a gateway that lies, or a move that nobody told the cloud.
+pub(super) fn of_another_place<T: Stream>(new: &Placed<'_, T>, site: &str) -> Quarantined {
+    let detail = format!(
+        "its run names the site {site}, where this gateway never stood; if it did, say so with \
+         `lumbung-cloud gateway stood` and replay"
+    );
+    refused(new, FOREIGN_SITE, detail)
+}
+
 /// In the form that can be read again.
 fn refused<T: Stream>(new: &Placed<'_, T>, reason: &'static str, detail: String) -> Quarantined {
     let (gateway_id, epoch, seq) = new.name();

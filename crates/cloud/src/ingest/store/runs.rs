@@ -17,6 +17,8 @@ pub(super) struct KnownRun {
     pub(super) boot_id: Option<String>,
     pub(super) site_id: i32,
     pub(super) zone: Tz,
+    /// The code of its site, where its gateway is not known to have ever stood.
+    pub(super) foreign: Option<String>,
     /// What is known so far of its boot's time.
     pub(super) anchor: Option<Anchor>,
 }
@@ -99,11 +101,13 @@ pub(super) async fn known_runs(
         }
     }
     let rows = sqlx::query!(
-        r#"select r.gateway_id, r.epoch, r.boot_id, r.site_id, s.time_zone, a.offset_ms as "offset_ms?",
+        r#"select r.gateway_id, r.epoch, r.boot_id, r.site_id, s.time_zone,
+               case when h.gateway_id is null then s.code end as "foreign", a.offset_ms as "offset_ms?",
                a.uncertainty_ms as "uncertainty_ms?", a.mono_ms as "mono_ms?", a.source as "source?"
            from unnest($1::int[], $2::bigint[]) as k (gateway_id, epoch)
            join gateway_run r on (r.gateway_id, r.epoch) = (k.gateway_id, k.epoch)
            join site s on s.site_id = r.site_id
+           left join gateway_site h on (h.gateway_id, h.site_id) = (r.gateway_id, r.site_id)
            left join boot_anchor a on (a.gateway_id, a.boot_id) = (r.gateway_id, r.boot_id)"#,
         &gateways,
         &epochs
@@ -122,6 +126,7 @@ pub(super) async fn known_runs(
                 })
             };
             let run = KnownRun {
+                foreign: row.foreign,
                 anchor: anchor(),
                 boot_id: row.boot_id,
                 site_id: row.site_id,
