@@ -173,6 +173,7 @@ fn who_leaves_is_in_no_row_and_no_file_and_no_table_is_forgotten() -> Result<()>
         let login = http::client()?.post(cloud.url("/api/auth/login")).body(wrong.to_string());
         http::send(login.header("content-type", "application/json")).await?;
         for sql in [
+            "insert into user_google (user_id, google_sub) values ($1, '104800000000000000001')",
             "insert into notification (user_id, kind, title, content) values ($1, 'x', 'Siti', 'Halo Siti Rahayu Wulandari')",
             "insert into delivery (user_id, kind, channel, address, title, content)
              values ($1, 'x', 'sms', '+62 811 2345 678', 'x', 'x')",

@@ -8,12 +8,16 @@ pub mod programs;
 use crate::config::{Config, Database};
 use anyhow::Context;
 use embedded::{Embedded, OLDEST_MAJOR};
-use sqlx::PgPool;
 use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgSslMode};
+use sqlx::{Connection, PgPool};
 use std::net::IpAddr;
 use std::str::FromStr;
 use std::time::Duration;
+
+/// A connection that lay unused for longer than this is asked whether it is still there. Asking before every use
+/// would make each request one way to the database longer.
+const RESTED: Duration = Duration::from_millis(100);
 
 /// Forward only; a merged migration is never edited.
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
@@ -58,6 +62,15 @@ impl Server {
     pub fn people_pool(&self, database: &Database) -> PgPool {
         let timeout = database.statement_timeout.as_millis().to_string();
         pool(database.max_connections, database.people_wait)
+            .test_before_acquire(false)
+            .before_acquire(|connection, seen| {
+                Box::pin(async move {
+                    if seen.idle_for > RESTED {
+                        connection.ping().await?;
+                    }
+                    Ok(true)
+                })
+            })
             .after_connect(move |connection, _| {
                 let timeout = timeout.clone();
                 Box::pin(async move {

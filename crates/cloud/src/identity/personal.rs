@@ -37,7 +37,7 @@ pub async fn confirm(
             .fetch_one(&state.people)
             .await?;
     throttle::count(&state.people, &account.email).await?;
-    if matches!(people.passwords.check(password, Some(account.password_hash)).await?, Checked::Wrong) {
+    if matches!(people.passwords.check(password, account.password_hash).await?, Checked::Wrong) {
         return Err(Error::field("password", "is wrong"));
     }
     throttle::forgive(&state.people, &account.email).await?;
@@ -57,6 +57,7 @@ pub async fn export(conn: &mut PgConnection, user_id: i64) -> Result<Value> {
                         from access_key k where k.made_by = $1),
                'bans', (select coalesce(jsonb_agg(to_jsonb(b) - 'banned_by' order by b.ban_id), '[]')
                         from user_ban b where b.user_id = $1),
+               'google', (select coalesce(jsonb_agg(to_jsonb(o)), '[]') from user_google o where o.user_id = $1),
                'consents', (select coalesce(jsonb_agg(to_jsonb(c) order by c.consent_id), '[]')
                             from consent c where c.user_id = $1)) as "data!"
            from app_user u where u.user_id = $1"#,
@@ -88,6 +89,7 @@ pub async fn erase(conn: &mut PgConnection, user_id: i64, email: &str) -> Result
     sqlx::query!("delete from user_session where user_id = $1", user_id).execute(&mut *conn).await?;
     sqlx::query!("delete from mail_token where user_id = $1", user_id).execute(&mut *conn).await?;
     sqlx::query!("delete from role_grant where user_id = $1", user_id).execute(&mut *conn).await?;
+    sqlx::query!("delete from user_google where user_id = $1", user_id).execute(&mut *conn).await?;
     sqlx::query!("delete from user_ban where user_id = $1", user_id).execute(&mut *conn).await?;
     sqlx::query!("delete from sign_in_failure where address_hash = $1", throttle::address_hash(email))
         .execute(&mut *conn)
@@ -102,7 +104,7 @@ pub async fn erase(conn: &mut PgConnection, user_id: i64, email: &str) -> Result
     sqlx::query!(
         "update app_user set email = 'erased-' || user_id || '-' || substr(md5(random()::text), 1, 8),
              username = 'erased-' || user_id || '-' || substr(md5(random()::text), 1, 8),
-             password_hash = '', full_name = null, bio = null, phone_number = null, address = null, city = null,
+             password_hash = null, full_name = null, bio = null, phone_number = null, address = null, city = null,
              country = null, profile_picture = null, role = 'user', is_verified = false, is_active = false,
              erased_at = now(), updated_at = now()
          where user_id = $1",
