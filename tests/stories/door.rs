@@ -75,7 +75,8 @@ fn a_run_that_names_a_site_where_its_gateway_never_stood_waits_in_quarantine() -
         cloud.must(&arguments).await?;
         let liar = cloud.hand_made("GW-1").await?;
 
-        let answer = liar.post(at_site(7, 1, "SEKOLAH-LAIN")?).await?.expect(200)?;
+        let lie = at_site(7, 1, "SEKOLAH-LAIN")?;
+        let answer = liar.post(lie.clone()).await?.expect(200)?;
         let told = &answer["runs"][0]["streams"]["scan"];
         // The gateway may go on: the cloud holds them.
         assert_eq!(told["acked_through"], 3);
@@ -105,7 +106,7 @@ fn a_run_that_names_a_site_where_its_gateway_never_stood_waits_in_quarantine() -
         let tags = kept_at(&cloud, "SEKOLAH-LAIN").await?;
         assert_eq!(tags.join(" "), "SEKOLAH-LAIN-1 SEKOLAH-LAIN-2 SEKOLAH-LAIN-3 SUSUL-4 SUSUL-5");
         // Sent again, they are what is there already.
-        let again = liar.post(at_site(7, 1, "SEKOLAH-LAIN")?).await?.expect(200)?;
+        let again = liar.post(lie).await?.expect(200)?;
         assert_eq!(again["runs"][0]["streams"]["scan"]["exceptions"][0]["verdict"], "duplicate");
         let audited = cloud.must(&["audit", "list", "--action", "place_changed"]).await?;
         assert!(audited.contains("SEKOLAH-LAIN"), "{audited}");

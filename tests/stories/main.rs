@@ -47,6 +47,7 @@ mod readings;
 mod refresh;
 mod refusals;
 mod reset;
+mod restart;
 mod reviewed;
 mod runs;
 mod sensors;

@@ -116,12 +116,14 @@ async fn serve(
         gateways: gateways.clone(),
         metrics: Arc::clone(&metrics),
         config: Arc::new(config),
+        leaving: CancellationToken::new(),
     };
     let outside = web::Data::new(Outside::open(&state.config, &state.people).await?);
     let shared_outside = outside.clone().into_inner();
     let (ingest, writers) = Ingest::new(gateways, metrics, state.config.ingest.clone());
     let live = web::Data::new(Live::new(
         ending.clone(),
+        state.leaving.clone(),
         state.config.limits.live_streams_each,
         state.config.limits.live_streams,
     ));
@@ -197,8 +199,8 @@ impl Cloud {
         self.address
     }
 
-    /// Serves until `stop`, or until a part ends by itself. Then, in order: no new requests, open ones and
-    /// live streams end, every batch that was let in is stored, connections close, PostgreSQL stops.
+    /// Serves until `stop`, or until a part ends by itself. Then, in order: live streams end and `/readyz` says 503
+    /// while requests are still served for a moment, no new requests, open ones end, every batch that was let in is stored, connections close, PostgreSQL stops.
     ///
     /// # Errors
     /// A part that ended by itself, or a database that did not stop.
@@ -240,6 +242,11 @@ impl Cloud {
         };
         tracing::info!("stopping");
         watchdog::stopping();
+        // A proxy goes on sending until it notices; those requests are served, and their connections closed.
+        state.leaving.cancel();
+        if fault.is_none() {
+            tokio::time::sleep(state.config.http.drain).await;
+        }
         ending.cancel();
         if let Some(redirect) = redirect_handle {
             redirect.stop(true).await;

@@ -56,6 +56,8 @@ pub struct Http {
     #[serde(with = "humantime_serde")]
     pub body_timeout: Duration,
     #[serde(with = "humantime_serde")]
+    pub drain: Duration,
+    #[serde(with = "humantime_serde")]
     pub shutdown_timeout: Duration,
     pub tls: Tls,
 }

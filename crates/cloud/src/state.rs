@@ -4,6 +4,7 @@ use crate::config::Config;
 use crate::metrics::Metrics;
 use sqlx::PgPool;
 use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
 
 #[derive(Clone)]
 pub struct State {
@@ -13,4 +14,6 @@ pub struct State {
     /// For gateways: a reconnect storm must not make people wait.
     pub gateways: PgPool,
     pub metrics: Arc<Metrics>,
+    /// Cancelled when the program is about to stop: it serves on, and whoever sends it requests should ask another.
+    pub leaving: CancellationToken,
 }

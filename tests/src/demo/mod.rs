@@ -20,7 +20,7 @@ use country::{OWN_SITE, SITES};
 use fleet::Fleet;
 use place::{Place, check_port, reachable, write_whole};
 use reqwest::Client;
-use seed::{ADMIN, Operator};
+use seed::{ADMIN, OPERATOR, Operator};
 use std::path::PathBuf;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
@@ -117,7 +117,7 @@ async fn start(options: &Options, place: &Place, running: &mut Running) -> Resul
     wait_for(cloud, &http, &format!("{}/readyz", operator.cloud), CLOUD_PATIENCE).await?;
 
     // From here on a cloud that dies ends the start, whatever it is waiting for.
-    let (mut fleet, gateway, password) = tokio::select! {
+    let (mut fleet, gateway, people) = tokio::select! {
         died = cloud.died() => return Err(died),
         prepared = prepare(place, &operator, &gateway_config, &http) => prepared?,
     };
@@ -132,12 +132,18 @@ async fn start(options: &Options, place: &Place, running: &mut Running) -> Resul
             say::step(&format!("{sent} scan dari armada sudah masuk"), &format!("{sent} scans of the fleet are in"));
         }
     }
-    welcome(options, place, &operator, &gateway_url, password.as_deref());
+    welcome(options, place, &operator, &gateway_url, &people);
     tokio::select! {
         died = cloud.died() => Err(died),
         died = gateway.died() => Err(died),
         ended = fleet.run() => ended.context("the simulated fleet"),
     }
+}
+
+/// The passwords of the demo's accounts, where they are known.
+struct People {
+    admin: Option<String>,
+    operator: Option<String>,
 }
 
 /// Places, the fleet's files and the gateway's enrolment; then the gateway itself.
@@ -146,12 +152,18 @@ async fn prepare(
     operator: &Operator,
     gateway_config: &std::path::Path,
     http: &Client,
-) -> Result<(Fleet, Supervised, Option<String>)> {
+) -> Result<(Fleet, Supervised, People)> {
     let added = operator.furnish(http).await.context("adding programme and places")?;
     if added > 0 {
         say::step(&format!("{added} tempat didaftarkan"), &format!("{added} places added"));
     }
-    let password = operator.admin(&place.dir("admin-password")).await.context("making the demo's admin")?;
+    let people = People {
+        admin: operator.admin(&place.dir("admin-password")).await.context("making the demo's admin")?,
+        operator: operator
+            .programmes_operator(&place.dir("operator-password"))
+            .await
+            .context("making the demo's operator")?,
+    };
     let fleet = Fleet::open(place, operator.clone(), http.clone())?;
     if operator.enrol_own(gateway_config, &place.dir("gateway")).await? {
         say::step("Gateway didaftarkan", "gateway enrolled");
@@ -159,7 +171,7 @@ async fn prepare(
     say::step("Menyalakan gateway dan armada tiruan", "starting the gateway and a simulated fleet");
     let mut run = command("lumbung-gateway", gateway_config)?;
     run.arg("run");
-    Ok((fleet, Supervised::start("gateway", run, place)?, password))
+    Ok((fleet, Supervised::start("gateway", run, place)?, people))
 }
 
 /// Waits until the address answers 200; a program that ends meanwhile is reported at once.
@@ -285,12 +297,12 @@ fn gateway_toml(options: &Options, place: &Place) -> Result<String> {
     ))
 }
 
-fn welcome(options: &Options, place: &Place, operator: &Operator, gateway_url: &str, password: Option<&str>) {
+fn welcome(options: &Options, place: &Place, operator: &Operator, gateway_url: &str, people: &People) {
     let root = place.root.display();
     let cloud = &operator.cloud;
     let page = format!("{cloud}/");
     let port = options.gateway_port;
-    let password = password.unwrap_or("?");
+    let [admin, operator] = [&people.admin, &people.operator].map(|word| word.as_deref().unwrap_or("?"));
     say::line(&format!(
         "
 Lumbung berjalan · Lumbung is running
@@ -300,7 +312,8 @@ Lumbung berjalan · Lumbung is running
   Email (tidak dikirim · not sent) {cloud}/dev/outbox
   Halaman gateway · gateway page   {gateway_url}/
   API gateway · gateway API        {gateway_url}/api/openapi.json, {gateway_url}/api/status
-  Admin                            {ADMIN}, {password}
+  Admin                            {ADMIN}, {admin}
+  Operator program · programme's   {OPERATOR}, {operator}
   Data                             {root}
   Log                              {root}/log/cloud.log, gateway.log
 

@@ -11,8 +11,9 @@ use reqwest::Client;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
-/// Who signs in to look around.
+/// Who signs in to look around, and who looks after the programme.
 pub(crate) const ADMIN: &str = "admin@lumbung.example";
+pub(crate) const OPERATOR: &str = "operator@lumbung.example";
 
 /// Whoever holds the cloud's command line.
 #[derive(Debug, Clone)]
@@ -68,10 +69,24 @@ impl Operator {
         Ok(missing.len())
     }
 
-    /// An admin with a password that is drawn at the first start and kept beside the data; `None` when the
-    /// account is there and its file is not.
+    /// The demo's admin.
     pub(crate) async fn admin(&self, file: &Path) -> Result<Option<String>> {
-        let known = self.cli(&["user", "list"]).await?.lines().any(|line| line.ends_with(ADMIN));
+        self.account(ADMIN, "admin", file).await
+    }
+
+    /// An operator of the whole programme.
+    pub(crate) async fn programmes_operator(&self, file: &Path) -> Result<Option<String>> {
+        let password = self.account(OPERATOR, "user", file).await?;
+        if self.cli(&["user", "grants", OPERATOR]).await?.trim().is_empty() {
+            self.cli(&["user", "grant", OPERATOR, "operator", "--programme", PROGRAMME.0]).await?;
+        }
+        Ok(password)
+    }
+
+    /// An account with a password that is drawn at the first start and kept beside the data; `None` when the
+    /// account is there and its file is not.
+    async fn account(&self, email: &str, role: &str, file: &Path) -> Result<Option<String>> {
+        let known = self.cli(&["user", "list"]).await?.lines().any(|line| line.ends_with(email));
         if known && !file.exists() {
             return Ok(None);
         }
@@ -80,7 +95,7 @@ impl Operator {
         }
         if !known {
             let mut command = command("lumbung-cloud", &self.config)?;
-            command.args(["user", "add", "--email", ADMIN, "--role", "admin", "--password-stdin"]);
+            command.args(["user", "add", "--email", email, "--role", role, "--password-stdin"]);
             command.stdin(std::fs::File::open(file)?);
             finish(command, "lumbung-cloud user add").await?;
         }

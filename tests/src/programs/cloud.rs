@@ -53,6 +53,8 @@ impl Cloud {
             settings,
             configuration: [
                 ("development.open_loopback", "true"),
+                // Nobody stands before it, unless a story says so.
+                ("http.drain", "0s"),
                 // Everyone in a story comes from the same address.
                 ("limits.sign_in", "10000/1m"),
                 ("limits.register", "10000/1m"),

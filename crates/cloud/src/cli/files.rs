@@ -8,6 +8,7 @@ use crate::state::State;
 use clap::Subcommand;
 use sqlx::PgPool;
 use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
 
 #[derive(Subcommand)]
 pub(super) enum Files {
@@ -25,6 +26,7 @@ impl Files {
             people: pool.clone(),
             gateways: pool.clone(),
             metrics: Arc::new(Metrics::new()),
+            leaving: CancellationToken::new(),
         };
         let swept = sweep::one_round(&Uploads::open(&state)?).await?;
         say(format_args!("{} dropped files and {} strays removed", swept.files, swept.strays))

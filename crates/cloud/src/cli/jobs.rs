@@ -11,6 +11,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use clap::Subcommand;
 use sqlx::PgPool;
 use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
 
 #[derive(Subcommand)]
 pub(super) enum Jobs {
@@ -53,6 +54,7 @@ impl Jobs {
                     people: pool.clone(),
                     gateways: pool.clone(),
                     metrics: Arc::new(Metrics::new()),
+                    leaving: CancellationToken::new(),
                 };
                 match jobs::run_now(job, &state, "command").await? {
                     None => bail!("{name} is running at this moment"),

@@ -120,6 +120,8 @@ enum Event {
 pub struct Live {
     events: broadcast::Sender<Event>,
     stop: CancellationToken,
+    /// Streams end with this, so that they go on at another replica while this one still serves.
+    leaving: CancellationToken,
     /// Streams at once: of one reader, and in all.
     most: (usize, usize),
     readers: Mutex<Readers>,
@@ -129,9 +131,10 @@ pub struct Live {
 type Readers = HashMap<Option<Principal>, usize>;
 
 impl Live {
-    /// Streams end with `stop`; `each` of one reader and `all` together are open at once.
-    pub fn new(stop: CancellationToken, each: usize, all: usize) -> Self {
-        Self { events: broadcast::channel(BACKLOG).0, stop, most: (each, all), readers: Mutex::default() }
+    /// `each` streams of one reader and `all` together are open at once.
+    pub fn new(stop: CancellationToken, leaving: CancellationToken, each: usize, all: usize) -> Self {
+        let events = broadcast::channel(BACKLOG).0;
+        Self { events, stop, leaving, most: (each, all), readers: Mutex::default() }
     }
 
     fn readers(&self) -> std::sync::MutexGuard<'_, Readers> {
@@ -143,6 +146,9 @@ impl Live {
     /// # Errors
     /// [`Error::TooMany`] when this reader has enough of them, [`Error::Busy`] when all together have.
     fn enter(self: Arc<Self>, reader: Option<Principal>) -> Result<Seat> {
+        if self.leaving.is_cancelled() {
+            return Err(Error::Busy { retry_after: 1, reason: "the cloud is stopping".into() });
+        }
         let (each, all) = self.most;
         let mut readers = self.readers();
         if readers.get(&reader).is_some_and(|open| *open >= each) {
@@ -303,7 +309,7 @@ async fn live_scans(
         events: live.events.subscribe(),
         reader,
         asked: Instant::now(),
-        stop: live.stop.clone(),
+        stop: live.leaving.clone(),
         ends: Instant::now() + LIFE,
         metrics: Arc::clone(&state.metrics),
         _seat: seat,

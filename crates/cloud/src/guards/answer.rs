@@ -8,7 +8,7 @@ use crate::state::State;
 use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::error::InternalError;
-use actix_web::http::Method;
+use actix_web::http::{ConnectionType, Method};
 use actix_web::middleware::Next;
 use actix_web::web;
 use std::sync::Arc;
@@ -45,7 +45,8 @@ async fn shaped(
     let started = Instant::now();
     let language = Language::of(request.request());
     let dress = Dress::of(&request);
-    let metrics = request.app_data::<web::Data<State>>().map(|state| Arc::clone(&state.metrics));
+    let state = request.app_data::<web::Data<State>>();
+    let (metrics, leaving) = state.map(|state| (Arc::clone(&state.metrics), state.leaving.clone())).unzip();
     let route = request.match_pattern().unwrap_or_else(|| "unknown".into());
     let asked = method(request.method());
     // Handlers' errors are responses already by now. What takes this long is a body that never ends: a
@@ -80,6 +81,9 @@ async fn shaped(
         response = response.into_response(described);
     }
     dress.put_on(response.headers_mut(), &id);
+    if leaving.is_some_and(|leaving| leaving.is_cancelled()) {
+        response.response_mut().head_mut().set_connection_type(ConnectionType::Close);
+    }
     let (status, took) = (response.status().as_u16(), started.elapsed());
     let bytes = match response.response().body().size() {
         BodySize::Sized(bytes) => Some(bytes),

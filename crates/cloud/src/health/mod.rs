@@ -98,11 +98,14 @@ async fn livez() -> &'static str {
     "ok"
 }
 
-/// The program can serve. Anyone may ask.
+/// The program can serve, and is not about to stop. Anyone may ask.
 #[utoipa::path(tag = "operations", path = "/readyz", responses((status = 200, body = String),
     (status = 503, body = crate::error::ErrorBody)))]
 #[get("/readyz")]
 async fn readyz(state: web::Data<State>) -> Result<&'static str> {
+    if state.leaving.is_cancelled() {
+        return Err(Error::Busy { retry_after: 2, reason: "the cloud is stopping".into() });
+    }
     match ask_database(&state).await {
         Some(_) => Ok("ready"),
         None => Err(Error::Busy { retry_after: 2, reason: "the database does not answer".into() }),
