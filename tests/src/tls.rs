@@ -103,7 +103,9 @@ struct Inside {
 }
 
 async fn hand_on(request: HttpRequest, method: Method, body: Bytes, inside: Data<Inside>) -> HttpResponse {
-    let url = format!("{}{}", inside.base, request.uri());
+    // Over HTTP/2 the whole address is asked for, over HTTP/1.1 only this part of it.
+    let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
+    let url = format!("{}{path}", inside.base);
     let method = reqwest::Method::from_bytes(method.as_str().as_bytes()).unwrap_or_default();
     let mut asked = inside.client.request(method, url).body(body.to_vec());
     for (name, value) in request.headers() {

@@ -356,6 +356,7 @@ fn a_gateway_that_moves_begins_new_series_and_leaves_the_old_ones_where_they_wer
         let gateway = cloud.hand_made("GW-1").await?;
         gateway.send(&telemetry(1, fridge(1, 10)?, vec![])?).await?;
         cloud.add_site("SEKOLAH-1").await?;
+        cloud.must(&["gateway", "stood", "GW-1", "--site", "SEKOLAH-1"]).await?;
         let mut moved = telemetry(2, fridge(11, 5)?, vec![])?;
         let site = Some("SEKOLAH-1".to_owned());
         moved.runs[0].start = Some(RunStart { site, ..start(Some(Epoch(1))) });
