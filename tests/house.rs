@@ -24,7 +24,7 @@ const CLOUD: Table = &[
     ("outside", &["config", "finding"]),
     ("notify", &["audit", "error", "metrics", "outside"]),
     ("places", &["error"]),
-    ("files", &["config", "error", "finding", "state"]),
+    ("files", &["audit", "config", "error", "finding", "state"]),
     ("identity", &["audit", "error", "files", "guards", "notify", "outside", "page", "places", "state"]),
     ("inbox", &["audit", "error", "identity", "notify", "outside", "page", "state"]),
     (
@@ -51,10 +51,13 @@ const CLOUD: Table = &[
     ),
     ("dashboard", &["distribution", "error", "guards", "identity", "places", "state"]),
     ("backup", &["config", "database", "finding"]),
-    ("health", &["backup", "database", "error", "identity", "ingest", "metrics", "state"]),
+    ("privacy", &["audit", "error", "files", "guards", "identity", "metrics", "notify", "page", "state"]),
+    ("health", &["backup", "database", "error", "identity", "ingest", "metrics", "privacy", "state"]),
     ("admin", &["audit", "error", "identity", "page", "places", "state"]),
-    ("privacy", &["audit", "error", "files", "identity", "notify", "page", "state"]),
-    ("jobs", &["audit", "config", "error", "files", "guards", "identity", "metrics", "privacy", "state"]),
+    (
+        "jobs",
+        &["audit", "config", "error", "files", "guards", "identity", "metrics", "notify", "privacy", "state"],
+    ),
     (
         "openapi",
         &[
@@ -104,7 +107,7 @@ const CLOUD: Table = &[
         "cli",
         &[
             "app", "audit", "backup", "config", "database", "doctor", "error", "files", "finding",
-            "identity", "ingest", "jobs", "metrics", "notify", "places", "state",
+            "identity", "ingest", "jobs", "metrics", "notify", "places", "privacy", "state",
         ],
     ),
 ];

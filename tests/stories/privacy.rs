@@ -1,6 +1,7 @@
 //! A person's data is theirs: they see what it is for, take a copy along, and leave without a trace.
 
 use anyhow::{Context, Result, bail};
+use lumbung_cloud::audit::{self, Action, Actor, Entry, Object, Origin};
 use lumbung_tests::http::{self, Reply};
 use lumbung_tests::programs::Cloud;
 use lumbung_tests::story::story;
@@ -9,10 +10,17 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, PgPool};
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
-const PASSWORD: &str = "sepeda merah tua";
+pub(super) const PASSWORD: &str = "sepeda merah tua";
 
-async fn ask(cloud: &Cloud, method: Method, path: &str, token: &str, body: Option<Value>) -> Result<Reply> {
+pub(super) async fn ask(
+    cloud: &Cloud,
+    method: Method,
+    path: &str,
+    token: &str,
+    body: Option<Value>,
+) -> Result<Reply> {
     let mut request = http::client()?.request(method, cloud.url(path)).bearer_auth(token);
     if let Some(body) = body {
         request = request.header("content-type", "application/json").body(body.to_string());
@@ -28,14 +36,14 @@ async fn register(cloud: &Cloud, username: &str, consents: Value) -> Result<Repl
     http::send(request.header("content-type", "application/json").body(body.to_string())).await
 }
 
-async fn someone(cloud: &Cloud, username: &str) -> Result<(i64, String)> {
+pub(super) async fn someone(cloud: &Cloud, username: &str) -> Result<(i64, String)> {
     let body =
         register(cloud, username, json!([{ "purpose": "account", "version": 1 }])).await?.expect(201)?;
     let token = body["token"].as_str().context("token")?.to_owned();
     Ok((body["user_id"].as_i64().context("user_id")?, token))
 }
 
-async fn show_a_picture(cloud: &Cloud, token: &str) -> Result<()> {
+pub(super) async fn show_a_picture(cloud: &Cloud, token: &str) -> Result<()> {
     let mut image = std::io::Cursor::new(Vec::new());
     image::RgbImage::new(40, 30).write_to(&mut image, image::ImageFormat::Png)?;
     let mut body = b"--batas\r\ncontent-disposition: form-data; name=\"profile_picture\"\r\n\r\n".to_vec();
@@ -91,8 +99,20 @@ fn consent_is_given_to_a_version_provable_and_withdrawn() -> Result<()> {
 fn a_copy_of_everything_goes_to_its_owner_alone() -> Result<()> {
     story(async |stand| {
         let cloud = stand.cloud().await?;
-        let ((_, siti), (_, other)) = (someone(&cloud, "siti").await?, someone(&cloud, "budi").await?);
+        let ((siti_id, siti), (_, other)) = (someone(&cloud, "siti").await?, someone(&cloud, "budi").await?);
         show_a_picture(&cloud, &siti).await?;
+        let database = cloud.database().await?;
+        sqlx::query("insert into notification_preference (user_id, kind, channel, wanted) values ($1, 'x', 'email', false)")
+            .bind(siti_id)
+            .execute(&database)
+            .await?;
+        let entry = Entry {
+            object: Some(Object::new("user", &siti_id)),
+            reason: Some("Iklan"),
+            origin: Some(Origin { address: Some("10.1.2.0/24".into()), ..Origin::default() }),
+            ..Entry::of(Actor::Person(0), Action::UserBanned)
+        };
+        audit::record(&mut *database.acquire().await?, &entry).await?;
         let asked = ask(&cloud, Method::POST, "/api/users/me/export", &siti, None).await?.expect(202)?;
         let path = format!("/api/users/me/export/{}", asked["export_id"]);
         let zip = eventually("the copy is ready", || async {
@@ -112,12 +132,51 @@ fn a_copy_of_everything_goes_to_its_owner_alone() -> Result<()> {
         let account = std::io::read_to_string(zip.by_name("account.json")?)?;
         assert!(account.contains("siti@example.com") && !account.contains("argon2"), "{account}");
         assert!(!account.contains("budi"));
+        let messages: Value = serde_json::from_reader(zip.by_name("messages.json")?)?;
+        assert_eq!(messages["preferences"][0]["wanted"], json!(false), "{messages}");
+        // What others did to the account is in it, and from where they did it is theirs.
+        let activity: Value = serde_json::from_reader(zip.by_name("activity.json")?)?;
+        let entry = |action: &str| activity.as_array()?.iter().find(|entry| entry["action"] == action);
+        let upload = entry("upload_complete").context("no upload")?;
+        assert_eq!((&upload["address"], upload["detail"]["bytes"].is_u64()), (&json!("127.0.0.0/24"), true));
+        let banned = entry("user_banned").context("no ban")?;
+        assert_eq!((&banned["reason"], &banned["address"]), (&json!("Iklan"), &Value::Null), "{banned}");
         assert_eq!(ask(&cloud, Method::GET, &path, &other, None).await?.status, 404);
-        let database = cloud.database().await?;
+        let told = ask(&cloud, Method::GET, "/api/notifications", &siti, None).await?.expect(200)?;
+        assert_eq!(told["notifications"][0]["title"], "Salinan data Anda siap", "{told}");
+
+        // A new one takes the place of the old, and one whose upload the store has lost is made all the same.
+        for object in objects(&cloud, "files")? {
+            std::fs::remove_file(object)?;
+        }
+        let again = ask(&cloud, Method::POST, "/api/users/me/export", &siti, None).await?.expect(202)?;
+        assert_eq!(
+            ask(&cloud, Method::GET, &path, &siti, None).await?.status,
+            404,
+            "the old one is still there"
+        );
+        let path = format!("/api/users/me/export/{}", again["export_id"]);
+        cloud.must(&["jobs", "run", "exports"]).await?;
+        assert_eq!(ask(&cloud, Method::GET, &path, &siti, None).await?.status, 200);
         sqlx::query("update data_export set expires_at = now()").execute(&database).await?;
         assert_eq!(ask(&cloud, Method::GET, &path, &siti, None).await?.status, 404, "it has expired");
+        // What a program that died left behind goes a day later, with the expired one.
+        let left = cloud.settings.dir.join("files/exports/left.zip");
+        std::fs::write(&left, "half")?;
+        let then = std::time::SystemTime::now() - std::time::Duration::from_secs(25 * 3_600);
+        std::fs::File::options().write(true).open(&left)?.set_modified(then)?;
+        cloud.must(&["jobs", "run", "exports"]).await?;
+        assert_eq!(objects(&cloud, "files/exports")?, Vec::<PathBuf>::new());
+        let rows: i64 = sqlx::query_scalar("select count(*) from data_export").fetch_one(&database).await?;
+        assert_eq!(rows, 0);
         Ok(())
     })
+}
+
+/// The objects in a folder of the cloud's data.
+fn objects(cloud: &Cloud, folder: &str) -> Result<Vec<PathBuf>> {
+    let entries = std::fs::read_dir(cloud.settings.dir.join(folder))?.collect::<Result<Vec<_>, _>>()?;
+    Ok(entries.iter().map(std::fs::DirEntry::path).filter(|path| path.is_file()).collect())
 }
 
 /// Table, rule: the list in docs/privacy.md.
@@ -182,13 +241,19 @@ fn who_leaves_is_in_no_row_and_no_file_and_no_table_is_forgotten() -> Result<()>
             "insert into kept_message (channel, address, title, content, message_id)
              select 'email', 'siti@example.com', 'x', 'x', gen_random_uuid() where $1 > 0",
             "insert into notification_preference (user_id, kind, channel, wanted) values ($1, 'x', 'email', false)",
-            "insert into push_subscription (user_id, endpoint, p256dh, auth)
-             values ($1, 'https://push.example/x', decode(repeat('00', 65), 'hex'), decode(repeat('00', 16), 'hex'))",
             "insert into user_ban (user_id, reason, lifted_at) values ($1, 'Siti Rahayu Wulandari', now())",
             "insert into role_grant (user_id, role, site_id) select $1, 'officer', site_id from site limit 1",
         ] {
             sqlx::query(sql).bind(user_id).execute(&database).await.with_context(|| sql.to_owned())?;
         }
+        let request = http::client()?.post(cloud.url("/api/notifications/push-subscriptions"));
+        // A browser's key as RFC 8291's example has it.
+        let browser = json!({ "endpoint": "https://push.example.com/siti", "keys": { "auth": "BTBZMqHH6r4Tts7J_aSIgg",
+            "p256dh": "BCVxsr7N_eNgVRqvHtD0zTZsEc6-VV-JvLexhqUzORcxaOzi6-AYWXvTBHm4bjyPjs7Vd8pZGH6SRpkNtoIAiw4" } });
+        let request = request.bearer_auth(&token).header("idempotency-key", "satu");
+        http::send(request.header("content-type", "application/json").body(browser.to_string()))
+            .await?
+            .expect(201)?;
         let of_person = "c.column_name = 'user_id'";
         let count = async |table: &str| -> Result<i64> {
             let sql = format!("select count(*) from {table} where user_id = $1");
@@ -228,8 +293,12 @@ fn who_leaves_is_in_no_row_and_no_file_and_no_table_is_forgotten() -> Result<()>
                 assert_eq!(found, 0, "{table}.{column} still says {name}");
             }
         }
-        let left = std::fs::read_dir(cloud.settings.dir.join("files"))?.count();
-        assert_eq!(left, 2, "the neighbour's picture and its thumbnail");
+        assert_eq!(objects(&cloud, "files")?.len(), 2, "the neighbour's picture and its thumbnail");
+        assert_eq!(objects(&cloud, "files/exports")?.len(), 0, "a copy is left");
+        let told = cloud.must(&["audit", "list", "--actor", &format!("person:{user_id}")]).await?;
+        for action in ["upload_complete", "sensitive_delete"] {
+            assert_eq!(told.matches(action).count(), 1, "{told}");
+        }
         assert!(!stand.logs().contains("siti@example.com"));
         // The name and the address are free again.
         someone(&cloud, "siti").await?;
@@ -273,6 +342,9 @@ fn a_request_has_three_days_and_is_answered_by_an_admin() -> Result<()> {
         let wish = json!({ "kind": "objection", "content": "Foto saya dinilai mesin." });
         let asked = ask(&cloud, Method::POST, mine, &siti, Some(wish.clone())).await?.expect(201)?;
         let id = &asked["request"]["privacy_request_id"];
+        let told = ask(&cloud, Method::GET, "/api/notifications", &admin, None).await?.expect(200)?;
+        let title = "Permintaan tentang data pribadi menunggu jawaban";
+        assert_eq!(told["notifications"][0]["title"], title, "{told}");
         let hours: f64 = sqlx::query_scalar(
             "select extract(epoch from due_at - requested_at)::float8 / 3600 from privacy_request",
         )
@@ -286,6 +358,17 @@ fn a_request_has_three_days_and_is_answered_by_an_admin() -> Result<()> {
         assert_eq!((eleventh.status, eleventh.error_code().as_str()), (409, "TOO_MANY_OPEN_REQUESTS"));
         let odd = json!({ "kind": "revenge", "content": "x" });
         assert_eq!(ask(&cloud, Method::POST, mine, &siti, Some(odd)).await?.status, 400);
+
+        let late = "update privacy_request set due_at = now() + make_interval(hours => case
+                        when privacy_request_id = (select min(privacy_request_id) from privacy_request) then -1
+                        when privacy_request_id = (select max(privacy_request_id) from privacy_request) then 25
+                        else 23 end)";
+        sqlx::query(late).execute(&database).await?;
+        let metrics = cloud.get("/metrics").await?.text;
+        for (state, count) in [("open", 1), ("due_soon", 8), ("overdue", 1)] {
+            let line = format!("lumbung_cloud_privacy_requests{{state=\"{state}\"}} {count}");
+            assert!(metrics.lines().any(|told| told == line), "{line}: {metrics}");
+        }
 
         let all = "/api/admin/privacy-requests";
         assert_eq!(ask(&cloud, Method::GET, all, &siti, None).await?.error_code(), "ADMIN_ONLY");
@@ -304,6 +387,13 @@ fn a_request_has_three_days_and_is_answered_by_an_admin() -> Result<()> {
         assert_eq!(ask(&cloud, Method::POST, &path, &siti, Some(answer.clone())).await?.status, 403);
         ask(&cloud, Method::POST, &path, &admin, Some(answer.clone())).await?.expect(200)?;
         assert_eq!(ask(&cloud, Method::POST, &path, &admin, Some(answer)).await?.status, 404, "twice");
+        let notices = ask(&cloud, Method::GET, "/api/notifications", &siti, None).await?.expect(200)?;
+        assert_eq!(
+            notices["notifications"][0]["title"], "Permintaan Anda tentang data pribadi sudah dijawab",
+            "{notices}"
+        );
+        let notices = ask(&cloud, Method::GET, "/api/notifications", &admin, None).await?.expect(200)?;
+        assert_eq!(notices["notifications"].as_array().map(Vec::len), Some(1), "not one for all: {notices}");
         let told = ask(&cloud, Method::GET, mine, &siti, None).await?.expect(200)?;
         let told = told["requests"].as_array().and_then(|all| all.last()).cloned().context("none")?;
         assert_eq!((&told["granted"], told["answer"].is_string()), (&json!(true), true), "{told}");

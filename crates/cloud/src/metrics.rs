@@ -39,6 +39,7 @@ pub struct Metrics {
     database_skew: Gauge<f64, AtomicU64>,
     gateways: Family<Hearing, Gauge>,
     quarantined: Gauge,
+    privacy: Family<Waiting, Gauge>,
     latest_backup: Family<Nothing, Gauge>,
     certificate_end: Family<Nothing, Gauge>,
     disk_free: Gauge,
@@ -61,6 +62,11 @@ struct Hearing {
     state: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Waiting {
+    state: &'static str,
+}
+
 /// Nothing to tell apart; a family of one says nothing until it is asked.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Nothing {}
@@ -74,9 +80,19 @@ pub struct Figures {
     pub gateways_heard: i64,
     pub gateways_silent: i64,
     pub quarantined: i64,
+    pub privacy: Privacy,
     pub latest_backup: Option<DateTime<Utc>>,
     pub disk_free_bytes: u64,
     pub disk_bytes: u64,
+}
+
+/// Requests of people about their own data that are not answered.
+#[derive(Debug)]
+pub struct Privacy {
+    /// With more than a day left.
+    pub open: i64,
+    pub due_soon: i64,
+    pub overdue: i64,
 }
 
 /// A pool's connections at that moment.
@@ -154,6 +170,7 @@ impl Metrics {
             database_skew: Gauge::default(),
             gateways: Family::default(),
             quarantined: Gauge::default(),
+            privacy: Family::default(),
             latest_backup: Family::default(),
             certificate_end: Family::default(),
             disk_free: Gauge::default(),
@@ -237,6 +254,8 @@ impl Metrics {
         let gateways = "Gateways that were heard within a quarter of an hour, or not";
         registry.register("gateways", gateways, self.gateways.clone());
         registry.register("quarantine_open", "Quarantined entries that wait", self.quarantined.clone());
+        let waiting = "Requests of people about their own data that wait: open, due within a day, overdue";
+        registry.register("privacy_requests", waiting, self.privacy.clone());
         let backup = "When the newest backup was made, in seconds since 1970";
         registry.register_with_unit("backup_timestamp", backup, Unit::Seconds, self.latest_backup.clone());
         let end = "When the certificate of this program's own TLS ends, in seconds since 1970";
@@ -266,6 +285,10 @@ impl Metrics {
             self.gateways.get_or_create(&Hearing { state }).set(count);
         }
         self.quarantined.set(figures.quarantined);
+        let Privacy { open, due_soon, overdue } = figures.privacy;
+        for (state, count) in [("open", open), ("due_soon", due_soon), ("overdue", overdue)] {
+            self.privacy.get_or_create(&Waiting { state }).set(count);
+        }
         if let Some(at) = figures.latest_backup {
             self.latest_backup.get_or_create(&Nothing {}).set(at.timestamp());
         }

@@ -17,3 +17,17 @@ pub struct State {
     /// Cancelled when the program is about to stop: it serves on, and whoever sends it requests should ask another.
     pub leaving: CancellationToken,
 }
+
+impl State {
+    /// A command's, which serves nobody.
+    #[must_use]
+    pub fn alone(config: &Config, pool: &PgPool) -> Self {
+        Self {
+            config: Arc::new(config.clone()),
+            people: pool.clone(),
+            gateways: pool.clone(),
+            metrics: Arc::new(Metrics::new()),
+            leaving: CancellationToken::new(),
+        }
+    }
+}

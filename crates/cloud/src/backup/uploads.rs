@@ -13,6 +13,9 @@ use std::path::{Path, PathBuf};
 /// The folder in the data folder and in a backup. Storage elsewhere (S3) has copies of its own.
 const FOLDER: &str = "files";
 
+/// Copies of people's data in it, which are gone in a week and made anew at any time.
+const EXPORTS: &str = "files/exports";
+
 /// Copies every upload into the backup `to`; `before` is the one made last.
 pub(super) fn save(config: &Config, to: &Path, before: Option<&Path>) -> anyhow::Result<Vec<Part>> {
     let held = before.and_then(|folder| Some((folder, Manifest::read(folder).ok()?)));
@@ -81,6 +84,9 @@ fn walk(root: &Path, folder: &Path) -> anyhow::Result<Vec<String>> {
     for entry in entries {
         let entry = entry?;
         let path = folder.join(entry.file_name());
+        if path == Path::new(EXPORTS) {
+            continue;
+        }
         if entry.file_type()?.is_dir() {
             found.extend(walk(root, &path)?);
         } else if let Some(name) = path.to_str().filter(|name| !name.contains('#')) {
@@ -103,6 +109,8 @@ mod tests {
         fs::create_dir_all(config.data_dir.join("files/ab")).unwrap();
         fs::write(config.data_dir.join("files/ab/one.webp"), "one").unwrap();
         fs::write(config.data_dir.join("files/half.webp#1"), "ha").unwrap();
+        fs::create_dir(config.data_dir.join("files/exports")).unwrap();
+        fs::write(config.data_dir.join("files/exports/x.zip"), "somebody's").unwrap();
         let backup = |name: &str, before: Option<&Path>| {
             let folder = dir.path().join(name);
             fs::create_dir(&folder).unwrap();

@@ -3,12 +3,9 @@
 use super::say;
 use crate::config::Config;
 use crate::files::{Files as Uploads, sweep};
-use crate::metrics::Metrics;
 use crate::state::State;
 use clap::Subcommand;
 use sqlx::PgPool;
-use std::sync::Arc;
-use tokio_util::sync::CancellationToken;
 
 #[derive(Subcommand)]
 pub(super) enum Files {
@@ -21,13 +18,7 @@ pub(super) enum Files {
 
 impl Files {
     pub(super) async fn run(self, config: &Config, pool: &PgPool) -> anyhow::Result<()> {
-        let state = State {
-            config: Arc::new(config.clone()),
-            people: pool.clone(),
-            gateways: pool.clone(),
-            metrics: Arc::new(Metrics::new()),
-            leaving: CancellationToken::new(),
-        };
+        let state = State::alone(config, pool);
         let swept = sweep::one_round(&Uploads::open(&state)?).await?;
         say(format_args!("{} dropped files and {} strays removed", swept.files, swept.strays))
     }

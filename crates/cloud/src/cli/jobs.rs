@@ -4,14 +4,11 @@ use super::say;
 use crate::config::Config;
 use crate::error::Error;
 use crate::jobs::{self, JOBS, Timetable};
-use crate::metrics::Metrics;
 use crate::state::State;
 use anyhow::{anyhow, bail};
 use chrono::{DateTime, SecondsFormat, Utc};
 use clap::Subcommand;
 use sqlx::PgPool;
-use std::sync::Arc;
-use tokio_util::sync::CancellationToken;
 
 #[derive(Subcommand)]
 pub(super) enum Jobs {
@@ -49,13 +46,7 @@ impl Jobs {
                 let job = jobs::find(&name).ok_or_else(|| {
                     anyhow!(Error::NotFound("NOT_FOUND")).context("`lumbung-cloud jobs list` shows the jobs")
                 })?;
-                let state = State {
-                    config: Arc::new(config.clone()),
-                    people: pool.clone(),
-                    gateways: pool.clone(),
-                    metrics: Arc::new(Metrics::new()),
-                    leaving: CancellationToken::new(),
-                };
+                let state = State::alone(config, pool);
                 match jobs::run_now(job, &state, "command").await? {
                     None => bail!("{name} is running at this moment"),
                     Some(round) if round.outcome == "success" => say(round.did.unwrap_or_default()),

@@ -197,7 +197,7 @@ async fn on_database(command: Command, config: &Config, pool: &PgPool) -> anyhow
         Command::Site(command) => command.run(pool).await,
         Command::Gateway(command) => command.run(config, pool).await,
         Command::Key(command) => command.run(pool).await,
-        Command::User(command) => command.run(pool).await,
+        Command::User(command) => command.run(config, pool).await,
         Command::Files(command) => command.run(config, pool).await,
         Command::Quarantine(command) => command.run(pool).await,
         Command::Audit(command) => command.run(pool).await,

@@ -3,8 +3,12 @@
 use super::who::{duration, until};
 use super::{say, say_json};
 use crate::audit::By;
+use crate::config::Config;
+use crate::files::Files;
 use crate::identity::grants::{self, Duty, Place};
 use crate::identity::{Role, bans, roster};
+use crate::privacy::leave;
+use crate::state::State;
 use chrono::SecondsFormat;
 use clap::Subcommand;
 use sqlx::PgPool;
@@ -80,12 +84,22 @@ pub(super) enum User {
     Unban { email: String },
     /// List where an account is signed in: id, since, last seen, program
     Sessions { email: String },
+    /// Erase a person's data and end their account for good, by its number
+    #[command(
+        after_help = "For somebody who cannot sign in, once it is sure who asks; and after a restore, for everybody who left since the backup: the log says `account erased user_id=…`.\n\nExample:\n  lumbung-cloud user erase 17 --yes"
+    )]
+    Erase {
+        user_id: i64,
+        /// It cannot be undone
+        #[arg(long, required = true)]
+        yes: bool,
+    },
     /// End one session
     Revoke { session_id: i64 },
 }
 
 impl User {
-    pub(super) async fn run(self, pool: &PgPool) -> anyhow::Result<()> {
+    pub(super) async fn run(self, config: &Config, pool: &PgPool) -> anyhow::Result<()> {
         match self {
             Self::Add { email, username, role, password_stdin, json } => {
                 let password = if password_stdin { Some(first_line()?) } else { None };
@@ -167,6 +181,14 @@ impl User {
                     say(format_args!("{}\t{since}\t{seen}\t{program}", session.session_id))?;
                 }
                 Ok(())
+            }
+            Self::Erase { user_id, yes: _ } => {
+                let state = State::alone(config, pool);
+                let receipt = leave::erase(&state, &Files::open(&state)?, user_id, &By::command()).await?;
+                say(format_args!(
+                    "account {user_id} erased with {} files (request {})",
+                    receipt.files, receipt.privacy_request_id
+                ))
             }
             Self::Revoke { session_id } => {
                 roster::revoke(pool, session_id).await?;

@@ -15,11 +15,12 @@ mod store;
 pub mod sweep;
 
 pub use form::Form;
-pub use personal::{erase, export, names_of};
+pub use personal::{EXPORTS, erase, export, names_of};
 pub use picture::Picture;
 pub use serve::routes;
 pub use store::check;
 
+use crate::audit::{Action, By, Object};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::state::State;
@@ -28,6 +29,7 @@ use chrono::{DateTime, Utc};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use serde::Serialize;
+use serde_json::json;
 use sha2::{Digest, Sha256};
 use sqlx::PgConnection;
 use std::path::PathBuf;
@@ -165,6 +167,7 @@ impl Files {
         image: &Image,
         owner: Owner,
         user_id: i64,
+        by: &By,
     ) -> Result<()> {
         // One after the other for each person, so that two at once cannot both find the last place.
         sqlx::query!("select pg_advisory_xact_lock(hashtextextended('quota of ' || $1::bigint, 0))", user_id)
@@ -175,9 +178,9 @@ impl Files {
             self.forget(&image.name).await;
             return Err(Error::QuotaExceeded { used, quota: self.quota() });
         }
-        sqlx::query!(
+        let file_id = sqlx::query_scalar!(
             "insert into file (name, owner_kind, owner_id, user_id, purpose, bytes, width, height, sha256)
-             values ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+             values ($1, $2, $3, $4, $5, $6, $7, $8, $9) returning file_id",
             image.name,
             owner.kind,
             owner.id,
@@ -188,9 +191,10 @@ impl Files {
             image.height,
             image.sha256
         )
-        .execute(conn)
+        .fetch_one(&mut *conn)
         .await?;
-        Ok(())
+        let detail = json!({ "purpose": image.purpose, "bytes": image.bytes });
+        by.did(conn, Action::UploadComplete, Object::new("file", &file_id), None, detail).await
     }
 
     fn quota(&self) -> i64 {
@@ -248,15 +252,19 @@ async fn used(conn: &mut PgConnection, user_id: i64) -> Result<i64> {
 ///
 /// # Errors
 /// The database's.
-pub async fn drop_of(conn: &mut PgConnection, owner: Owner) -> Result<u64> {
-    let dropped = sqlx::query!(
-        "update file set deleted_at = now() where owner_kind = $1 and owner_id = $2 and deleted_at is null",
+pub async fn drop_of(conn: &mut PgConnection, owner: Owner, by: &By) -> Result<u64> {
+    let dropped = sqlx::query_scalar!(
+        "update file set deleted_at = now() where owner_kind = $1 and owner_id = $2 and deleted_at is null
+         returning file_id",
         owner.kind,
         owner.id
     )
-    .execute(conn)
+    .fetch_all(&mut *conn)
     .await?;
-    Ok(dropped.rows_affected())
+    for file_id in &dropped {
+        by.did(conn, Action::UploadDelete, Object::new("file", file_id), None, json!({})).await?;
+    }
+    Ok(dropped.len() as u64)
 }
 
 /// A file as the one who sent it sees it.

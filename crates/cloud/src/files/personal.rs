@@ -11,7 +11,11 @@ use object_store::{Error as StoreError, ObjectStoreExt};
 use serde_json::Value;
 use sqlx::PgConnection;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 use tokio::io::AsyncWriteExt;
+
+/// Where the copies of people's data are in the store: apart from uploads, so that no backup holds them.
+pub const EXPORTS: &str = "exports";
 
 /// What is kept of a person's uploads beside their bytes.
 pub async fn export(conn: &mut PgConnection, user_id: i64) -> Result<Value> {
@@ -49,11 +53,28 @@ impl Files {
         Ok(tempfile::tempfile_in(&self.arriving).context("a scratch file cannot be made")?)
     }
 
-    /// An upload's bytes.
-    pub async fn read_whole(&self, name: &str) -> Result<Vec<u8>> {
+    /// An upload's bytes; none when its object is lost.
+    pub async fn read_whole(&self, name: &str) -> Result<Option<Vec<u8>>> {
         let [path, _] = objects(name);
         let read = async { self.store.get(&path).await?.bytes().await };
-        Ok(read.await.map_err(|error| store::unreachable(&error))?.to_vec())
+        match read.await {
+            Ok(bytes) => Ok(Some(bytes.to_vec())),
+            Err(StoreError::NotFound { .. }) => Ok(None),
+            Err(error) => Err(store::unreachable(&error)),
+        }
+    }
+
+    /// Copies that are older than `age`, by their objects' names.
+    pub async fn exports_older_than(&self, age: Duration) -> Result<Vec<String>> {
+        let since = chrono::DateTime::<chrono::Utc>::from(SystemTime::now() - age);
+        let all: Vec<_> = self
+            .store
+            .list(Some(&Path::from(EXPORTS)))
+            .try_collect()
+            .await
+            .map_err(|error| store::unreachable(&error))?;
+        let old = all.into_iter().filter(|object| object.last_modified < since);
+        Ok(old.map(|object| object.location.to_string()).collect())
     }
 
     /// Writes a file into the store, however large it is.

@@ -97,7 +97,8 @@ async fn torn(files: &Files) -> Result<u64> {
     let folder = files.state.config.data_dir.join("files");
     let removed = tokio::task::spawn_blocking(move || -> std::io::Result<u64> {
         let mut count = 0;
-        for entry in std::fs::read_dir(folder)? {
+        let exports = std::fs::read_dir(folder.join(super::EXPORTS)).into_iter().flatten();
+        for entry in std::fs::read_dir(folder)?.chain(exports) {
             let entry = entry?;
             let torn = entry.file_name().to_str().is_some_and(|name| name.contains('#'));
             let long_ago = SystemTime::now() - STRAY_FOR;

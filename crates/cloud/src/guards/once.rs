@@ -22,7 +22,7 @@ use actix_web::middleware::Next;
 use actix_web::web::{self, Bytes};
 use actix_web::{FromRequest, HttpResponse, rt};
 use sha2::{Digest, Sha256};
-use sqlx::PgPool;
+use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
 const KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -86,6 +86,7 @@ where
 
 /// A request as it will be known again.
 struct Named {
+    user_id: Option<i64>,
     request_hash: Vec<u8>,
     body_hash: Vec<u8>,
 }
@@ -95,9 +96,9 @@ where
     C: FromRequest<Error = Error>,
 {
     request.extract::<C>().await?;
-    let who = match principal::accepted(request.request()) {
-        Some(Principal::Person(user_id)) => user_id.to_be_bytes().to_vec(),
-        Some(Principal::Key(hash)) => hash.to_vec(),
+    let (user_id, who) = match principal::accepted(request.request()) {
+        Some(Principal::Person(user_id)) => (Some(user_id), user_id.to_be_bytes().to_vec()),
+        Some(Principal::Key(hash)) => (None, hash.to_vec()),
         None => return Err(Error::Unauthenticated),
     };
     let key = key.as_bytes();
@@ -114,7 +115,8 @@ where
         hash.update((part.len() as u64).to_be_bytes());
         hash.update(part);
     }
-    Ok((Named { request_hash: hash.finalize().to_vec(), body_hash: Sha256::digest(&body).to_vec() }, body))
+    let (request_hash, body_hash) = (hash.finalize().to_vec(), Sha256::digest(&body).to_vec());
+    Ok((Named { user_id, request_hash, body_hash }, body))
 }
 
 fn is_usable(key: &[u8]) -> bool {
@@ -130,8 +132,8 @@ enum Begun {
 async fn begin(pool: &PgPool, named: &Named) -> Result<Begun> {
     let turn = Uuid::new_v4();
     let mine = sqlx::query_scalar!(
-        "insert into idempotent_request as kept (request_hash, body_hash, turn, turn_ends_at)
-         values ($1, $2, $3, now() + interval '2 minutes')
+        "insert into idempotent_request as kept (request_hash, body_hash, turn, turn_ends_at, user_id)
+         values ($1, $2, $3, now() + interval '2 minutes', $4)
          on conflict on constraint idempotent_request_pk do update
          set body_hash = excluded.body_hash, turn = excluded.turn, turn_ends_at = excluded.turn_ends_at,
              begun_at = now(), status = null, content_type = null, body = null
@@ -140,7 +142,8 @@ async fn begin(pool: &PgPool, named: &Named) -> Result<Begun> {
          returning turn",
         named.request_hash,
         named.body_hash,
-        turn
+        turn,
+        named.user_id
     )
     .fetch_optional(pool)
     .await?;
@@ -207,6 +210,14 @@ async fn give_back(pool: &PgPool, named: &Named, turn: Uuid) -> sqlx::Result<()>
 pub(crate) async fn forget_answers(pool: &PgPool) -> sqlx::Result<u64> {
     let old = sqlx::query!("delete from idempotent_request where begun_at <= now() - interval '24 hours'");
     Ok(old.execute(pool).await?.rows_affected())
+}
+
+/// Forgets what a person was answered.
+///
+/// # Errors
+/// The database's.
+pub(crate) async fn forget_person(conn: &mut PgConnection, user_id: i64) -> sqlx::Result<()> {
+    sqlx::query!("delete from idempotent_request where user_id = $1", user_id).execute(conn).await.map(drop)
 }
 
 #[cfg(test)]

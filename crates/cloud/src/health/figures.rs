@@ -2,7 +2,7 @@
 
 use crate::metrics::{Figures, Pool};
 use crate::state::State;
-use crate::{backup, database, ingest};
+use crate::{backup, database, ingest, privacy};
 use nix::sys::statvfs::statvfs;
 
 /// Looks at everything, within the patience of its caller.
@@ -17,6 +17,7 @@ pub(super) async fn look(state: &State) -> Result<Figures, sqlx::Error> {
         gateways_heard: ingest.heard,
         gateways_silent: ingest.silent,
         quarantined: ingest.quarantined,
+        privacy: privacy::retention::figures(&state.people).await?,
         latest_backup: backup::latest(&state.people).await?,
         disk_free_bytes: size(disk.as_ref().map_or(0, |disk| disk.blocks_available())),
         disk_bytes: size(disk.as_ref().map_or(0, |disk| disk.blocks())),

@@ -36,7 +36,8 @@ pub async fn ban(
     }
     keep_an_admin(conn, user_id).await?;
     let email = sqlx::query_scalar!(
-        "update app_user set is_active = false, updated_at = now() where user_id = $1 returning email",
+        "update app_user set is_active = false, updated_at = now()
+         where user_id = $1 and erased_at is null returning email",
         user_id
     )
     .fetch_optional(&mut *conn)
@@ -80,7 +81,7 @@ pub async fn ban(
 pub async fn unban(conn: &mut PgConnection, user_id: i64, by: &By) -> Result<()> {
     let was_active = sqlx::query_scalar!(
         "update app_user u set is_active = true, updated_at = now() from app_user was
-         where u.user_id = $1 and was.user_id = u.user_id returning was.is_active",
+         where u.user_id = $1 and u.erased_at is null and was.user_id = u.user_id returning was.is_active",
         user_id
     )
     .fetch_optional(&mut *conn)

@@ -119,7 +119,7 @@ pub async fn grant(conn: &mut PgConnection, user_id: i64, duty: Duty, place: &Pl
     let (programme_id, site_id) = keys(&mut *conn, place).await?;
     let made = sqlx::query_scalar!(
         "insert into role_grant (user_id, role, programme_id, site_id, granted_by)
-         select user_id, $2, $3, $4, $5 from app_user where user_id = $1
+         select user_id, $2, $3, $4, $5 from app_user where user_id = $1 and erased_at is null
          returning grant_id",
         user_id,
         duty.word(),

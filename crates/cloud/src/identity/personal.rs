@@ -5,7 +5,8 @@ use super::people::People;
 use super::roster::keep_an_admin;
 use super::sessions::Person;
 use super::throttle;
-use crate::error::{Error, Result};
+use crate::error::{Error, Language, Result};
+use crate::notify::Recipient;
 use crate::state::State;
 use serde_json::Value;
 use sqlx::PgConnection;
@@ -68,19 +69,57 @@ pub async fn export(conn: &mut PgConnection, user_id: i64) -> Result<Value> {
     .ok_or(Error::NotFound("NOT_FOUND"))
 }
 
-/// The account of which an erasure is under way: nothing else changes it meanwhile.
+/// Makes sure that there is somebody to administer what is left when an account is erased.
 ///
 /// # Errors
-/// `LAST_ADMIN` when nobody could administer what is left; [`Error::Unauthenticated`] when it is gone already.
-pub async fn email_for_erasure(conn: &mut PgConnection, user_id: i64) -> Result<String> {
-    keep_an_admin(conn, user_id).await?;
-    sqlx::query_scalar!(
-        "select email from app_user where user_id = $1 and erased_at is null for update",
+/// `LAST_ADMIN`, or the database's.
+pub async fn may_go(conn: &mut PgConnection, user_id: i64) -> Result<()> {
+    keep_an_admin(conn, user_id).await
+}
+
+/// An account's address. Nothing else changes the account from now on until the transaction ends.
+///
+/// # Errors
+/// `NOT_FOUND`, or the database's.
+pub async fn email(conn: &mut PgConnection, user_id: i64) -> Result<String> {
+    sqlx::query_scalar!("select email from app_user where user_id = $1 for update", user_id)
+        .fetch_optional(conn)
+        .await?
+        .ok_or(Error::NotFound("NOT_FOUND"))
+}
+
+/// Accounts that were erased within the last two hours.
+pub async fn lately_erased(conn: &mut PgConnection) -> Result<Vec<i64>> {
+    Ok(sqlx::query_scalar!(
+        "select user_id from app_user where erased_at > now() - interval '2 hours' order by user_id"
+    )
+    .fetch_all(conn)
+    .await?)
+}
+
+/// Where a person is written to; nobody when the account is gone.
+pub async fn recipient(conn: &mut PgConnection, user_id: i64) -> Result<Option<Recipient>> {
+    let row = sqlx::query!(
+        "select email, language from app_user where user_id = $1 and erased_at is null",
         user_id
     )
     .fetch_optional(conn)
-    .await?
-    .ok_or(Error::Unauthenticated)
+    .await?;
+    Ok(row.map(|row| written_to(user_id, row.email, &row.language)))
+}
+
+/// Where the admins are written to.
+pub async fn admins(conn: &mut PgConnection) -> Result<Vec<Recipient>> {
+    let rows =
+        sqlx::query!("select user_id, email, language from app_user where role = 'admin' and is_active")
+            .fetch_all(conn)
+            .await?;
+    Ok(rows.into_iter().map(|row| written_to(row.user_id, row.email, &row.language)).collect())
+}
+
+fn written_to(user_id: i64, email: String, language: &str) -> Recipient {
+    let language = if language == "en" { Language::English } else { Language::Indonesian };
+    Recipient { user_id: Some(user_id), email: Some(email), language }
 }
 
 /// Leaves an account without a person: its number stays for the rows that need one. Nobody can sign in to it, for
@@ -102,11 +141,14 @@ pub async fn erase(conn: &mut PgConnection, user_id: i64, email: &str) -> Result
     .await?;
     // The random part: nobody can have taken that name to stand in the way.
     sqlx::query!(
-        "update app_user set email = 'erased-' || user_id || '-' || substr(md5(random()::text), 1, 8),
-             username = 'erased-' || user_id || '-' || substr(md5(random()::text), 1, 8),
+        "update app_user set
+             email = case when erased_at is null
+                 then 'erased-' || user_id || '-' || substr(md5(random()::text), 1, 8) else email end,
+             username = case when erased_at is null
+                 then 'erased-' || user_id || '-' || substr(md5(random()::text), 1, 8) else username end,
              password_hash = null, full_name = null, bio = null, phone_number = null, address = null, city = null,
              country = null, profile_picture = null, role = 'user', is_verified = false, is_active = false,
-             erased_at = now(), updated_at = now()
+             language = 'id', erased_at = coalesce(erased_at, now()), updated_at = now()
          where user_id = $1",
         user_id
     )

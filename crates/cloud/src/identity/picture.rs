@@ -2,6 +2,7 @@
 
 use super::profile::{self, Me};
 use super::sessions::Person;
+use crate::audit::{Actor, By};
 use crate::error::{Error, Result};
 use crate::files::{self, Files, Form, Owner, Purpose, Uploaded};
 use crate::page;
@@ -58,8 +59,9 @@ async fn put_up(
     let image = files.put(form.purpose, image).await?;
     let mut tx = state.people.begin().await?;
     let owner = alone(&mut tx, person.user_id).await?;
-    files::drop_of(&mut tx, owner).await?;
-    files.keep(&mut tx, &image, owner, person.user_id).await?;
+    let by = By::request(Actor::Person(person.user_id), &request);
+    files::drop_of(&mut tx, owner, &by).await?;
+    files.keep(&mut tx, &image, owner, person.user_id, &by).await?;
     show(&mut tx, person.user_id, Some(image.name())).await?;
     tx.commit().await?;
     let user_data = profile::of(&state, person.user_id).await?;
@@ -70,10 +72,11 @@ async fn put_up(
 #[utoipa::path(tag = "people", path = "/api/users/me/picture", security(("session" = [])),
     responses((status = 200, body = Me), (status = 401, body = crate::error::ErrorBody)))]
 #[delete("/api/users/me/picture")]
-async fn take_down(person: Person, state: web::Data<State>) -> Result<HttpResponse> {
+async fn take_down(request: HttpRequest, person: Person, state: web::Data<State>) -> Result<HttpResponse> {
     let mut tx = state.people.begin().await?;
     let owner = alone(&mut tx, person.user_id).await?;
-    files::drop_of(&mut tx, owner).await?;
+    let by = By::request(Actor::Person(person.user_id), &request);
+    files::drop_of(&mut tx, owner, &by).await?;
     show(&mut tx, person.user_id, None).await?;
     tx.commit().await?;
     let user_data = profile::of(&state, person.user_id).await?;

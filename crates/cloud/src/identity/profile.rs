@@ -153,7 +153,7 @@ async fn change(person: Person, state: web::Data<State>, body: web::Json<Changes
         "update app_user set full_name = nullif(coalesce($2, full_name), ''), bio = nullif(coalesce($3, bio), ''),
              phone_number = nullif(coalesce($4, phone_number), ''), address = nullif(coalesce($5, address), ''),
              city = nullif(coalesce($6, city), ''), country = nullif(coalesce($7, country), ''), updated_at = now()
-         where user_id = $1",
+         where user_id = $1 and is_active",
         person.user_id,
         body.full_name,
         body.bio,

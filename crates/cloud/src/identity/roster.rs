@@ -74,7 +74,8 @@ pub struct Listed {
 pub async fn list(pool: &PgPool) -> Result<Vec<Listed>> {
     Ok(sqlx::query_as!(
         Listed,
-        r#"select user_id, email, username, role as "role: Role", is_active, created_at from app_user order by user_id"#
+        r#"select user_id, email, username, role as "role: Role", is_active, created_at from app_user
+           where erased_at is null order by user_id"#
     )
     .fetch_all(pool)
     .await?)
@@ -129,7 +130,7 @@ pub async fn search(
                case when b.expires_at <= now() then null else b.reason end as ban_reason,
                case when b.expires_at <= now() then null else b.expires_at end as ban_expires_at
            from app_user u left join user_ban b on b.user_id = u.user_id and b.lifted_at is null
-           where ($1::text is null or u.role = $1)
+           where u.erased_at is null and ($1::text is null or u.role = $1)
                and ($2::bool is null or (u.is_active or coalesce(b.expires_at <= now(), false)) = $2)
                and ($3::text is null or u.email ilike $3 or u.username ilike $3 or u.full_name ilike $3)
                and ($4::bigint is null or u.user_id < $4)
@@ -146,7 +147,7 @@ pub async fn search(
     let total = sqlx::query_scalar!(
         r#"select count(*) as "total!"
            from app_user u left join user_ban b on b.user_id = u.user_id and b.lifted_at is null
-           where ($1::text is null or u.role = $1)
+           where u.erased_at is null and ($1::text is null or u.role = $1)
                and ($2::bool is null or (u.is_active or coalesce(b.expires_at <= now(), false)) = $2)
                and ($3::text is null or u.email ilike $3 or u.username ilike $3 or u.full_name ilike $3)"#,
         role,
@@ -185,7 +186,8 @@ pub async fn set_role(conn: &mut PgConnection, user_id: i64, role: Role, by: &By
     }
     let was = sqlx::query_scalar!(
         r#"update app_user u set role = $2, updated_at = now() from app_user was
-           where u.user_id = $1 and was.user_id = u.user_id returning was.role as "role: Role""#,
+           where u.user_id = $1 and u.erased_at is null and was.user_id = u.user_id
+           returning was.role as "role: Role""#,
         user_id,
         role.word()
     )

@@ -41,3 +41,12 @@ pub async fn purge_mail_tokens(pool: &PgPool) -> Result<u64> {
     let old = sqlx::query!("delete from mail_token where expires_at < now() - interval '1 day'");
     Ok(old.execute(pool).await?.rows_affected())
 }
+
+/// Bans that were lifted two years ago. One that ran out is lifted when its person next signs in.
+///
+/// # Errors
+/// The database's.
+pub async fn purge_bans(pool: &PgPool) -> Result<u64> {
+    let old = sqlx::query!("delete from user_ban where lifted_at < now() - interval '2 years'");
+    Ok(old.execute(pool).await?.rows_affected())
+}

@@ -14,7 +14,7 @@ pub use run::{history, run_now};
 pub(crate) use turns::{Timetable, run};
 
 use crate::state::State;
-use crate::{audit, files, guards, identity, privacy};
+use crate::{audit, files, guards, identity, notify, privacy};
 use std::pin::Pin;
 use std::time::Duration;
 
@@ -52,6 +52,14 @@ pub const JOBS: &[Job] = &[
         Box::pin(async move { gone(identity::purge_mail_tokens(&state.gateways).await?) })
     }),
     Job { patience: Duration::from_secs(1_800), ..job("files_sweep", |state| Box::pin(files_sweep(state))) },
+    job("erasures_repeat", |state| Box::pin(erasures_repeat(state))),
+    job("messages_purge", |state| {
+        Box::pin(async move { gone(notify::retention::one_round(&state.gateways).await?) })
+    }),
+    job("bans_purge", |state| Box::pin(async move { gone(identity::purge_bans(&state.gateways).await?) })),
+    job("privacy_purge", |state| {
+        Box::pin(async move { gone(privacy::retention::one_round(&state.gateways).await?) })
+    }),
     Job { patience: Duration::from_secs(1_800), ..job("exports", |state| Box::pin(exports(state))) },
     job("job_history_purge", |state| Box::pin(async move { gone(run::purge(&state.gateways).await?) })),
 ];
@@ -72,6 +80,10 @@ async fn audit_retire(state: State) -> anyhow::Result<String> {
 async fn files_sweep(state: State) -> anyhow::Result<String> {
     let swept = files::sweep::one_round(&files::Files::open(&state)?).await?;
     Ok(format!("{} dropped files and {} strays removed", swept.files, swept.strays))
+}
+
+async fn erasures_repeat(state: State) -> anyhow::Result<String> {
+    Ok(format!("{} erasures repeated", privacy::leave::one_round(&state).await?))
 }
 
 async fn exports(state: State) -> anyhow::Result<String> {

@@ -15,6 +15,11 @@ pub enum Kind {
     PasswordChanged,
     /// `reason`, `until` (null: for good)
     AccountBanned,
+    /// The copy of a person's data can be fetched, or somebody else asked for it.
+    ExportReady,
+    /// For admins, grouped: somebody asks something about their own data, `due`.
+    PrivacyAsked,
+    PrivacyAnswered,
     /// `name`, `post`; grouped by the post.
     PostLiked,
     /// `name`, `post`, `comment`; grouped by the post.
@@ -32,12 +37,15 @@ macro_rules! texts {
 }
 
 impl Kind {
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 10] = [
         Self::VerifyEmail,
         Self::ResetPassword,
         Self::NewSignIn,
         Self::PasswordChanged,
         Self::AccountBanned,
+        Self::ExportReady,
+        Self::PrivacyAsked,
+        Self::PrivacyAnswered,
         Self::PostLiked,
         Self::PostCommented,
     ];
@@ -50,6 +58,9 @@ impl Kind {
             Self::NewSignIn => texts!("new_sign_in"),
             Self::PasswordChanged => texts!("password_changed"),
             Self::AccountBanned => texts!("account_banned"),
+            Self::ExportReady => texts!("export_ready"),
+            Self::PrivacyAsked => texts!("privacy_asked"),
+            Self::PrivacyAnswered => texts!("privacy_answered"),
             Self::PostLiked => texts!("post_liked"),
             Self::PostCommented => texts!("post_commented"),
         }

@@ -11,6 +11,7 @@ pub mod deliver;
 mod kind;
 pub mod personal;
 mod render;
+pub mod retention;
 pub mod shown;
 pub mod subscriptions;
 pub mod undelivered;

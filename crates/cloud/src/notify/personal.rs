@@ -11,6 +11,8 @@ pub async fn export(conn: &mut PgConnection, user_id: i64) -> Result<Value> {
         r#"select jsonb_build_object(
                'notifications', (select coalesce(jsonb_agg(to_jsonb(n) order by n.notification_id), '[]')
                                  from notification n where n.user_id = $1),
+               'preferences', (select coalesce(jsonb_agg(to_jsonb(w) order by w.kind, w.channel), '[]')
+                               from notification_preference w where w.user_id = $1),
                'browsers', (select coalesce(jsonb_agg(to_jsonb(p) - array['p256dh', 'auth']
                                                       order by p.push_subscription_id), '[]')
                             from push_subscription p where p.user_id = $1),

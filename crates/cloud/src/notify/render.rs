@@ -94,6 +94,8 @@ mod tests {
             Kind::NewSignIn => json!({ "device": "RuangHijau/1.0", "at": "21 Nov 2026 09.00 WIB" }),
             Kind::PasswordChanged => json!({ "at": "21 Nov 2026 09.00 WIB" }),
             Kind::AccountBanned => json!({ "reason": "<spam>", "until": null }),
+            Kind::PrivacyAsked => json!({ "due": "24 Nov 2026 09.00 UTC" }),
+            Kind::ExportReady | Kind::PrivacyAnswered => json!({}),
             Kind::PostLiked => json!({ "name": "Siti & Budi", "post": "Kebun atap" }),
             Kind::PostCommented => {
                 json!({ "name": "Siti", "post": "Kebun atap", "comment": "<script>alert(1)</script>" })

@@ -2,18 +2,19 @@
 
 use crate::audit::{self, Action, Actor, Entry, Origin};
 use crate::error::{Error, Result};
-use crate::files::{self, Files};
+use crate::files::{self, EXPORTS, Files};
 use crate::identity::{Person, personal};
-use crate::notify;
+use crate::notify::{self, Kind, Message};
 use crate::state::State;
 use actix_web::http::header;
 use actix_web::{HttpRequest, HttpResponse, get, post, web};
 use anyhow::{Context, anyhow};
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 use sqlx::PgConnection;
 use std::fs::File;
 use std::io::Write;
+use std::time::Duration;
 use utoipa::ToSchema;
 use zip::ZipWriter;
 use zip::write::SimpleFileOptions;
@@ -26,6 +27,9 @@ pub(super) fn routes(routes: &mut web::ServiceConfig) {
 #[openapi(paths(ask, fetch))]
 pub(crate) struct Docs;
 
+/// Nobody makes a copy for so long.
+const LONGEST_MADE: Duration = Duration::from_secs(24 * 3_600);
+
 #[derive(Serialize, ToSchema)]
 struct Asked {
     #[schema(example = true)]
@@ -37,7 +41,8 @@ struct Asked {
 
 /// Ask for a copy of everything about you. Whoever is signed in may call.
 ///
-/// It is made in the background, usually within seconds; asking again meanwhile is the same request.
+/// It is made in the background, usually within seconds; asking again meanwhile is the same request. A copy made
+/// earlier is taken away. The person is told when it is ready.
 #[utoipa::path(tag = "privacy", path = "/api/users/me/export", security(("session" = [])),
     responses((status = 202, body = Asked), (status = 401, body = crate::error::ErrorBody)))]
 #[post("/api/users/me/export")]
@@ -48,12 +53,15 @@ async fn ask(
     files: web::Data<Files>,
 ) -> Result<HttpResponse> {
     let mut tx = state.people.begin().await?;
+    // A copy made earlier goes, so that nobody fills the store with copies.
+    expire_all(&mut tx, person.user_id).await?;
     let export_id = sqlx::query_scalar!(
-        "insert into data_export (user_id, name) values ($1, 'export-' || gen_random_uuid() || '.zip')
+        "insert into data_export (user_id, name) values ($1, $2 || '/' || gen_random_uuid() || '.zip')
          on conflict (user_id) where ready_at is null and expires_at is null
          do update set requested_at = data_export.requested_at
          returning data_export_id",
-        person.user_id
+        person.user_id,
+        EXPORTS
     )
     .fetch_one(&mut *tx)
     .await?;
@@ -118,38 +126,60 @@ pub struct Round {
 /// # Errors
 /// The database's. An export that cannot be made is logged and waits for the next round.
 pub async fn one_round(state: &State, files: &Files) -> Result<Round> {
-    let (mut made, mut after) = (0, 0);
-    loop {
-        let mut tx = state.people.begin().await?;
-        let Some(next) = sqlx::query!(
-            "select data_export_id, user_id, name from data_export
-             where ready_at is null and expires_at is null and data_export_id > $1
-             order by data_export_id limit 1 for update skip locked",
-            after
-        )
-        .fetch_optional(&mut *tx)
-        .await?
-        else {
-            break;
-        };
-        after = next.data_export_id;
-        match Box::pin(make(&mut tx, files, next.user_id, &next.name)).await {
-            Ok(bytes) => {
-                sqlx::query!(
-                    "update data_export set ready_at = now(), expires_at = now() + interval '7 days', bytes = $2
-                     where data_export_id = $1",
-                    next.data_export_id,
-                    bytes
-                )
-                .execute(&mut *tx)
-                .await?;
-                tx.commit().await?;
-                made += 1;
-            }
-            Err(error) => tracing::error!(export_id = next.data_export_id, "an export was not made: {error}"),
+    let waiting = sqlx::query_scalar!(
+        "select data_export_id from data_export where ready_at is null and expires_at is null
+         order by data_export_id"
+    )
+    .fetch_all(&state.people)
+    .await?;
+    let mut made = 0;
+    for export_id in waiting {
+        match Box::pin(one(state, files, export_id)).await {
+            Ok(done) => made += u64::from(done),
+            Err(error) => tracing::error!(export_id, "an export was not made: {error}"),
         }
     }
-    Ok(Round { made, expired: expired(state, files).await? })
+    Ok(Round { made, expired: expired(state, files).await? + lost(state, files).await? })
+}
+
+/// Makes one copy, unless another replica is at it. The row is not held meanwhile: a person who leaves need not wait
+/// for their copy, and the copy that is done after that goes at once.
+async fn one(state: &State, files: &Files, export_id: i64) -> Result<bool> {
+    let mut tx = state.people.begin().await?;
+    let mine = sqlx::query_scalar!(
+        r#"select pg_try_advisory_xact_lock(hashtextextended('export ' || $1::bigint, 0)) as "mine!""#,
+        export_id
+    )
+    .fetch_one(&mut *tx)
+    .await?;
+    let waits = sqlx::query!(
+        "select user_id, name from data_export
+         where data_export_id = $1 and ready_at is null and expires_at is null",
+        export_id
+    )
+    .fetch_optional(&mut *tx)
+    .await?;
+    let (true, Some(wanted)) = (mine, waits) else { return Ok(false) };
+    let bytes = Box::pin(make(&mut tx, files, wanted.user_id, &wanted.name)).await?;
+    let ready = sqlx::query!(
+        "update data_export set ready_at = now(), expires_at = now() + interval '7 days', bytes = $2
+         where data_export_id = $1 and expires_at is null",
+        export_id,
+        bytes
+    )
+    .execute(&mut *tx)
+    .await?;
+    if ready.rows_affected() == 0 {
+        files.remove_object(&wanted.name).await?;
+        return Ok(false);
+    }
+    if let Some(to) = personal::recipient(&mut tx, wanted.user_id).await? {
+        let related = Some(("data_export", export_id));
+        let message = Message { to, kind: Kind::ExportReady, values: json!({}), related, group: None };
+        notify::send(&mut tx, &message).await?;
+    }
+    tx.commit().await?;
+    Ok(true)
 }
 
 /// Builds the zip and puts it into the store; its size.
@@ -167,8 +197,10 @@ async fn make(conn: &mut PgConnection, files: &Files, user_id: i64, name: &str) 
         zip = add(zip, name.to_owned(), text).await?;
     }
     for name in files::names_of(conn, user_id).await? {
-        let bytes = files.read_whole(&name).await?;
-        zip = add(zip, format!("files/{name}.jpg"), bytes).await?;
+        match files.read_whole(&name).await? {
+            Some(bytes) => zip = add(zip, format!("files/{name}.jpg"), bytes).await?,
+            None => tracing::error!("the store has lost an upload, which is missing in a copy"),
+        }
     }
     let file = zip.context("an export")?.finish().context("an export")?;
     let bytes = file.metadata().context("an export")?.len();
@@ -187,12 +219,37 @@ async fn add(zip: Option<ZipWriter<File>>, name: String, bytes: Vec<u8>) -> Resu
     Ok(Some(written.await.map_err(|error| anyhow!("an export: {error}"))??))
 }
 
-/// Ends every copy of a person's data, in the caller's transaction.
-pub(super) async fn expire_all(conn: &mut PgConnection, user_id: i64) -> Result<()> {
+/// Ends every copy of a person's data that is made, in the caller's transaction.
+async fn expire_all(conn: &mut PgConnection, user_id: i64) -> Result<()> {
+    sqlx::query!(
+        "update data_export set expires_at = now() where user_id = $1 and ready_at is not null",
+        user_id
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Ends those that are still to be made, too.
+pub(super) async fn erase(conn: &mut PgConnection, user_id: i64) -> Result<()> {
     sqlx::query!("update data_export set expires_at = now() where user_id = $1", user_id)
         .execute(conn)
         .await?;
     Ok(())
+}
+
+/// Copies that no row names: a program died while it made one, or took its row away.
+async fn lost(state: &State, files: &Files) -> Result<u64> {
+    let old = files.exports_older_than(LONGEST_MADE).await?;
+    let known = sqlx::query_scalar!("select name from data_export where name = any($1)", &old)
+        .fetch_all(&state.people)
+        .await?;
+    let mut count = 0;
+    for name in old.iter().filter(|name| !known.contains(name)) {
+        files.remove_object(name).await?;
+        count += 1;
+    }
+    Ok(count)
 }
 
 /// Takes expired copies out of the store and then their rows; how many.

@@ -1,15 +1,18 @@
 //! `DELETE /api/users/me`: the end of an account. There is no grace period: what is gone is gone at once.
 
 use super::{export, requests};
-use crate::audit::{self, Action, Actor, Entry, Object, Origin};
+use crate::audit::{Action, Actor, By, Object};
 use crate::error::{Language, Result};
 use crate::files::{self, Files};
+use crate::guards;
 use crate::identity::{People, Person, personal};
 use crate::notify;
 use crate::state::State;
 use actix_web::{HttpRequest, HttpResponse, delete, web};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
+use sqlx::PgConnection;
 use utoipa::ToSchema;
 
 pub(super) fn routes(routes: &mut web::ServiceConfig) {
@@ -38,13 +41,13 @@ struct Left {
 }
 
 #[derive(Serialize, ToSchema)]
-pub(super) struct Receipt {
+pub struct Receipt {
     #[schema(example = 17)]
-    pub(super) privacy_request_id: i64,
-    pub(super) erased_at: DateTime<Utc>,
+    pub privacy_request_id: i64,
+    pub erased_at: DateTime<Utc>,
     /// Uploads that went with the account.
     #[schema(example = 3)]
-    pub(super) files: u64,
+    pub files: u64,
 }
 
 /// Delete your account and what is known of you. Whoever is signed in may call.
@@ -67,32 +70,60 @@ async fn leave(
     body: web::Json<Leaving>,
 ) -> Result<HttpResponse> {
     personal::confirm(&state, &people, &person, body.into_inner().password).await?;
-    let user_id = person.user_id;
-    let mut tx = state.people.begin().await?;
-    let email = personal::email_for_erasure(&mut tx, user_id).await?;
-    notify::personal::erase(&mut tx, user_id, &email).await?;
-    let files_gone = files::erase(&mut tx, user_id).await?;
-    export::expire_all(&mut tx, user_id).await?;
-    personal::erase(&mut tx, user_id, &email).await?;
-    let receipt = requests::erased(&mut tx, user_id, files_gone).await?;
-    let entry = Entry {
-        object: Some(Object::new("user", &user_id)),
-        origin: Some(Origin::of(&request)),
-        ..Entry::of(Actor::Person(user_id), Action::SensitiveDelete)
-    };
-    audit::record(&mut tx, &entry).await?;
-    tx.commit().await?;
-    people.forget(user_id);
-    // What is in the store goes now if it can, and else with the next erasure or sweep.
-    for gone in [files::sweep::dropped(&files).await, export::expired(&state, &files).await] {
-        if let Err(error) = gone {
-            tracing::warn!("files of an erased account stay until the next sweep: {error}");
-        }
-    }
-    tracing::info!(user_id, "account erased");
+    let by = By::request(Actor::Person(person.user_id), &request);
+    let receipt = erase(&state, &files, person.user_id, &by).await?;
+    people.forget(person.user_id);
     let message = match Language::of(&request) {
         Language::Indonesian => "Akun dan data pribadi Anda sudah dihapus",
         Language::English => "Your account and personal data are deleted",
     };
     Ok(HttpResponse::Ok().json(Left { success: true, receipt, message }))
+}
+
+/// Leaves an account without a person. Can be repeated: what came since goes too.
+///
+/// # Errors
+/// `LAST_ADMIN`, `NOT_FOUND`, or the database's. A store that cannot be reached is no error: the next sweep does it.
+pub async fn erase(state: &State, files: &Files, user_id: i64, by: &By) -> Result<Receipt> {
+    let mut tx = state.people.begin().await?;
+    personal::may_go(&mut tx, user_id).await?;
+    let files_gone = everywhere(&mut tx, user_id).await?;
+    let receipt = requests::erased(&mut tx, user_id, files_gone).await?;
+    let detail = json!({ "files": files_gone });
+    by.did(&mut tx, Action::SensitiveDelete, Object::new("user", &user_id), None, detail).await?;
+    tx.commit().await?;
+    for gone in [files::sweep::dropped(files).await, export::expired(state, files).await] {
+        if let Err(error) = gone {
+            tracing::warn!("files of an erased account stay until the next sweep: {error}");
+        }
+    }
+    tracing::info!(user_id, "account erased");
+    Ok(receipt)
+}
+
+/// Each module's part, in the caller's transaction; how many files went.
+async fn everywhere(conn: &mut PgConnection, user_id: i64) -> Result<u64> {
+    let email = personal::email(conn, user_id).await?;
+    guards::forget_person(conn, user_id).await?;
+    notify::personal::erase(conn, user_id, &email).await?;
+    let files_gone = files::erase(conn, user_id).await?;
+    export::erase(conn, user_id).await?;
+    personal::erase(conn, user_id, &email).await?;
+    Ok(files_gone)
+}
+
+/// Repeats the erasures of the last two hours: a request that was under way on another replica, which may believe in
+/// a session for a second, can have written after them.
+///
+/// # Errors
+/// The database's.
+pub async fn one_round(state: &State) -> Result<u64> {
+    let mut tx = state.people.begin().await?;
+    let lately = personal::lately_erased(&mut tx).await?;
+    for user_id in &lately {
+        everywhere(&mut tx, *user_id).await?;
+        requests::emptied(&mut tx, *user_id).await?;
+    }
+    tx.commit().await?;
+    Ok(lately.len() as u64)
 }

@@ -8,6 +8,7 @@
 pub mod export;
 pub mod leave;
 pub mod requests;
+pub mod retention;
 
 use actix_web::web::ServiceConfig;
 

@@ -3,13 +3,14 @@
 use super::leave::Receipt;
 use crate::audit::{self, Action, Actor, Entry, Object, Origin};
 use crate::error::{Error, Result};
-use crate::identity::{Admin, Person};
+use crate::identity::{Admin, Person, personal};
+use crate::notify::{self, Kind as Told, Message};
 use crate::page;
 use crate::state::State;
 use actix_web::{HttpRequest, HttpResponse, get, post, web};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 use sqlx::PgConnection;
 use utoipa::ToSchema;
 
@@ -96,6 +97,7 @@ struct Page {
 async fn ask(person: Person, state: web::Data<State>, body: web::Json<Wish>) -> Result<HttpResponse> {
     let flat = body.content.replace(['\n', '\r', '\t'], " ");
     lumbung_shared::check_text("content", &flat, 2000).map_err(|wrong| Error::Fields(vec![wrong]))?;
+    let mut tx = state.people.begin().await?;
     let request = sqlx::query_as!(
         Request,
         r#"insert into privacy_request (user_id, kind, content)
@@ -107,10 +109,27 @@ async fn ask(person: Person, state: web::Data<State>, body: web::Json<Wish>) -> 
         body.kind as Kind,
         body.content
     )
-    .fetch_optional(&state.people)
+    .fetch_optional(&mut *tx)
     .await?
     .ok_or(Error::Conflict("TOO_MANY_OPEN_REQUESTS"))?;
+    tell_admins(&mut tx).await?;
+    tx.commit().await?;
     Ok(HttpResponse::Created().json(One { success: true, request }))
+}
+
+/// One message for all that wait, with the nearest deadline.
+async fn tell_admins(conn: &mut PgConnection) -> Result<()> {
+    let due = sqlx::query_scalar!("select min(due_at) from privacy_request where answered_at is null")
+        .fetch_one(&mut *conn)
+        .await?;
+    let due = due.map(|due| due.format("%Y-%m-%d %H:%M UTC").to_string());
+    for to in personal::admins(conn).await? {
+        let values = json!({ "due": due });
+        let group = Some("privacy".to_owned());
+        let message = Message { to, kind: Told::PrivacyAsked, values, related: None, group };
+        notify::send(conn, &message).await?;
+    }
+    Ok(())
 }
 
 /// What you asked about your data, with the answers, the latest first. Whoever is signed in may call.
@@ -175,7 +194,7 @@ struct Answer {
     answer: String,
 }
 
-/// Answer a request. Admins may call; it is in the audit log.
+/// Answer a request. Admins may call; the person is told, and it is in the audit log.
 #[utoipa::path(tag = "privacy", path = "/api/admin/privacy-requests/{id}/answer", request_body = Answer,
     security(("session" = [])),
     params(("id" = i64, Path, description = "the `privacy_request_id`")),
@@ -214,20 +233,18 @@ async fn answer(
         ..Entry::of(Actor::Person(admin.0.user_id), Action::AdminAction)
     };
     audit::record(&mut tx, &entry).await?;
+    if let Some(to) = personal::recipient(&mut tx, answered.user_id).await? {
+        let related = Some(("privacy_request", *id));
+        let message = Message { to, kind: Told::PrivacyAnswered, values: json!({}), related, group: None };
+        notify::send(&mut tx, &message).await?;
+    }
     tx.commit().await?;
     Ok(HttpResponse::Ok().json(One { success: true, request: answered }))
 }
 
 /// Writes that a person's erasure was asked for and done, and takes the words of their earlier requests away.
 pub(super) async fn erased(conn: &mut PgConnection, user_id: i64, files: u64) -> Result<Receipt> {
-    sqlx::query!(
-        "update privacy_request set content = null, answer = null, granted = coalesce(granted, true),
-             answered_at = coalesce(answered_at, now())
-         where user_id = $1",
-        user_id
-    )
-    .execute(&mut *conn)
-    .await?;
+    emptied(conn, user_id).await?;
     let done = sqlx::query!(
         r#"insert into privacy_request (user_id, kind, answered_at, granted) values ($1, 'erasure', now(), true)
            returning privacy_request_id, requested_at"#,
@@ -236,6 +253,19 @@ pub(super) async fn erased(conn: &mut PgConnection, user_id: i64, files: u64) ->
     .fetch_one(conn)
     .await?;
     Ok(Receipt { privacy_request_id: done.privacy_request_id, erased_at: done.requested_at, files })
+}
+
+/// Takes the words of a person's requests away; what was still open is answered by the erasure.
+pub(super) async fn emptied(conn: &mut PgConnection, user_id: i64) -> Result<()> {
+    sqlx::query!(
+        "update privacy_request set content = null, answer = null, granted = coalesce(granted, true),
+             answered_at = coalesce(answered_at, now())
+         where user_id = $1",
+        user_id
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
 }
 
 pub(super) async fn export(conn: &mut PgConnection, user_id: i64) -> Result<Value> {
