@@ -103,8 +103,12 @@ impl Stand {
                 let text = std::fs::read(&path).unwrap_or_default();
                 let text = String::from_utf8_lossy(&text);
                 let lines: Vec<&str> = text.lines().collect();
-                let tail = lines.get(lines.len().saturating_sub(60)..).unwrap_or_default();
-                let _ = write!(out, "\n--- {} ---\n{}\n", path.display(), tail.join("\n"));
+                let (before, tail) = lines.split_at(lines.len().saturating_sub(60));
+                let _ = writeln!(out, "\n--- {} ---", path.display());
+                let grave = |line: &&&str| line.contains(" WARN ") || line.contains(" ERROR ");
+                for line in before.iter().filter(grave).chain(tail) {
+                    let _ = writeln!(out, "{line}");
+                }
             }
         }
         out

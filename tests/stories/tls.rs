@@ -41,6 +41,11 @@ fn people_and_programs_of_every_age_shake_hands() -> Result<()> {
             let answer = client.get(&url).send().await?;
             assert_eq!((answer.status().as_u16(), answer.version()), (200, http));
             assert_eq!(answer.headers()["strict-transport-security"], "max-age=31536000");
+            // Stories run with `development.open_loopback`: who sits here reads without a key.
+            let here = client.get(cloud.url("/api/scans")).send().await?;
+            assert_eq!(here.status().as_u16(), 200, "{http:?}");
+            let sent_on = client.get(cloud.url("/api/scans")).header("x-forwarded-for", "127.0.0.1");
+            assert_eq!(sent_on.send().await?.status().as_u16(), 401, "{http:?}");
         }
         let stranger = http::client()?.get(&url).send().await;
         assert!(stranger.is_err(), "a client that does not know the authority goes on");

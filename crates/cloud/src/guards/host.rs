@@ -9,7 +9,7 @@ use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::header;
 use actix_web::middleware::Next;
-use actix_web::web;
+use actix_web::{HttpRequest, web};
 use std::net::IpAddr;
 
 /// Turns away requests that were meant for another name.
@@ -17,20 +17,28 @@ pub(crate) async fn host(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
-    let header = request.headers().get(header::HOST).map(|host| host.to_str().unwrap_or("?"));
-    // A request line may name a host too.
-    let asked = [header, request.uri().host()];
     let state = request.app_data::<web::Data<State>>();
-    let known = state.is_none_or(|state| asked.iter().flatten().all(|host| is_ours(host, &state.config)));
+    let known = state.is_none_or(|state| asked(request.request()).all(|name| is_ours(name, &state.config)));
     if !known {
         return Ok(refuse(request, Error::BadHost));
     }
     Ok(next.call(request).await?.map_into_boxed_body())
 }
 
+/// The names by which a request asks: that of its header, and that of its line, where HTTP/2 has it.
+fn asked(request: &HttpRequest) -> impl Iterator<Item = &str> {
+    let header = request.headers().get(header::HOST).map(|host| host.to_str().unwrap_or("?"));
+    header.into_iter().chain(request.uri().host()).map(name_of)
+}
+
+/// Whether a request asks for the machine that it runs on, by a name that cannot be bent to this address.
+pub fn asks_for_loopback(request: &HttpRequest) -> bool {
+    let mut names = asked(request).peekable();
+    names.peek().is_some() && names.all(|name| ["localhost", "127.0.0.1", "[::1]"].contains(&name))
+}
+
 /// Addresses are always: nobody's name can be bent to look like one.
-fn is_ours(host: &str, config: &Config) -> bool {
-    let name = name_of(host);
+fn is_ours(name: &str, config: &Config) -> bool {
     let bare = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(name);
     let public =
         config.http.public_url.split_once("://").map(|(_, rest)| rest.split('/').next().unwrap_or(rest));
@@ -67,7 +75,7 @@ mod tests {
             "Mbg.Example.Id.:443",
             "lumbung.local:80",
         ] {
-            assert!(is_ours(host, &config), "{host}");
+            assert!(is_ours(name_of(host), &config), "{host}");
         }
         for host in [
             "",
@@ -78,7 +86,7 @@ mod tests {
             "a@localhost",
             "localhost:x",
         ] {
-            assert!(!is_ours(host, &config), "{host}");
+            assert!(!is_ours(name_of(host), &config), "{host}");
         }
     }
 }

@@ -20,6 +20,7 @@ pub(crate) use cors::cors;
 pub use crowd::Crowd;
 pub(crate) use crowd::crowd;
 pub(crate) use head::head;
+pub use host::asks_for_loopback;
 pub(crate) use host::host;
 pub use limits::Limits;
 pub(crate) use limits::limit;

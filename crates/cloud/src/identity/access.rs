@@ -242,12 +242,7 @@ pub fn develops_here(request: &HttpRequest, state: &State) -> bool {
 /// address: it must have asked for this machine by a name of its own.
 fn sits_here(request: &HttpRequest) -> bool {
     let forwarded = ["forwarded", "x-forwarded-for", "x-real-ip"];
-    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("");
-    let name = host
-        .rsplit_once(':')
-        .filter(|(_, port)| port.bytes().all(|b| b.is_ascii_digit()))
-        .map_or(host, |h| h.0);
-    ["localhost", "127.0.0.1", "[::1]"].contains(&name)
+    guards::asks_for_loopback(request)
         && request.peer_addr().is_some_and(|peer| peer.ip().is_loopback())
         && !forwarded.iter().any(|name| request.headers().contains_key(*name))
 }
