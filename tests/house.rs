@@ -12,6 +12,7 @@ const CLOUD: Table = &[
     ("config", &[]),
     ("error", &[]),
     ("finding", &[]),
+    ("json", &[]),
     ("metrics", &[]),
     ("moment", &[]),
     ("watchdog", &[]),
@@ -25,13 +26,16 @@ const CLOUD: Table = &[
     ("notify", &["audit", "error", "metrics", "outside"]),
     ("places", &["error"]),
     ("files", &["audit", "config", "error", "finding", "state"]),
-    ("identity", &["audit", "error", "files", "guards", "notify", "outside", "page", "places", "state"]),
-    ("inbox", &["audit", "error", "identity", "notify", "outside", "page", "state"]),
+    (
+        "identity",
+        &["audit", "error", "files", "guards", "json", "notify", "outside", "page", "places", "state"],
+    ),
+    ("inbox", &["audit", "error", "identity", "json", "notify", "outside", "page", "state"]),
     (
         "distribution",
         &["database", "error", "guards", "identity", "metrics", "moment", "page", "places", "state"],
     ),
-    ("telemetry", &["database", "error", "identity", "moment", "page", "state"]),
+    ("telemetry", &["database", "error", "identity", "moment", "page", "places", "state"]),
     (
         "ingest",
         &[
@@ -51,9 +55,12 @@ const CLOUD: Table = &[
     ),
     ("dashboard", &["distribution", "error", "guards", "identity", "places", "state"]),
     ("backup", &["config", "database", "finding"]),
-    ("privacy", &["audit", "error", "files", "guards", "identity", "metrics", "notify", "page", "state"]),
+    (
+        "privacy",
+        &["audit", "error", "files", "guards", "identity", "json", "metrics", "notify", "page", "state"],
+    ),
     ("health", &["backup", "database", "error", "identity", "ingest", "metrics", "privacy", "state"]),
-    ("admin", &["audit", "error", "identity", "page", "places", "state"]),
+    ("admin", &["audit", "error", "identity", "json", "page", "places", "state"]),
     (
         "jobs",
         &["audit", "config", "error", "files", "guards", "identity", "metrics", "notify", "privacy", "state"],
@@ -190,6 +197,15 @@ fn only_the_outbox_knows_sqlite_and_only_sync_speaks_http_to_the_cloud() {
             sync || name.contains("tests") || !code.contains("Client::builder"),
             "{name} is an HTTP client"
         );
+    }
+}
+
+#[test]
+fn bodies_are_read_by_the_clouds_own_json_and_no_array_passes_for_an_object() {
+    for (file, text) in sources("cloud") {
+        let own = file.ends_with("json.rs");
+        let text = text.replace("web::JsonConfig", "");
+        assert!(own || !text.contains("web::Json"), "{}: take crate::json::Json", file.display());
     }
 }
 

@@ -172,7 +172,7 @@ fn accounts_are_found_by_role_state_and_text_page_by_page() -> Result<()> {
         assert_eq!(names(&list(&format!("role=volunteer&limit=3&cursor={cursor}")).await?), ["ayu"]);
         let second = list("role=volunteer&limit=3&page=2").await?;
         assert_eq!((names(&second), &second["next_cursor"]), (vec!["ayu".into()], &Value::Null));
-        for wrong in ["limit=51", "limit=0", "page=0", "cursor=x", "page=1&cursor=MQ", "filter=%00"] {
+        for wrong in ["limit=51", "limit=0", "page=0", "cursor=x", "filter=%00"] {
             let reply = ask(&cloud, &format!("GET /api/admin/users?{wrong}"), Some(&admin), None).await?;
             assert_eq!(refused(&reply), refusal(400, "VALIDATION_ERROR"), "{wrong}");
         }

@@ -128,6 +128,57 @@ fn twenty_at_once_are_done_once() -> Result<()> {
     })
 }
 
+#[test]
+fn services_and_people_send_what_they_make_again_and_it_is_made_once() -> Result<()> {
+    story(async |stand| {
+        let cloud = stand.cloud().await?;
+        let (_, admin) = admin(&cloud, "ani@example.com").await?;
+        let key = async |name: &str, scope: &str| -> Result<String> {
+            let made = cloud.must(&["key", "add", name, "--scope", scope, "--json"]).await?;
+            let made: Value = serde_json::from_str(&made)?;
+            Ok(made["key"].as_str().context("key")?.to_owned())
+        };
+        let (service, other) = (key("pemda", "places:write").await?, key("dinas", "places:write").await?);
+        let reader = key("layar", "read").await?;
+        let make = async |token: &str, path: &str, body: Value| {
+            let request =
+                http::client()?.post(cloud.url(path)).bearer_auth(token).header("idempotency-key", KEY);
+            http::send(request.header("content-type", "application/json").body(body.to_string())).await
+        };
+        let programme = |code: &str| json!({ "code": code, "name": "Program" });
+        let site = |code: &str| {
+            json!({ "code": code, "programme": "P-SERVIS", "name": "Dapur", "kind": "kitchen",
+                "time_zone": "Asia/Jakarta" })
+        };
+        for (path, token, body, changed) in [
+            ("/api/programmes", &service, programme("P-SERVIS"), programme("P-LAIN")),
+            ("/api/programmes", &admin, programme("P-ANI"), programme("P-LAIN")),
+            ("/api/sites", &service, site("S-SERVIS"), site("S-LAIN")),
+            ("/api/sites", &admin, site("S-ANI"), site("S-LAIN")),
+        ] {
+            let first = make(token, path, body.clone()).await?;
+            assert_eq!((first.status, first.header("idempotency-replayed")), (201, None), "{}", first.text);
+            let again = make(token, path, body.clone()).await?;
+            assert_eq!((again.status, &again.text), (201, &first.text));
+            assert_eq!(again.header("idempotency-replayed"), Some("true"));
+            let reused = make(token, path, changed).await?;
+            assert_eq!(told(&reused), refusal(422, "IDEMPOTENCY_KEY_REUSED"));
+            // The same key of another service is another request, and of one that may not, none.
+            let taken = make(&other, path, body.clone()).await?;
+            assert_eq!(taken.status, 409, "{}", taken.text);
+            assert_eq!(told(&make(&reader, path, body).await?), refusal(403, "NOT_GRANTED"));
+        }
+        let wish = |content: &str| json!({ "kind": "objection", "content": content });
+        let path = "/api/users/me/privacy-requests";
+        let first = make(&admin, path, wish("Foto saya dinilai mesin.")).await?;
+        let again = make(&admin, path, wish("Foto saya dinilai mesin.")).await?;
+        assert_eq!((first.status, &again.text), (201, &first.text));
+        let reused = make(&admin, path, wish("Lainnya.")).await?;
+        assert_eq!(told(&reused), refusal(422, "IDEMPOTENCY_KEY_REUSED"));
+        Ok(())
+    })
+}
+
 /// Somebody's turn is on.
 async fn taken(cloud: &Cloud) -> Result<()> {
     let database = cloud.database().await?;

@@ -20,6 +20,7 @@ mod identity;
 mod inbox;
 mod ingest;
 mod jobs;
+mod json;
 mod metrics;
 mod moment;
 pub mod notify;

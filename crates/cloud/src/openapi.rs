@@ -1,8 +1,11 @@
 //! OpenAPI 3.1 at `/openapi.json`, generated from the handlers, and Swagger UI from the binary at `/docs/`.
 
+mod bounds;
+
 use crate::guards::TAKES_KEYS;
 use crate::{admin, dashboard, distribution, files, health, identity, inbox, ingest, privacy, telemetry};
 use actix_web::{HttpResponse, get, web};
+use std::collections::BTreeSet;
 use utoipa::OpenApi;
 use utoipa::openapi::header::HeaderBuilder;
 use utoipa::openapi::path::{Operation, Parameter, ParameterBuilder, ParameterIn, PathItem};
@@ -101,11 +104,15 @@ pub fn document() -> Document {
     for (name, response) in everywhere() {
         components.responses.insert(name.to_owned(), response.into());
     }
+    let mut bodies = BTreeSet::new();
     for (path, item) in &mut document.paths.paths {
         for (method, operation) in operations(item) {
             complete(method, path, operation);
+            operation.parameters.iter_mut().flatten().for_each(bounds::bind_parameter);
+            bodies.extend(operation.request_body.iter().flat_map(bounds::parts_of_body));
         }
     }
+    bounds::bind_schemas(components, bodies);
     document
 }
 
@@ -224,6 +231,7 @@ async fn openapi_json(document: web::Data<Document>) -> HttpResponse {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::Value;
     use std::collections::BTreeMap;
 
     /// The document has one place for all names: of two, one would be described by the other.
@@ -235,6 +243,70 @@ mod tests {
             let first = known.entry(name.clone()).or_insert_with(|| schema.clone());
             assert_eq!(*first, schema, "{name}: give one another with #[schema(as = …)]");
         }
+    }
+
+    /// What is sent here may be anything: the document says what is taken, so that clients can check it too and
+    /// drawn requests (`make schemathesis`) know what must be let in.
+    #[test]
+    fn every_text_and_number_in_a_request_is_bounded() {
+        let document = serde_json::to_value(document()).unwrap();
+        let mut bare = Vec::new();
+        for (path, item) in document["paths"].as_object().unwrap() {
+            for (method, operation) in item.as_object().unwrap() {
+                let at = format!("{method} {path}");
+                for parameter in operation["parameters"].as_array().into_iter().flatten() {
+                    let name = parameter["name"].as_str().unwrap();
+                    unbounded(&document, &format!("{at} {name}"), &parameter["schema"], &mut bare);
+                }
+                for content in operation["requestBody"]["content"].as_object().into_iter().flatten() {
+                    unbounded(&document, &at, &content.1["schema"], &mut bare);
+                }
+            }
+        }
+        assert!(bare.is_empty(), "{}", bare.join("\n"));
+    }
+
+    fn unbounded(document: &Value, at: &str, schema: &Value, bare: &mut Vec<String>) {
+        if let Some(to) = schema["$ref"].as_str() {
+            return unbounded(
+                document,
+                at,
+                document.pointer(&to[1..]).unwrap_or_else(|| panic!("{at}: no {to}")),
+                bare,
+            );
+        }
+        let is = |kind: &str| {
+            schema["type"] == kind || schema["type"].as_array().is_some_and(|k| k.contains(&kind.into()))
+        };
+        let has = |word: &str| !schema[word].is_null();
+        // A format says all, but for an address and a password also how long.
+        let text = has("enum") || has("pattern") || has("format");
+        let number = has("format") || has("minimum") && has("maximum");
+        if is("string") && !text || (is("integer") || is("number")) && !number {
+            bare.push(at.to_owned());
+        }
+        for (name, property) in schema["properties"].as_object().into_iter().flatten() {
+            unbounded(document, &format!("{at} {name}"), property, bare);
+        }
+        for word in ["allOf", "anyOf", "oneOf"] {
+            for part in schema[word].as_array().into_iter().flatten() {
+                unbounded(document, at, part, bare);
+            }
+        }
+        if has("items") {
+            unbounded(document, &format!("{at} []"), &schema["items"], bare);
+        }
+    }
+
+    #[test]
+    fn a_name_means_the_same_in_every_request() {
+        let document = serde_json::to_value(document()).unwrap();
+        let parts = &document["components"]["schemas"];
+        assert_eq!(parts["NewGateway"]["properties"]["site"]["pattern"], "^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$");
+        assert_eq!(parts["Credentials"]["properties"]["password"]["minLength"], 1);
+        assert_eq!(parts["Registration"]["properties"]["password"]["minLength"], 8);
+        let cursor = &document["paths"]["/api/scans"]["get"]["parameters"][1]["schema"]["pattern"];
+        assert_eq!(cursor, "^[0-9a-f]{64}$");
     }
 
     #[test]

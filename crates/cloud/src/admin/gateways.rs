@@ -8,6 +8,7 @@ use crate::identity::access::Caller;
 use crate::identity::claims::{self, Claim};
 use crate::identity::gateways::{self, Listed};
 use crate::identity::keys::Scope;
+use crate::json::Json;
 use crate::page;
 use crate::places;
 use crate::state::State;
@@ -96,7 +97,7 @@ async fn make(
     request: HttpRequest,
     caller: Caller,
     state: web::Data<State>,
-    body: web::Json<NewGateway>,
+    body: Json<NewGateway>,
 ) -> Result<HttpResponse> {
     let (tended, by) = caller.tends(Scope::GatewaysEnrol, &request)?;
     let mut tx = state.people.begin().await?;
@@ -127,7 +128,7 @@ async fn claim_again(
     caller: Caller,
     state: web::Data<State>,
     gateway_id: web::Path<String>,
-    body: web::Json<NewClaim>,
+    body: Json<NewClaim>,
 ) -> Result<HttpResponse> {
     let (tended, by) = caller.tends(Scope::GatewaysEnrol, &request)?;
     let gateway = known(&gateway_id)?;
@@ -173,7 +174,7 @@ async fn withdraw(
 #[into_params(parameter_in = Query)]
 struct Why {
     /// Kept in the audit; at most 500 characters.
-    #[param(example = "Kotak hilang")]
+    #[param(example = "Kotak hilang", min_length = 1, max_length = 500)]
     reason: String,
 }
 

@@ -5,6 +5,7 @@ use crate::audit::{Actor, By};
 use crate::error::{ErrorBody, Result};
 use crate::identity::Admin;
 use crate::identity::keys::{self, Listed, NewKey, Scope};
+use crate::json::Json;
 use crate::page;
 use crate::state::State;
 use actix_web::{HttpRequest, HttpResponse, delete, get, post, web};
@@ -25,8 +26,10 @@ pub(crate) struct Docs;
 #[into_params(parameter_in = Query)]
 struct Wanted {
     /// 1 to 50, default 50.
+    #[param(minimum = 1, maximum = 50)]
     limit: Option<i64>,
     /// `next_cursor` of the page before.
+    #[param(schema_with = page::cursor::<1>)]
     cursor: Option<String>,
 }
 
@@ -47,8 +50,7 @@ struct KeyPage {
 async fn list(_: Admin, state: web::Data<State>, wanted: web::Query<Wanted>) -> Result<HttpResponse> {
     let limit = page::limit(wanted.limit, MOST)?;
     let after = wanted.cursor.as_deref().map(page::read_cursor::<1>).transpose()?.map_or(0, |[id]| id);
-    let after = i32::try_from(after).map_err(|_| page::unusable_cursor())?;
-    let mut keys = keys::list(&state.people, after, limit + 1).await?;
+    let mut keys = keys::list(&state.people, page::number_of_cursor(after), limit + 1).await?;
     let more = page::cut(&mut keys, limit);
     let next_cursor = keys.last().filter(|_| more).map(|key| page::write_cursor([i64::from(key.id)]));
     Ok(HttpResponse::Ok().json(KeyPage { success: true, keys, next_cursor }))
@@ -58,10 +60,10 @@ async fn list(_: Admin, state: web::Data<State>, wanted: web::Query<Wanted>) -> 
 #[schema(as = KeyWish)]
 struct Wish {
     /// Whom or what it is for; at most 100 characters.
-    #[schema(example = "dashboard")]
+    #[schema(example = "dashboard", min_length = 1, max_length = 100)]
     name: String,
     /// At least one.
-    #[schema(example = json!(["read"]))]
+    #[schema(example = json!(["read"]), min_items = 1)]
     scopes: Vec<Scope>,
     /// For ever without.
     expires_at: Option<DateTime<Utc>>,
@@ -84,7 +86,7 @@ async fn add(
     request: HttpRequest,
     admin: Admin,
     state: web::Data<State>,
-    body: web::Json<Wish>,
+    body: Json<Wish>,
 ) -> Result<HttpResponse> {
     let by = By::request(Actor::Person(admin.0.user_id), &request);
     let mut tx = state.people.begin().await?;

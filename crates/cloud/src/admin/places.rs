@@ -6,6 +6,7 @@ use crate::audit::{Action, Object};
 use crate::error::{Error, ErrorBody, Result};
 use crate::identity::access::Caller;
 use crate::identity::keys::Scope;
+use crate::json::Json;
 use crate::page;
 use crate::places::{self, NewSite, Programme, Site};
 use crate::state::State;
@@ -34,8 +35,10 @@ pub(crate) struct Docs;
 #[into_params(parameter_in = Query)]
 pub(super) struct Wanted {
     /// 1 to 50, default 50.
+    #[param(minimum = 1, maximum = 50)]
     limit: Option<i64>,
     /// `next_cursor` of the page before.
+    #[param(schema_with = page::cursor::<1>)]
     cursor: Option<String>,
 }
 
@@ -44,7 +47,7 @@ impl Wanted {
     pub(super) fn read(&self) -> Result<(i32, i64)> {
         let limit = page::limit(self.limit, MOST)?;
         let after = self.cursor.as_deref().map(page::read_cursor::<1>).transpose()?.map_or(0, |[id]| id);
-        Ok((i32::try_from(after).map_err(|_| page::unusable_cursor())?, limit))
+        Ok((page::number_of_cursor(after), limit))
     }
 }
 
@@ -82,7 +85,7 @@ struct NewProgramme {
     /// 1 to 64 letters, digits, `-` and `_`; it stays as it is.
     #[schema(example = "MBG")]
     code: String,
-    #[schema(example = "Makan Bergizi Gratis")]
+    #[schema(example = "Makan Bergizi Gratis", min_length = 1, max_length = 200)]
     name: String,
 }
 
@@ -104,7 +107,7 @@ async fn make_programme(
     request: HttpRequest,
     caller: Caller,
     state: web::Data<State>,
-    body: web::Json<NewProgramme>,
+    body: Json<NewProgramme>,
 ) -> Result<HttpResponse> {
     let (tended, by) = caller.tends(Scope::PlacesWrite, &request)?;
     tended.everything()?;
@@ -120,7 +123,7 @@ async fn make_programme(
 
 #[derive(Deserialize, ToSchema)]
 struct ProgrammeName {
-    #[schema(example = "Makan Bergizi Gratis")]
+    #[schema(example = "Makan Bergizi Gratis", min_length = 1, max_length = 200)]
     name: String,
 }
 
@@ -136,7 +139,7 @@ async fn change_programme(
     caller: Caller,
     state: web::Data<State>,
     id: web::Path<i32>,
-    body: web::Json<ProgrammeName>,
+    body: Json<ProgrammeName>,
 ) -> Result<HttpResponse> {
     let (tended, by) = caller.tends(Scope::PlacesWrite, &request)?;
     tended.programme(Some(*id))?;
@@ -192,10 +195,10 @@ struct SiteFields {
     /// Code of a programme.
     #[schema(example = "MBG")]
     programme: String,
-    #[schema(example = "Dapur Menteng")]
+    #[schema(example = "Dapur Menteng", min_length = 1, max_length = 200)]
     name: String,
     /// `kitchen`, `school`, `warehouse`, `farm` or `office`
-    #[schema(example = "kitchen")]
+    #[schema(example = "kitchen", pattern = "^(kitchen|school|warehouse|farm|office)$")]
     kind: String,
     /// IANA name; what "today" is there.
     #[schema(example = "Asia/Jakarta")]
@@ -231,7 +234,7 @@ async fn make_site(
     request: HttpRequest,
     caller: Caller,
     state: web::Data<State>,
-    body: web::Json<SiteBody>,
+    body: Json<SiteBody>,
 ) -> Result<HttpResponse> {
     let (tended, by) = caller.tends(Scope::PlacesWrite, &request)?;
     let SiteBody { code, rest } = body.into_inner();
@@ -258,7 +261,7 @@ async fn change_site(
     caller: Caller,
     state: web::Data<State>,
     id: web::Path<i32>,
-    body: web::Json<SiteFields>,
+    body: Json<SiteFields>,
 ) -> Result<HttpResponse> {
     let (tended, by) = caller.tends(Scope::PlacesWrite, &request)?;
     let mut tx = state.people.begin().await?;

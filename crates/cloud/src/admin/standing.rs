@@ -5,6 +5,7 @@ use crate::audit::{Actor, By};
 use crate::error::{ErrorBody, Result};
 use crate::identity::grants::{self, Duty, Place};
 use crate::identity::{Admin, People, Role, roster};
+use crate::json::Json;
 use crate::state::State;
 use actix_web::{HttpRequest, HttpResponse, delete, get, post, put, web};
 use serde::{Deserialize, Serialize};
@@ -36,7 +37,7 @@ async fn set_role(
     state: web::Data<State>,
     people: web::Data<People>,
     id: web::Path<i64>,
-    body: web::Json<NewRole>,
+    body: Json<NewRole>,
 ) -> Result<HttpResponse> {
     let by = By::request(Actor::Person(admin.0.user_id), &request);
     let mut tx = state.people.begin().await?;
@@ -98,7 +99,7 @@ async fn grant(
     state: web::Data<State>,
     people: web::Data<People>,
     id: web::Path<i64>,
-    body: web::Json<NewGrant>,
+    body: Json<NewGrant>,
 ) -> Result<HttpResponse> {
     let NewGrant { role, programme, site } = body.into_inner();
     let place = Place::parse(programme, site)?;

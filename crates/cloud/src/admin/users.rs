@@ -5,6 +5,7 @@ use crate::audit::{Action, Actor, By, Object};
 use crate::error::{Error, ErrorBody, Result};
 use crate::identity::roster::{self, Account, Search};
 use crate::identity::{Admin, People, Role, bans};
+use crate::json::Json;
 use crate::page;
 use crate::state::State;
 use actix_web::{HttpRequest, HttpResponse, get, post, web};
@@ -18,7 +19,7 @@ pub(super) fn routes(routes: &mut web::ServiceConfig) {
 }
 
 #[derive(utoipa::OpenApi)]
-#[openapi(paths(list, ban_user, unban_user))]
+#[openapi(paths(list, ban_user, unban_user), components(schemas(Standing)))]
 pub(crate) struct Docs;
 
 /// Whom to list.
@@ -26,16 +27,20 @@ pub(crate) struct Docs;
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 struct Wanted {
-    /// From 1; not together with `cursor`.
+    /// From 1.
+    #[param(minimum = 1, maximum = 100_000)]
     page: Option<i64>,
     /// 1 to 50, default 50.
+    #[param(minimum = 1, maximum = 50)]
     limit: Option<i64>,
-    /// `next_cursor` of the page before.
+    /// `next_cursor` of the page before; `page` does not count then.
+    #[param(schema_with = page::cursor::<1>)]
     cursor: Option<String>,
     role: Option<Role>,
     /// `active` or `banned`
     state: Option<Standing>,
     /// Part of the e-mail address, user name or full name, at most 100 characters.
+    #[param(max_length = 100)]
     filter: Option<String>,
 }
 
@@ -76,18 +81,15 @@ async fn list(
     if !(1..=100_000).contains(&number) {
         return Err(Error::field("page", "must be between 1 and 100000"));
     }
-    if wanted.page.is_some() && wanted.cursor.is_some() {
-        return Err(Error::field("page", "must not come together with cursor"));
-    }
     let text = wanted.filter.clone().filter(|text| !text.is_empty());
     if let Some(text) = &text {
         lumbung_shared::check_text("filter", text, 100).map_err(|wrong| Error::Fields(vec![wrong]))?;
     }
     let after = wanted.cursor.as_deref().map(page::read_cursor::<1>).transpose()?.map(|[id]| id);
+    let skip = if after.is_some() { 0 } else { (number - 1) * limit };
     let active = wanted.state.map(|state| state == Standing::Active);
     let search = Search { role: wanted.role, active, text };
-    let (mut users, total) =
-        roster::search(&state.people, &search, after, (number - 1) * limit, limit + 1).await?;
+    let (mut users, total) = roster::search(&state.people, &search, after, skip, limit + 1).await?;
     let more = page::cut(&mut users, limit);
     let next_cursor = users.last().filter(|_| more).map(|user| page::write_cursor([user.user_id]));
     let by = By::request(Actor::Person(admin.0.user_id), &request);
@@ -108,7 +110,7 @@ struct Ban {
     #[schema(example = 123)]
     user_id: i64,
     /// Told to the person; at most 500 characters.
-    #[schema(example = "Iklan berulang")]
+    #[schema(example = "Iklan berulang", min_length = 1, max_length = 500)]
     reason: String,
     /// When the person may sign in again; for good without.
     expires_at: Option<DateTime<Utc>>,
@@ -125,7 +127,7 @@ async fn ban_user(
     admin: Admin,
     state: web::Data<State>,
     people: web::Data<People>,
-    body: web::Json<Ban>,
+    body: Json<Ban>,
 ) -> Result<HttpResponse> {
     let by = By::request(Actor::Person(admin.0.user_id), &request);
     let mut tx = state.people.begin().await?;
@@ -151,7 +153,7 @@ async fn unban_user(
     request: HttpRequest,
     admin: Admin,
     state: web::Data<State>,
-    body: web::Json<Unban>,
+    body: Json<Unban>,
 ) -> Result<HttpResponse> {
     let by = By::request(Actor::Person(admin.0.user_id), &request);
     let mut tx = state.people.begin().await?;

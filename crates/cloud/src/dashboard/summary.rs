@@ -131,6 +131,7 @@ struct Scope {
     /// Only this programme's sites.
     programme: Option<String>,
     /// Checkpoints listed at most: 0 to 10,000, default 500.
+    #[param(minimum = 0, maximum = 10_000)]
     limit: Option<i64>,
 }
 

@@ -152,8 +152,8 @@ impl Cursor {
 
     fn read(text: &str) -> Result<Self> {
         let [micros, gateway, epoch, seq] = page::read_cursor(text)?;
-        let gateway = i32::try_from(gateway).map_err(|_| page::unusable_cursor())?;
-        Ok(Self { event_time: page::time_of_cursor(micros)?, name: (gateway, epoch, seq) })
+        let name = (page::number_of_cursor(gateway), epoch, seq);
+        Ok(Self { event_time: page::time_of_cursor(micros), name })
     }
 }
 
@@ -163,8 +163,10 @@ impl Cursor {
 #[into_params(parameter_in = Query)]
 pub(crate) struct Filter {
     /// 1 to 500, default 50.
+    #[param(minimum = 1, maximum = 500)]
     limit: Option<i64>,
     /// `next_cursor` of the page before.
+    #[param(schema_with = page::cursor::<4>)]
     cursor: Option<String>,
     /// A gateway's code.
     gateway_id: Option<String>,
@@ -172,6 +174,7 @@ pub(crate) struct Filter {
     site: Option<String>,
     /// A tag as anyone writes it; hex UIDs are normalised.
     nfc_tag_id: Option<String>,
+    #[param(min_length = 1, max_length = 128)]
     status_scan: Option<String>,
     /// Event time at or after, RFC 3339 with offset.
     from: Option<String>,
@@ -251,13 +254,14 @@ pub(crate) async fn list(pool: &PgPool, sites: &Sites, filter: &Filter) -> Resul
     let from = page::time("from", filter.from.as_deref())?;
     let until = page::time("until", filter.until.as_deref())?;
     let tag = filter.nfc_tag_id.as_deref().map(|text| parse_tag("nfc_tag_id", text)).transpose()?;
-    // PostgreSQL cannot hold NUL, so nothing stored can match it.
-    for (field, text) in
-        [("gateway_id", &filter.gateway_id), ("site", &filter.site), ("status_scan", &filter.status_scan)]
-    {
-        if let Some(text) = text {
-            lumbung_shared::check_text(field, text, 128).map_err(|wrong| Error::Fields(vec![wrong]))?;
+    for (field, code) in [("gateway_id", &filter.gateway_id), ("site", &filter.site)] {
+        if let Some(code) = code {
+            places::check_code(field, code).map_err(|wrong| Error::Fields(vec![wrong]))?;
         }
+    }
+    // PostgreSQL cannot hold NUL, so nothing stored can match it.
+    if let Some(status) = &filter.status_scan {
+        lumbung_shared::check_text("status_scan", status, 128).map_err(|wrong| Error::Fields(vec![wrong]))?;
     }
     let of_one;
     let sites = match filter.site.as_deref() {

@@ -31,10 +31,16 @@ const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 const LARGEST: usize = 64 * 1024;
 
 /// The endpoints whose POST takes the header.
-pub(crate) const TAKES_KEYS: &[&str] =
-    &["/api/admin/users/{id}/grants", "/api/notifications/push-subscriptions"];
+pub(crate) const TAKES_KEYS: &[&str] = &[
+    "/api/admin/users/{id}/grants",
+    "/api/notifications/push-subscriptions",
+    "/api/programmes",
+    "/api/sites",
+    "/api/users/me/privacy-requests",
+];
 
-/// Lets a request of [`TAKES_KEYS`] with a key through once. `C` is who may call, found out by `identity`.
+/// Lets a request of [`TAKES_KEYS`] with a key through once. `C` is whoever may call any of them, a person or a
+/// service, found out by `identity`; the handler still decides.
 pub(crate) async fn once<C>(
     mut request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,

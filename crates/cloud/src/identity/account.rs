@@ -8,6 +8,7 @@ use super::sessions::{self, Person};
 use super::throttle;
 use crate::audit::Action;
 use crate::error::{Error, Language, Result};
+use crate::json::Json;
 use crate::state::State;
 use actix_web::{HttpRequest, HttpResponse, delete, get, post, web};
 use chrono::{DateTime, Utc};
@@ -108,7 +109,7 @@ async fn change_password(
     person: Person,
     state: web::Data<State>,
     people: web::Data<People>,
-    body: web::Json<PasswordChange>,
+    body: Json<PasswordChange>,
 ) -> Result<HttpResponse> {
     let PasswordChange { current_password, new_password } = body.into_inner();
     let account = sqlx::query!(

@@ -6,6 +6,7 @@
 use super::sessions::Person;
 use crate::audit::Origin;
 use crate::error::{Error, Language, Result};
+use crate::json::Json;
 use crate::state::State;
 use actix_web::{HttpRequest, HttpResponse, delete, get, post, web};
 use chrono::{DateTime, Utc};
@@ -34,10 +35,10 @@ const TEXTS: &[Text] = &[
 #[derive(Debug, Deserialize, ToSchema)]
 pub(super) struct Consent {
     /// account, research or news
-    #[schema(example = "news")]
+    #[schema(example = "news", pattern = "^(account|research|news)$")]
     purpose: String,
     /// Of the text that was shown.
-    #[schema(example = 1)]
+    #[schema(example = 1, minimum = 1, maximum = 1)]
     version: i32,
 }
 
@@ -172,7 +173,7 @@ async fn agree(
     request: HttpRequest,
     person: Person,
     state: web::Data<State>,
-    body: web::Json<Consent>,
+    body: Json<Consent>,
 ) -> Result<HttpResponse> {
     let mut tx = state.people.begin().await?;
     give(&mut tx, person.user_id, &[body.into_inner()], &request).await?;

@@ -5,6 +5,7 @@ use super::{claims, gateways, signing};
 use crate::audit::Origin;
 use crate::error::{Error, Result};
 use crate::guards::bearer;
+use crate::json::Json;
 use crate::state::State;
 use actix_web::{HttpRequest, HttpResponse, post, web};
 use chrono::Utc;
@@ -34,7 +35,7 @@ pub(crate) struct Docs;
 async fn enrol(
     request: HttpRequest,
     state: web::Data<State>,
-    body: web::Json<EnrolRequest>,
+    body: Json<EnrolRequest>,
 ) -> Result<HttpResponse> {
     check_key("key", &body.key)?;
     if let Some(hardware) = &body.hardware {
@@ -60,7 +61,7 @@ async fn rotate(
     request: HttpRequest,
     gateway: Gateway,
     state: web::Data<State>,
-    body: web::Json<RotateRequest>,
+    body: Json<RotateRequest>,
 ) -> Result<HttpResponse> {
     check_key("new_key", &body.new_key)?;
     gateways::add_key(&state.gateways, &gateway, &body.new_key, Origin::of(&request)).await?;
@@ -80,7 +81,7 @@ async fn signing_key(
     request: HttpRequest,
     gateway: Gateway,
     state: web::Data<State>,
-    body: web::Json<SigningKey>,
+    body: Json<SigningKey>,
 ) -> Result<HttpResponse> {
     check_proof(&body, bearer(request.headers()).unwrap_or_default())?;
     let mut conn = state.gateways.acquire().await?;
@@ -127,6 +128,7 @@ struct EnrolBody {
     claim: String,
     /// `lbg_` and 32 random bytes in base64url without padding.
     key: String,
+    #[schema(min_length = 1, max_length = 128)]
     hardware: Option<String>,
     signing: Option<SigningBody>,
 }

@@ -18,6 +18,7 @@ use super::sessions;
 use super::throttle;
 use crate::audit::Action;
 use crate::error::{Error, Language, Result};
+use crate::json::Json;
 use crate::outside::{NotVouched, Vouched};
 use crate::state::State;
 use actix_web::{HttpRequest, HttpResponse, post, web};
@@ -75,7 +76,7 @@ async fn sign_in(
     request: HttpRequest,
     state: web::Data<State>,
     people: web::Data<People>,
-    body: web::Json<GoogleSignIn>,
+    body: Json<GoogleSignIn>,
 ) -> Result<HttpResponse> {
     let GoogleSignIn { google_token, password, refresh } = body.into_inner();
     let google = people.google.as_ref().ok_or(Error::NotFound("GOOGLE_NOT_CONFIGURED"))?;

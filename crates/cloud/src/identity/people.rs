@@ -12,6 +12,7 @@ use super::throttle;
 use super::tokens::Tokens;
 use crate::audit::Action;
 use crate::error::{Error, Language, Result};
+use crate::json::Json;
 use crate::outside::Google;
 use crate::state::State;
 use actix_web::{HttpRequest, HttpResponse, post, web};
@@ -103,7 +104,7 @@ async fn register(
     request: HttpRequest,
     state: web::Data<State>,
     people: web::Data<People>,
-    body: web::Json<Registration>,
+    body: Json<Registration>,
 ) -> Result<HttpResponse> {
     let Registration { email, password, username, full_name, refresh, consents } = body.into_inner();
     check_email(&email)?;
@@ -154,7 +155,7 @@ pub(super) fn taken(error: sqlx::Error) -> Error {
 struct Credentials {
     #[schema(example = "user@example.com")]
     email: String,
-    #[schema(example = "sepeda merah tua")]
+    #[schema(example = "sepeda merah tua", format = Password, min_length = 1, max_length = 256)]
     password: String,
     /// For apps that can: a 10-minute token and one to refresh it with, instead of one for 24 hours.
     #[serde(default)]
@@ -187,7 +188,7 @@ async fn login(
     request: HttpRequest,
     state: web::Data<State>,
     people: web::Data<People>,
-    body: web::Json<Credentials>,
+    body: Json<Credentials>,
 ) -> Result<HttpResponse> {
     let Credentials { email, password, refresh } = body.into_inner();
     check_email(&email)?;

@@ -28,6 +28,7 @@ struct PictureForm {
     #[schema(value_type = String, format = Binary, content_media_type = "image/jpeg")]
     profile_picture: Vec<u8>,
     /// Only your own, if any.
+    #[schema(nullable = false)]
     user_id: Option<i64>,
 }
 
@@ -113,6 +114,7 @@ struct Page {
     #[param(minimum = 1, maximum = 50, default = 50)]
     limit: Option<i64>,
     /// `next_cursor` of the page before.
+    #[param(schema_with = page::cursor::<1>)]
     cursor: Option<String>,
 }
 

@@ -4,6 +4,7 @@ use super::roles::Role;
 use super::sessions::Person;
 use crate::error::{Error, Result};
 use crate::files;
+use crate::json::Json;
 use crate::state::State;
 use actix_web::{HttpResponse, get, put, web};
 use chrono::{DateTime, Utc};
@@ -91,7 +92,7 @@ struct Changes {
     bio: Option<String>,
     /// 5 to 20 digits, spaces and `+ - ( )`.
     #[serde(default, deserialize_with = "given")]
-    #[schema(max_length = 20, example = "+62 811 0000 000")]
+    #[schema(example = "+62 811 0000 000")]
     phone_number: Option<String>,
     #[serde(default, deserialize_with = "given")]
     #[schema(max_length = 1000)]
@@ -146,7 +147,7 @@ fn check_phone(value: &Option<String>) -> Option<FieldError> {
         (status = 401, body = crate::error::ErrorBody),
         (status = 403, description = "`OTHER_USER`", body = crate::error::ErrorBody)))]
 #[put("/api/users/me")]
-async fn change(person: Person, state: web::Data<State>, body: web::Json<Changes>) -> Result<HttpResponse> {
+async fn change(person: Person, state: web::Data<State>, body: Json<Changes>) -> Result<HttpResponse> {
     person.must_be(body.user_id)?;
     body.check()?;
     sqlx::query!(

@@ -16,6 +16,7 @@ use super::secret;
 use super::tokens::Named;
 use crate::audit::Action;
 use crate::error::{Error, Result};
+use crate::json::Json;
 use crate::state::State;
 use actix_web::{HttpRequest, HttpResponse, post, web};
 use chrono::{DateTime, Utc};
@@ -113,7 +114,7 @@ async fn refresh(
     request: HttpRequest,
     state: web::Data<State>,
     people: web::Data<People>,
-    body: web::Json<Presented>,
+    body: Json<Presented>,
 ) -> Result<HttpResponse> {
     let (token_id, drawn) = parts(&body.refresh_token).ok_or(Error::Unauthenticated)?;
     let mut tx = state.people.begin().await?;

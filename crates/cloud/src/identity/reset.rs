@@ -11,6 +11,7 @@ use super::people::{Done, People, check_email};
 use super::throttle;
 use crate::audit::Action;
 use crate::error::{Error, Language, Result};
+use crate::json::Json;
 use crate::state::State;
 use actix_web::{HttpRequest, HttpResponse, post, web};
 use serde::Deserialize;
@@ -44,7 +45,7 @@ async fn forgot(
     request: HttpRequest,
     state: web::Data<State>,
     people: web::Data<People>,
-    body: web::Json<Forgotten>,
+    body: Json<Forgotten>,
 ) -> Result<HttpResponse> {
     check_email(&body.email)?;
     let language = Language::of(&request);
@@ -101,7 +102,7 @@ async fn reset(
     request: HttpRequest,
     state: web::Data<State>,
     people: web::Data<People>,
-    body: web::Json<Reset>,
+    body: Json<Reset>,
 ) -> Result<HttpResponse> {
     let Reset { token, new_password } = body.into_inner();
     let unknown = || Error::NotFound("LINK_UNKNOWN");

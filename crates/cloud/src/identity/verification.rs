@@ -6,6 +6,7 @@ use super::people::Done;
 use super::sessions::Person;
 use crate::audit::Action;
 use crate::error::{Error, Language, Result};
+use crate::json::Json;
 use crate::state::State;
 use actix_web::{HttpRequest, HttpResponse, post, web};
 use serde::Deserialize;
@@ -34,7 +35,7 @@ struct Verification {
 async fn verify(
     request: HttpRequest,
     state: web::Data<State>,
-    body: web::Json<Verification>,
+    body: Json<Verification>,
 ) -> Result<HttpResponse> {
     let mut tx = state.people.begin().await?;
     let unknown = || Error::NotFound("LINK_UNKNOWN");

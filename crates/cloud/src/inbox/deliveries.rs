@@ -26,10 +26,13 @@ pub(crate) struct Docs;
 #[into_params(parameter_in = Query)]
 struct Asked {
     /// queued, sending, sent or dead; dead when nobody says.
+    #[param(pattern = "^(queued|sending|sent|dead)$")]
     state: Option<String>,
     /// 1 to 50.
+    #[param(minimum = 1, maximum = 50)]
     limit: Option<i64>,
     /// `next_cursor` of an earlier answer.
+    #[param(schema_with = page::cursor::<1>)]
     cursor: Option<String>,
 }
 

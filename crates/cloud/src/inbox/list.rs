@@ -27,10 +27,13 @@ pub(crate) struct Docs;
 #[into_params(parameter_in = Query)]
 struct Asked {
     /// 1 to 200; what is older is reached by `cursor`.
+    #[param(minimum = 1, maximum = 200)]
     page: Option<i64>,
     /// 1 to 50.
+    #[param(minimum = 1, maximum = 50)]
     limit: Option<i64>,
     /// `next_cursor` of an earlier answer; `page` does not count then.
+    #[param(schema_with = page::cursor::<1>)]
     cursor: Option<String>,
     /// Only what was not read yet.
     unread: Option<bool>,
@@ -51,7 +54,7 @@ struct Notifications {
     #[schema(example = 50)]
     limit: i64,
     /// For the page after this one; null on the last.
-    #[schema(example = "MTIz")]
+    #[schema(example = "000000000000007b")]
     next_cursor: Option<String>,
 }
 

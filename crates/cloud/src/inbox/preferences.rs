@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Language, Result};
 use crate::identity::{Person, language};
+use crate::json::Json;
 use crate::notify::Kind;
 use crate::notify::wishes::{self, Channel, Wishes};
 use crate::state::State;
@@ -9,6 +10,7 @@ use actix_web::{HttpResponse, get, put, web};
 use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
 use utoipa::ToSchema;
+use utoipa::openapi::schema::{Object, ObjectBuilder, Type};
 
 /// Wishes in one request at most.
 const MOST: usize = 100;
@@ -75,22 +77,34 @@ async fn of(conn: &mut PgConnection, user_id: i64) -> Result<Preferences> {
 #[derive(Deserialize, ToSchema)]
 struct PreferenceChanges {
     /// id or en
-    #[schema(example = "en")]
+    #[schema(example = "en", pattern = "^(id|en)$")]
     language: Option<String>,
     /// At most 100.
     #[serde(default)]
+    #[schema(max_items = 100)]
     preferences: Vec<Wish>,
 }
 
 #[derive(Deserialize, ToSchema)]
 struct Wish {
     #[serde(rename = "type")]
-    #[schema(example = "post_liked")]
+    #[schema(schema_with = kinds)]
     kind: String,
-    #[schema(example = "email")]
+    #[schema(schema_with = channels)]
     channel: String,
     #[schema(example = true)]
     enabled: bool,
+}
+
+/// Kinds that somebody may wish about.
+fn kinds() -> Object {
+    let kinds = Kind::ALL.into_iter().filter(|kind| !kind.is_secret());
+    ObjectBuilder::new().schema_type(Type::String).enum_values(Some(kinds.map(Kind::word))).build()
+}
+
+fn channels() -> Object {
+    let channels = Channel::ALL.map(Channel::word);
+    ObjectBuilder::new().schema_type(Type::String).enum_values(Some(channels)).build()
 }
 
 impl Wish {
@@ -121,7 +135,7 @@ impl Wish {
 async fn change(
     person: Person,
     state: web::Data<State>,
-    body: web::Json<PreferenceChanges>,
+    body: Json<PreferenceChanges>,
 ) -> Result<HttpResponse> {
     if body.preferences.len() > MOST {
         return Err(Error::field("preferences", format!("at most {MOST}")));

@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::identity::Person;
+use crate::json::Json;
 use crate::notify::subscriptions;
 use crate::outside::{Outside, Subscription};
 use crate::state::State;
@@ -95,7 +96,7 @@ async fn subscribe(
     person: Person,
     state: web::Data<State>,
     outside: web::Data<Outside>,
-    body: web::Json<Subscribing>,
+    body: Json<Subscribing>,
 ) -> Result<HttpResponse> {
     let Subscribing { endpoint, keys } = body.into_inner();
     outside.check_address(&endpoint).map_err(|wrong| Error::field("endpoint", wrong))?;

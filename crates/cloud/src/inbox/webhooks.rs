@@ -4,6 +4,7 @@
 use crate::audit::{Actor, By};
 use crate::error::{Error, ErrorBody, Result};
 use crate::identity::Admin;
+use crate::json::Json;
 use crate::notify::webhooks::{self, Listed, NewWebhook, Told};
 use crate::outside::Outside;
 use crate::state::State;
@@ -71,7 +72,7 @@ async fn add(
     admin: Admin,
     state: web::Data<State>,
     outside: web::Data<Outside>,
-    body: web::Json<Wish>,
+    body: Json<Wish>,
 ) -> Result<HttpResponse> {
     outside.check_address(&body.url).map_err(|wrong| Error::field("url", wrong))?;
     let by = By::request(Actor::Person(admin.0.user_id), &request);

@@ -45,7 +45,7 @@ pub(crate) struct Docs;
 /// holds all of them.
 #[utoipa::path(tag = "gateways", path = "/api/sync_gateway_data", security(("gateway_key" = [])),
     request_body(content = schema::SyncBody, content_type = "application/json"),
-    responses((status = 200, description = "a verdict per record", body = schema::SyncAnswer),
+    responses((status = 200, description = "a verdict per record", body = schema::SyncAnswered),
         (status = 400, description = "unusable envelope", body = crate::error::ErrorBody),
         (status = 401, body = crate::error::ErrorBody), (status = 403, body = crate::error::ErrorBody),
         (status = 408, body = crate::error::ErrorBody), (status = 413, body = crate::error::ErrorBody),

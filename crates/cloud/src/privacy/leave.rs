@@ -6,6 +6,7 @@ use crate::error::{Language, Result};
 use crate::files::{self, Files};
 use crate::guards;
 use crate::identity::{People, Person, personal};
+use crate::json::Json;
 use crate::notify;
 use crate::state::State;
 use actix_web::{HttpRequest, HttpResponse, delete, web};
@@ -67,7 +68,7 @@ async fn leave(
     state: web::Data<State>,
     people: web::Data<People>,
     files: web::Data<Files>,
-    body: web::Json<Leaving>,
+    body: Json<Leaving>,
 ) -> Result<HttpResponse> {
     personal::confirm(&state, &people, &person, body.into_inner().password).await?;
     let by = By::request(Actor::Person(person.user_id), &request);

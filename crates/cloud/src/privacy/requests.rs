@@ -4,6 +4,7 @@ use super::leave::Receipt;
 use crate::audit::{self, Action, Actor, Entry, Object, Origin};
 use crate::error::{Error, Result};
 use crate::identity::{Admin, Person, personal};
+use crate::json::Json;
 use crate::notify::{self, Kind as Told, Message};
 use crate::page;
 use crate::state::State;
@@ -38,7 +39,7 @@ enum Kind {
 #[schema(as = PrivacyWish)]
 struct Wish {
     kind: Kind,
-    #[schema(max_length = 2000, example = "Tanggal lahir saya salah dicatat.")]
+    #[schema(min_length = 1, max_length = 2000, example = "Tanggal lahir saya salah dicatat.")]
     content: String,
 }
 
@@ -84,6 +85,7 @@ struct Page {
     #[param(minimum = 1, maximum = 50, default = 50)]
     limit: Option<i64>,
     /// `next_cursor` of the page before.
+    #[param(schema_with = page::cursor::<1>)]
     cursor: Option<String>,
 }
 
@@ -94,7 +96,7 @@ struct Page {
         (status = 401, body = crate::error::ErrorBody),
         (status = 409, description = "`TOO_MANY_OPEN_REQUESTS`", body = crate::error::ErrorBody)))]
 #[post("/api/users/me/privacy-requests")]
-async fn ask(person: Person, state: web::Data<State>, body: web::Json<Wish>) -> Result<HttpResponse> {
+async fn ask(person: Person, state: web::Data<State>, body: Json<Wish>) -> Result<HttpResponse> {
     let flat = body.content.replace(['\n', '\r', '\t'], " ");
     lumbung_shared::check_text("content", &flat, 2000).map_err(|wrong| Error::Fields(vec![wrong]))?;
     let mut tx = state.people.begin().await?;
@@ -190,7 +192,7 @@ async fn open(_: Admin, state: web::Data<State>, asked: web::Query<Page>) -> Res
 struct Answer {
     granted: bool,
     /// What the person reads.
-    #[schema(max_length = 2000, example = "Sudah kami perbaiki.")]
+    #[schema(min_length = 1, max_length = 2000, example = "Sudah kami perbaiki.")]
     answer: String,
 }
 
@@ -208,7 +210,7 @@ async fn answer(
     admin: Admin,
     state: web::Data<State>,
     id: web::Path<i64>,
-    body: web::Json<Answer>,
+    body: Json<Answer>,
 ) -> Result<HttpResponse> {
     let flat = body.answer.replace(['\n', '\r', '\t'], " ");
     lumbung_shared::check_text("answer", &flat, 2000).map_err(|wrong| Error::Fields(vec![wrong]))?;

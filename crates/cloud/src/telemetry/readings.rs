@@ -51,8 +51,10 @@ struct Filter {
     /// As `/api/telemetry/series` gives it.
     series_id: i64,
     /// 1 to 1,000, default 50.
+    #[param(minimum = 1, maximum = 1000)]
     limit: Option<i64>,
     /// `next_cursor` of the page before.
+    #[param(schema_with = page::cursor::<3>)]
     cursor: Option<String>,
     /// Reading time at or after, RFC 3339 with offset.
     from: Option<String>,
@@ -91,7 +93,7 @@ async fn list(pool: &PgPool, sites: &Sites, filter: &Filter) -> Result<ReadingPa
     let from = page::time("from", filter.from.as_deref())?;
     let to = page::time("to", filter.to.as_deref())?;
     let after = filter.cursor.as_deref().map(page::read_cursor::<3>).transpose()?;
-    let at = after.map(|[micros, ..]| page::time_of_cursor(micros)).transpose()?;
+    let at = after.map(|[micros, ..]| page::time_of_cursor(micros));
     let series = series::one(pool, sites, filter.series_id).await?;
     let mut rows = sqlx::query!(
         r#"select reading_time, epoch, seq, value, quality, "timestamp", time_basis, uncertainty_ms, received_at

@@ -4,6 +4,7 @@ use crate::error::{Error, Result};
 use crate::identity::{SiteReader, Sites};
 use crate::moment::TimeBasis;
 use crate::page;
+use crate::places;
 use crate::state::State;
 use actix_web::{HttpResponse, get, web};
 use chrono::{DateTime, Utc};
@@ -100,14 +101,17 @@ impl From<Row> for SeriesView {
 #[into_params(parameter_in = Query)]
 struct Filter {
     /// 1 to 500, default 50.
+    #[param(minimum = 1, maximum = 500)]
     limit: Option<i64>,
     /// `next_cursor` of the page before.
+    #[param(schema_with = page::cursor::<1>)]
     cursor: Option<String>,
     /// A gateway's code.
     gateway_id: Option<String>,
     /// A site's code: what was measured there.
     site: Option<String>,
     /// How the name begins, such as `kulkas-1/`.
+    #[param(min_length = 1, max_length = 128)]
     prefix: Option<String>,
 }
 
@@ -138,13 +142,14 @@ async fn list_series(
 
 async fn list(pool: &PgPool, sites: &Sites, filter: &Filter) -> Result<SeriesPage> {
     let limit = page::limit(filter.limit, MOST)?;
-    for (field, text) in
-        [("gateway_id", &filter.gateway_id), ("site", &filter.site), ("prefix", &filter.prefix)]
-    {
-        if let Some(text) = text {
-            lumbung_shared::check_text(field, text, SERIES_MAX_CHARS)
-                .map_err(|wrong| Error::Fields(vec![wrong]))?;
+    for (field, code) in [("gateway_id", &filter.gateway_id), ("site", &filter.site)] {
+        if let Some(code) = code {
+            places::check_code(field, code).map_err(|wrong| Error::Fields(vec![wrong]))?;
         }
+    }
+    if let Some(prefix) = &filter.prefix {
+        lumbung_shared::check_text("prefix", prefix, SERIES_MAX_CHARS)
+            .map_err(|wrong| Error::Fields(vec![wrong]))?;
     }
     let prefix = filter.prefix.as_deref().map(begins_with);
     // A series keeps its number and its name for ever, so its number is its place in the list.

@@ -79,7 +79,8 @@ impl std::str::FromStr for Epoch {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        (text.len() == 16)
+        // from_str_radix would take a sign.
+        (text.len() == 16 && text.bytes().all(|b| b.is_ascii_hexdigit()))
             .then(|| u64::from_str_radix(text, 16).ok())
             .flatten()
             .map(Self)

@@ -7,6 +7,8 @@ use anyhow::Result;
 use futures_util::FutureExt;
 use serde_json::{Value, json};
 
+const ONCE: &str = "once::services_and_people_send_what_they_make_again_and_it_is_made_once";
+
 pub(super) fn rows(_: &Stage) -> Result<Vec<Row>> {
     let site = |code: &str, programme: &str| {
         json!({ "code": code, "programme": programme, "name": "Dapur", "kind": "kitchen",
@@ -20,7 +22,8 @@ pub(super) fn rows(_: &Stage) -> Result<Vec<Row>> {
             .answered(201)
             .but(Caller::Operator, 403)
             .refuses_body(json!({ "code": "-", "name": "" }), 400, INVALID)
-            .refuses_body(json!({ "code": "MBG", "name": "Lagi" }), 409, "PROGRAMME_TAKEN"),
+            .refuses_body(json!({ "code": "MBG", "name": "Lagi" }), 409, "PROGRAMME_TAKEN")
+            .told_in(422, ONCE),
         put("/api/programmes/{id}", For::Placers, json!({ "name": "Makan Bergizi {n}" }))
             .example("/api/programmes/{programme}")
             .given(|stage, _| keys(stage).boxed_local())
@@ -43,7 +46,8 @@ pub(super) fn rows(_: &Stage) -> Result<Vec<Row>> {
                 403,
                 "NOT_GRANTED",
             )
-            .refuses_body(site("DAPUR-1", "MBG"), 409, "SITE_TAKEN"),
+            .refuses_body(site("DAPUR-1", "MBG"), 409, "SITE_TAKEN")
+            .told_in(422, ONCE),
         put("/api/sites/{id}", For::Placers, fields.clone())
             .example("/api/sites/{site}")
             .given(|stage, _| keys(stage).boxed_local())

@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::identity::{SiteReader, Sites};
 use crate::moment::TimeBasis;
 use crate::page;
+use crate::places;
 use crate::state::State;
 use actix_web::{HttpResponse, get, web};
 use chrono::{DateTime, Utc};
@@ -59,9 +60,12 @@ struct EventView {
 #[into_params(parameter_in = Query)]
 struct Filter {
     /// 1 to 500, default 50.
+    #[param(minimum = 1, maximum = 500)]
     limit: Option<i64>,
     /// `next_cursor` of the page before.
+    #[param(schema_with = page::cursor::<3>)]
     cursor: Option<String>,
+    #[param(min_length = 1, max_length = 64)]
     kind: Option<String>,
     /// Event time at or after, RFC 3339 with offset.
     from: Option<String>,
@@ -101,15 +105,13 @@ async fn list(pool: &PgPool, sites: &Sites, gateway_id: String, filter: &Filter)
     let limit = page::limit(filter.limit, MOST)?;
     let from = page::time("from", filter.from.as_deref())?;
     let to = page::time("to", filter.to.as_deref())?;
-    for (field, text, most) in
-        [("gateway_id", Some(&gateway_id), 64), ("kind", filter.kind.as_ref(), KIND_MAX_CHARS)]
-    {
-        if let Some(text) = text {
-            lumbung_shared::check_text(field, text, most).map_err(|wrong| Error::Fields(vec![wrong]))?;
-        }
+    places::check_code("gateway_id", &gateway_id).map_err(|wrong| Error::Fields(vec![wrong]))?;
+    if let Some(kind) = &filter.kind {
+        lumbung_shared::check_text("kind", kind, KIND_MAX_CHARS)
+            .map_err(|wrong| Error::Fields(vec![wrong]))?;
     }
     let after = filter.cursor.as_deref().map(page::read_cursor::<3>).transpose()?;
-    let at = after.map(|[micros, ..]| page::time_of_cursor(micros)).transpose()?;
+    let at = after.map(|[micros, ..]| page::time_of_cursor(micros));
     // What happened in a run belongs to the site that the run was at, wherever the gateway stands now.
     let key = sqlx::query_scalar!(
         "select g.gateway_id from gateway g

@@ -1,0 +1,291 @@
+//! JSON bodies of requests: an object is known by the names of its members, at every depth.
+//!
+//! serde also reads an array as a struct, its members in their order; a document that says `object` would be wrong then,
+//! and `[null,null]` a change of a profile. So handlers take [`Json`] and never actix-web's (`tests/house.rs`).
+
+use actix_web::dev::Payload;
+use actix_web::{FromRequest, HttpRequest, web};
+use serde::de::{
+    Deserialize, DeserializeOwned, DeserializeSeed, Deserializer, EnumAccess, Error, MapAccess, SeqAccess,
+    Visitor,
+};
+use serde::forward_to_deserialize_any;
+use std::fmt;
+use std::future::Future;
+use std::ops::Deref;
+use std::pin::Pin;
+
+/// The body of a request, as [`web::Json`] reads it under the configuration of the application.
+#[derive(Debug)]
+pub(crate) struct Json<T>(T);
+
+impl<T> Json<T> {
+    pub(crate) fn into_inner(self) -> T {
+        self.0
+    }
+}
+
+impl<T> Deref for Json<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+impl<T: DeserializeOwned + 'static> FromRequest for Json<T> {
+    type Error = actix_web::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Self, actix_web::Error>>>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let read = web::Json::<Strict<T>>::from_request(request, payload);
+        Box::pin(async { Ok(Self(read.await?.into_inner().0)) })
+    }
+}
+
+/// What was read by names.
+struct Strict<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Strict<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        T::deserialize(ByName(deserializer)).map(Self)
+    }
+}
+
+/// A deserializer of JSON, or a part of one, that takes structs from objects only.
+struct ByName<D>(D);
+
+impl<'de, D: Deserializer<'de>> Deserializer<'de> for ByName<D> {
+    type Error = D::Error;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
+        self.0.deserialize_any(Within { visitor, object: false })
+    }
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, D::Error> {
+        self.0.deserialize_map(Within { visitor, object: true })
+    }
+
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
+        self.0.deserialize_option(Within { visitor, object: false })
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, D::Error> {
+        visitor.visit_newtype_struct(self)
+    }
+
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        variants: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, D::Error> {
+        self.0.deserialize_enum(name, variants, Within { visitor, object: false })
+    }
+
+    fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
+        self.0.deserialize_ignored_any(visitor)
+    }
+
+    forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit unit_struct seq
+        tuple tuple_struct map identifier
+    }
+}
+
+/// A visitor that hands on what lies within as [`ByName`].
+struct Within<V> {
+    visitor: V,
+    /// Only an object will do.
+    object: bool,
+}
+
+impl<'de, V: Visitor<'de>> Visitor<'de> for Within<V> {
+    type Value = V::Value;
+
+    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.object { out.write_str("an object with named members") } else { self.visitor.expecting(out) }
+    }
+
+    fn visit_bool<E: Error>(self, v: bool) -> Result<V::Value, E> {
+        self.visitor.visit_bool(v)
+    }
+
+    fn visit_i64<E: Error>(self, v: i64) -> Result<V::Value, E> {
+        self.visitor.visit_i64(v)
+    }
+
+    fn visit_u64<E: Error>(self, v: u64) -> Result<V::Value, E> {
+        self.visitor.visit_u64(v)
+    }
+
+    fn visit_f64<E: Error>(self, v: f64) -> Result<V::Value, E> {
+        self.visitor.visit_f64(v)
+    }
+
+    fn visit_str<E: Error>(self, v: &str) -> Result<V::Value, E> {
+        self.visitor.visit_str(v)
+    }
+
+    fn visit_borrowed_str<E: Error>(self, v: &'de str) -> Result<V::Value, E> {
+        self.visitor.visit_borrowed_str(v)
+    }
+
+    fn visit_none<E: Error>(self) -> Result<V::Value, E> {
+        self.visitor.visit_none()
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<V::Value, E> {
+        self.visitor.visit_unit()
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<V::Value, D::Error> {
+        self.visitor.visit_some(ByName(deserializer))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, access: A) -> Result<V::Value, A::Error> {
+        self.visitor.visit_seq(ByName(access))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, access: A) -> Result<V::Value, A::Error> {
+        self.visitor.visit_map(ByName(access))
+    }
+
+    fn visit_enum<A: EnumAccess<'de>>(self, access: A) -> Result<V::Value, A::Error> {
+        self.visitor.visit_enum(access)
+    }
+}
+
+impl<'de, S: DeserializeSeed<'de>> DeserializeSeed<'de> for ByName<S> {
+    type Value = S::Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<S::Value, D::Error> {
+        self.0.deserialize(ByName(deserializer))
+    }
+}
+
+impl<'de, A: SeqAccess<'de>> SeqAccess<'de> for ByName<A> {
+    type Error = A::Error;
+
+    fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, A::Error> {
+        self.0.next_element_seed(ByName(seed))
+    }
+
+    fn size_hint(&self) -> Option<usize> {
+        self.0.size_hint()
+    }
+}
+
+impl<'de, A: MapAccess<'de>> MapAccess<'de> for ByName<A> {
+    type Error = A::Error;
+
+    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, A::Error> {
+        self.0.next_key_seed(seed)
+    }
+
+    fn next_value_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<T::Value, A::Error> {
+        self.0.next_value_seed(ByName(seed))
+    }
+
+    fn size_hint(&self) -> Option<usize> {
+        self.0.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde::Serialize;
+
+    #[derive(Debug, PartialEq, Serialize, serde::Deserialize)]
+    struct Outer {
+        name: Option<String>,
+        #[serde(default)]
+        inner: Vec<Inner>,
+        last: Option<Inner>,
+        #[serde(flatten)]
+        rest: Rest,
+    }
+
+    #[derive(Debug, Clone, PartialEq, Serialize, serde::Deserialize)]
+    struct Inner {
+        number: i64,
+        share: f64,
+        place: (i32, i32),
+        kind: Kind,
+    }
+
+    #[derive(Debug, PartialEq, Serialize, serde::Deserialize)]
+    struct Rest {
+        sure: bool,
+        more: Option<Inner>,
+    }
+
+    #[derive(Debug, Clone, Copy, PartialEq, Serialize, serde::Deserialize)]
+    #[serde(rename_all = "lowercase")]
+    enum Kind {
+        Kitchen,
+        Farm,
+    }
+
+    fn read(text: &str) -> Result<Outer, String> {
+        serde_json::from_str::<Strict<Outer>>(text).map(|read| read.0).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn an_array_is_no_object_at_any_depth() {
+        let inner = r#"{"number":1,"share":0.5,"place":[1,2],"kind":"farm"}"#;
+        assert!(read(&format!(r#"{{"sure":true,"inner":[{inner}],"last":{inner},"more":{inner}}}"#)).is_ok());
+        let row = r#"[1,0.5,[1,2],"farm"]"#;
+        for bad in [
+            r#"["x",[],null,true,null]"#.to_owned(),
+            format!(r#"{{"sure":true,"inner":[{row}]}}"#),
+            format!(r#"{{"sure":true,"last":{row}}}"#),
+        ] {
+            // What serde itself would take.
+            let said = read(&bad).unwrap_err();
+            assert!(said.contains("sequence, expected"), "{bad}: {said}");
+        }
+        assert!(serde_json::from_str::<Inner>(row).is_ok(), "serde no longer reads arrays as structs");
+        let said = serde_json::from_str::<Strict<Inner>>(row).err().map(|error| error.to_string());
+        assert!(said.unwrap().starts_with("invalid type: sequence, expected an object with named members"));
+    }
+
+    #[test]
+    fn a_member_that_comes_twice_is_refused() {
+        assert!(read(r#"{"sure":true,"name":"a","name":"b"}"#).unwrap_err().contains("duplicate field"));
+    }
+
+    fn inner() -> impl Strategy<Value = Inner> {
+        let kind = prop_oneof![Just(Kind::Kitchen), Just(Kind::Farm)];
+        // Shares that are written as short as they are.
+        (any::<i64>(), any::<i32>(), any::<(i32, i32)>(), kind).prop_map(|(number, eighths, place, kind)| {
+            Inner { number, share: f64::from(eighths) / 8.0, place, kind }
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_serde_writes_is_read_the_same(
+            name: Option<String>,
+            list in prop::collection::vec(inner(), 0..3),
+            last in prop::option::of(inner()),
+            more in prop::option::of(inner()),
+            sure: bool,
+        ) {
+            let outer = Outer { name, inner: list, last, rest: Rest { sure, more } };
+            let text = serde_json::to_string(&outer).unwrap();
+            prop_assert_eq!(read(&text), Ok(outer));
+        }
+    }
+}
