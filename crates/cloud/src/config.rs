@@ -160,9 +160,12 @@ pub struct Enrolment {
 #[serde(deny_unknown_fields)]
 pub struct People {
     pub token_secret: String,
+    pub totp_key: String,
+    #[serde(deserialize_with = "listed")]
+    pub totp_required_for: Vec<String>,
 }
 
-/// The secret is never printed.
+/// The secrets are never printed.
 impl std::fmt::Debug for People {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("People").finish_non_exhaustive()
@@ -299,7 +302,8 @@ impl Config {
                     .with_list_parse_key("http.trusted_proxies")
                     .with_list_parse_key("http.allowed_hosts")
                     .with_list_parse_key("http.cors_origins")
-                    .with_list_parse_key("google.client_ids"),
+                    .with_list_parse_key("google.client_ids")
+                    .with_list_parse_key("people.totp_required_for"),
             )
             .set_override_option(
                 "database.url",
@@ -321,6 +325,22 @@ impl Config {
         anyhow::ensure!(
             self.people.token_secret.is_empty() || self.people.token_secret.len() >= 32,
             "people.token_secret must have at least 32 characters, drawn at random"
+        );
+        anyhow::ensure!(
+            self.people.totp_key.is_empty() || self.people.totp_key.len() >= 32,
+            "people.totp_key must have at least 32 characters, drawn at random"
+        );
+        let known = ["user", "volunteer", "ambassador", "admin", "operator", "officer"];
+        for role in &self.people.totp_required_for {
+            anyhow::ensure!(
+                known.contains(&role.as_str()),
+                "people.totp_required_for: {role:?} is none of {}",
+                known.join(", ")
+            );
+        }
+        anyhow::ensure!(
+            self.people.totp_required_for.is_empty() || !self.people.totp_key.is_empty(),
+            "people.totp_required_for needs people.totp_key"
         );
         anyhow::ensure!(
             self.files.store == Store::Local

@@ -23,6 +23,12 @@ pub enum Error {
     /// The right password of an account that is shut; why, and until when.
     #[error("account is not active")]
     Inactive { reason: Option<String>, until: Option<String> },
+    /// The first step of a sign-in was right; the account has a second.
+    #[error("a code of the second factor is needed")]
+    TotpRequired { challenge: String, expires_in: i32 },
+    /// Of a second factor, while signing in.
+    #[error("wrong code")]
+    WrongCode,
     /// The same for an unknown account and a wrong password.
     #[error("wrong e-mail address or password")]
     WrongCredentials,
@@ -78,6 +84,8 @@ impl Error {
             Self::Unauthenticated => "UNAUTHENTICATED",
             Self::WrongCredentials => "WRONG_CREDENTIALS",
             Self::Inactive { .. } => "ACCOUNT_INACTIVE",
+            Self::TotpRequired { .. } => "TOTP_REQUIRED",
+            Self::WrongCode => "WRONG_CODE",
             Self::Forbidden(code) | Self::NotFound(code) | Self::Conflict(code) => code,
             Self::MethodNotAllowed { .. } => "METHOD_NOT_ALLOWED",
             Self::BadHost => "BAD_HOST",
@@ -110,6 +118,10 @@ impl Error {
                 told.into_iter()
                     .filter_map(|(field, text)| Some(Detail { field: field.into(), message: text.clone()? }))
                     .collect()
+            }
+            Self::TotpRequired { challenge, expires_in } => {
+                let told = [("challenge", challenge.clone()), ("expires_in", expires_in.to_string())];
+                told.into_iter().map(|(field, message)| Detail { field: field.into(), message }).collect()
             }
             _ => Vec::new(),
         }
@@ -144,7 +156,7 @@ impl Error {
             Self::MethodNotAllowed { allow } => {
                 response.insert_header((header::ALLOW, allow.as_str()));
             }
-            Self::Unauthenticated | Self::WrongCredentials => {
+            Self::Unauthenticated | Self::WrongCredentials | Self::WrongCode => {
                 response.insert_header((header::WWW_AUTHENTICATE, "Bearer"));
             }
             _ => {}
@@ -157,8 +169,8 @@ impl ResponseError for Error {
     fn status_code(&self) -> StatusCode {
         match self {
             Self::Fields(_) | Self::Unreadable(_) => StatusCode::BAD_REQUEST,
-            Self::Unauthenticated | Self::WrongCredentials => StatusCode::UNAUTHORIZED,
-            Self::Forbidden(_) | Self::Inactive { .. } => StatusCode::FORBIDDEN,
+            Self::Unauthenticated | Self::WrongCredentials | Self::WrongCode => StatusCode::UNAUTHORIZED,
+            Self::Forbidden(_) | Self::Inactive { .. } | Self::TotpRequired { .. } => StatusCode::FORBIDDEN,
             Self::NotFound(_) => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::BadHost => StatusCode::MISDIRECTED_REQUEST,
@@ -305,6 +317,41 @@ const MESSAGES: &[(&str, &str, &str)] = &[
         "ACCOUNT_INACTIVE",
         "Akun ini dinonaktifkan. Hubungi admin.",
         "This account has been deactivated. Ask an admin.",
+    ),
+    (
+        "TOTP_REQUIRED",
+        "Masukkan kode dari aplikasi autentikator Anda untuk menyelesaikan masuk.",
+        "Give the code of your authenticator app to finish signing in.",
+    ),
+    (
+        "WRONG_CODE",
+        "Kode itu salah atau sudah dipakai. Tunggu kode berikutnya.",
+        "That code is wrong or was used already. Wait for the next one.",
+    ),
+    (
+        "CHALLENGE_UNKNOWN",
+        "Langkah pertama masuk sudah kedaluwarsa. Masuk lagi dari awal.",
+        "The first step of that sign-in is out of date. Sign in from the beginning.",
+    ),
+    (
+        "TOTP_ON",
+        "Langkah kedua akun ini sudah aktif. Matikan dulu untuk menggantinya.",
+        "The second factor of this account is on already. Switch it off to have another.",
+    ),
+    (
+        "TOTP_OFF",
+        "Akun itu tidak punya langkah kedua. Mulai dengan mendaftarkannya.",
+        "That account has no second factor. Begin by enrolling one.",
+    ),
+    (
+        "TOTP_NOT_CONFIGURED",
+        "Langkah kedua belum tersedia di sini. Admin dapat mengaktifkannya dengan people.totp_key.",
+        "A second factor is not available here. The operator can set people.totp_key.",
+    ),
+    (
+        "TOTP_ENROLMENT_REQUIRED",
+        "Akun Anda wajib memakai langkah kedua. Daftarkan aplikasi autentikator dulu.",
+        "Your account must have a second factor. Enrol an authenticator app first.",
     ),
     (
         "DELIVERY_NOT_DEAD",

@@ -24,6 +24,8 @@ use utoipa_swagger_ui::{Config, SwaggerUi};
             Gateways call with their own key (`lbg_…`), readers with an access key (`lbk_…`), people with the \
             token of their sign-in, all as `Authorization: Bearer`. Errors always have the same body; their `code` is stable, their message \
             follows Accept-Language (id, en). \
+            Where the installation asks people for a second factor, whoever has none yet is answered 403 \
+            `TOTP_ENROLMENT_REQUIRED` everywhere but at `/api/auth/totp` and `/api/auth/logout`. \
             Whatever answers GET answers HEAD, and OPTIONS says which methods there are. A request by a name \
             that is not this cloud's is answered 421, `BAD_HOST`.\n\n\
             Endpoints that list the header `Idempotency-Key` do a request once, however often it is sent within 24 \
@@ -67,6 +69,8 @@ fn parts() -> Vec<Document> {
         inbox::webhooks::Docs::openapi(),
         inbox::outbox::Docs::openapi(),
         identity::google::Docs::openapi(),
+        identity::second_factor::sign_in::Docs::openapi(),
+        identity::second_factor::own::Docs::openapi(),
         identity::verification::Docs::openapi(),
         identity::reset::Docs::openapi(),
         identity::mail_page::Docs::openapi(),
@@ -81,6 +85,7 @@ fn parts() -> Vec<Document> {
         health::Docs::openapi(),
         admin::users::Docs::openapi(),
         admin::standing::Docs::openapi(),
+        admin::second_factor::Docs::openapi(),
         admin::keys::Docs::openapi(),
         admin::places::Docs::openapi(),
         admin::gateways::Docs::openapi(),

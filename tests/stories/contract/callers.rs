@@ -145,6 +145,7 @@ impl Stage {
     pub(super) async fn set(stand: &Stand) -> Result<Self> {
         let mut cloud = stand.cloud_not_started().await?;
         cloud.set("development.open_loopback", false);
+        cloud.set("people.totp_key", "what the secrets of apps are sealed with");
         cloud.start().await?;
         cloud.furnish().await?;
         cloud.must(&["programme", "add", "LAIN", "Program Lain"]).await?;

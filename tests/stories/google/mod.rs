@@ -1,7 +1,8 @@
 //! People sign in with Google's word; a stand-in publishes keys and signs as Google does. Its key is for tests only.
 
-use crate::people::{PASSWORD, login, me, post, register, token_of};
+use crate::people::{PASSWORD, ask, login, me, post, register, token_of};
 use crate::reset::{codes, forgot, reset};
+use crate::second_factor::{answer, challenge, enrol};
 use actix_web::web::{self, Data};
 use actix_web::{App, HttpResponse, HttpServer};
 use anyhow::{Context, Result, anyhow};
@@ -11,6 +12,7 @@ use lumbung_tests::http::Reply;
 use lumbung_tests::programs::Cloud;
 use lumbung_tests::stand::Stand;
 use lumbung_tests::story::story;
+use reqwest::Method;
 use ring::rand::SystemRandom;
 use ring::rsa::{KeyPair, PublicKeyComponents};
 use ring::signature::RSA_PKCS1_SHA256;
@@ -219,6 +221,35 @@ fn who_opened_an_account_in_anothers_name_has_no_way_in_once_its_owner_chose_a_p
         assert_eq!(me(&cloud, &session).await?.status, 401);
         assert_eq!(sign_in(&cloud, &token).await?.error_code(), "PASSWORD_NEEDED_TO_LINK");
         login(&cloud, "siti@desa.example", "perahu biru muda").await?.expect(200)?;
+        Ok(())
+    })
+}
+
+#[test]
+fn googles_word_is_the_first_step_only_where_there_is_a_second() -> Result<()> {
+    story(async |stand| {
+        let google = Google::open()?;
+        let mut cloud = stand.cloud_not_started().await?;
+        cloud.set("google.client_ids", "android.example").set("google.jwks_url", &google.url);
+        cloud.set("people.totp_key", "what the secrets of apps are sealed with");
+        cloud.start().await?;
+        let token = google.token("117", "budi@gmail.com")?;
+        let session = token_of(&sign_in(&cloud, &token).await?.expect(200)?)?;
+        // Who has no password shows that it is they by having just signed in.
+        let database = cloud.database().await?;
+        sqlx::query("update user_session set created_at = now() - interval '1 hour'")
+            .execute(&database)
+            .await?;
+        let begin = json!({ "password": PASSWORD });
+        let reply = ask(&cloud, Method::POST, "/api/auth/totp/enrol", Some(&session), begin).await?;
+        assert_eq!((reply.status, reply.error_code().as_str()), (403, "SIGN_IN_AGAIN"));
+        sqlx::query("update user_session set created_at = now()").execute(&database).await?;
+        let (app, _) = enrol(&cloud, &session, Value::Null).await?;
+        let body = json!({"google_token": token, "refresh": true});
+        let half = challenge(&post(&cloud, "/api/auth/google", body).await?)?;
+        let pair = answer(&cloud, &half, &app.shows(1)?).await?.expect(200)?;
+        let body = json!({"refresh_token": pair["refresh_token"]});
+        post(&cloud, "/api/auth/refresh", body).await?.expect(200)?;
         Ok(())
     })
 }

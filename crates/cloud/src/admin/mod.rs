@@ -3,6 +3,7 @@
 pub(crate) mod gateways;
 pub(crate) mod keys;
 pub(crate) mod places;
+pub(crate) mod second_factor;
 pub(crate) mod standing;
 pub(crate) mod users;
 
@@ -13,6 +14,7 @@ use utoipa::ToSchema;
 pub fn routes(routes: &mut ServiceConfig) {
     users::routes(routes);
     standing::routes(routes);
+    second_factor::routes(routes);
     keys::routes(routes);
     places::routes(routes);
     gateways::routes(routes);

@@ -6,7 +6,7 @@ use crate::audit::By;
 use crate::config::Config;
 use crate::files::Files;
 use crate::identity::grants::{self, Duty, Place};
-use crate::identity::{Role, bans, roster};
+use crate::identity::{Role, bans, roster, second_factor};
 use crate::privacy::leave;
 use crate::state::State;
 use chrono::SecondsFormat;
@@ -82,6 +82,9 @@ pub(super) enum User {
     },
     /// Let an account in again
     Unban { email: String },
+    /// Take the second factor from an account whose person lost it: they are signed out everywhere and told
+    #[command(after_help = "Example:\n  lumbung-cloud user totp-reset siti@example.com")]
+    TotpReset { email: String },
     /// List where an account is signed in: id, since, last seen, program
     Sessions { email: String },
     /// Erase a person's data and end their account for good, by its number
@@ -171,6 +174,13 @@ impl User {
                 bans::unban(&mut tx, user_id, &By::command()).await?;
                 tx.commit().await?;
                 say(format_args!("{email} may sign in again"))
+            }
+            Self::TotpReset { email } => {
+                let mut tx = pool.begin().await?;
+                let user_id = roster::named(&mut tx, &email).await?;
+                second_factor::reset(&mut tx, user_id, &By::command()).await?;
+                tx.commit().await?;
+                say(format_args!("{email} signs in without a second factor and may enrol another"))
             }
             Self::Sessions { email } => {
                 for session in roster::sessions(pool, &email).await? {

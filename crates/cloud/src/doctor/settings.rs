@@ -6,7 +6,7 @@ use reqwest::Url;
 use std::net::IpAddr;
 
 pub(super) fn check(config: &Config) -> Vec<Finding> {
-    vec![public_url(config), open_loopback(config), token_secret(config)]
+    vec![public_url(config), open_loopback(config), token_secret(config), second_factor(config)]
 }
 
 /// A name or address of this machine alone.
@@ -64,6 +64,17 @@ fn token_secret(config: &Config) -> Finding {
     }
 }
 
+fn second_factor(config: &Config) -> Finding {
+    if config.people.totp_required_for.iter().any(|role| role == "admin") {
+        return Finding::ok("second_factor", "admins must have one");
+    }
+    Finding::warn(
+        "second_factor",
+        "a password alone makes an admin",
+        "set people.totp_key, then people.totp_required_for = [\"admin\"]",
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -78,16 +89,20 @@ mod tests {
     #[test]
     fn a_cloud_behind_tls_is_well_set_up_and_a_bare_one_is_told_so() {
         use State::{Fail, Ok, Warn};
-        assert_eq!(judged(|c| c.http.public_url = "https://mbg.example.id/".into()), [Ok, Ok, Ok]);
-        assert_eq!(judged(|_| ()), [Warn, Ok, Ok], "a laptop");
-        assert_eq!(judged(|c| c.http.listen = "0.0.0.0:8000".parse().unwrap()), [Fail, Ok, Ok]);
-        assert_eq!(judged(|c| c.http.public_url = "http://mbg.example.id".into()), [Fail, Ok, Ok]);
-        assert_eq!(judged(|c| c.http.public_url = "mbg.example.id".into()), [Fail, Ok, Ok]);
-        assert_eq!(judged(|c| c.development.open_loopback = true), [Warn, Warn, Ok]);
+        let well = judged(|c| {
+            c.http.public_url = "https://mbg.example.id/".into();
+            c.people.totp_required_for = vec!["admin".into()];
+        });
+        assert_eq!(well, [Ok, Ok, Ok, Ok]);
+        assert_eq!(judged(|_| ()), [Warn, Ok, Ok, Warn], "a laptop");
+        assert_eq!(judged(|c| c.http.listen = "0.0.0.0:8000".parse().unwrap()), [Fail, Ok, Ok, Warn]);
+        assert_eq!(judged(|c| c.http.public_url = "http://mbg.example.id".into()), [Fail, Ok, Ok, Warn]);
+        assert_eq!(judged(|c| c.http.public_url = "mbg.example.id".into()), [Fail, Ok, Ok, Warn]);
+        assert_eq!(judged(|c| c.development.open_loopback = true), [Warn, Warn, Ok, Warn]);
         let exposed = judged(|c| {
             c.development.open_loopback = true;
             c.http.public_url = "https://mbg.example.id".into();
         });
-        assert_eq!(exposed, [Ok, Fail, Ok]);
+        assert_eq!(exposed, [Ok, Fail, Ok, Warn]);
     }
 }

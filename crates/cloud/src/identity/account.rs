@@ -2,10 +2,12 @@
 //! after their own account.
 
 use super::entries::did;
-use super::passwords::{Checked, Password};
+use super::letters::{self, Purpose};
+use super::notices;
+use super::owner;
+use super::passwords::Password;
 use super::people::{Done, People};
 use super::sessions::{self, Person};
-use super::throttle;
 use crate::audit::Action;
 use crate::error::{Error, Language, Result};
 use crate::json::Json;
@@ -95,7 +97,7 @@ struct PasswordChange {
     new_password: String,
 }
 
-/// Change your password. Every other device is signed out. Wrong tries count like those to sign in.
+/// Change your password. Every other device is signed out, and links for a new password that wait in mails end. Wrong tries count like those to sign in.
 #[utoipa::path(tag = "people", path = "/api/auth/change-password", request_body = PasswordChange,
     security(("session" = [])),
     responses((status = 200, body = Done), (status = 400, body = crate::error::ErrorBody),
@@ -120,11 +122,10 @@ async fn change_password(
     .await?;
     let current = Password::typed("current_password", current_password)?;
     let new = Password::chosen("new_password", new_password, &[&account.email, &account.username])?;
-    throttle::count(&state.people, &account.email).await?;
-    if matches!(people.passwords.check(current, account.password_hash.clone()).await?, Checked::Wrong) {
-        return Err(Error::field("current_password", "is wrong"));
-    }
-    throttle::forgive(&state.people, &account.email).await?;
+    // Without a password there is none to change: it is chosen by mail.
+    let kept = account.password_hash.ok_or_else(|| Error::field("current_password", "is wrong"))?;
+    let current = ("current_password", current);
+    owner::right(&request, &state, &people, person.user_id, &account.email, current, kept.clone()).await?;
     let new = people.passwords.hash(new).await?;
     let mut tx = state.people.begin().await?;
     sqlx::query_scalar!(
@@ -132,19 +133,14 @@ async fn change_password(
          returning user_id",
         person.user_id,
         new,
-        account.password_hash
+        kept
     )
     .fetch_optional(&mut *tx)
     .await?
     .ok_or(Error::Conflict("PASSWORD_CHANGED"))?;
-    sqlx::query!(
-        "update user_session set revoked_at = now()
-         where user_id = $1 and session_id <> $2 and revoked_at is null",
-        person.user_id,
-        person.session_id
-    )
-    .execute(&mut *tx)
-    .await?;
+    sessions::end_all(&mut tx, person.user_id, Some(person.session_id)).await?;
+    letters::void(&mut tx, person.user_id, Purpose::ResetPassword).await?;
+    notices::password_changed(&mut tx, person.user_id).await?;
     did(&mut tx, &request, person.user_id, Action::PasswordChange).await?;
     tx.commit().await?;
     people.sessions.forget(|other| other.user_id == person.user_id);

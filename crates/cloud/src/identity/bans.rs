@@ -6,6 +6,7 @@
 //! - A ban that has run out lets the person in again without anybody's doing; its sessions stay ended.
 
 use super::roster::keep_an_admin;
+use super::sessions;
 use crate::audit::{Action, By, Object};
 use crate::error::{Error, Language, Result};
 use crate::notify::webhooks::{self, Told};
@@ -53,12 +54,7 @@ pub async fn ban(
     )
     .execute(&mut *conn)
     .await?;
-    sqlx::query!(
-        "update user_session set revoked_at = now() where user_id = $1 and revoked_at is null",
-        user_id
-    )
-    .execute(&mut *conn)
-    .await?;
+    sessions::end_all(conn, user_id, None).await?;
     let until = expires_at.map(written);
     let message = Message {
         to: Recipient { user_id: Some(user_id), email: Some(email), language: Language::Indonesian },

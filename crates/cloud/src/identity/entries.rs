@@ -1,5 +1,6 @@
 //! The audit's entries of what people do with their own accounts.
 
+use super::throttle;
 use crate::audit::{self, Action, Actor, Entry, Object, Origin, Outcome};
 use crate::error::Result;
 use actix_web::HttpRequest;
@@ -32,4 +33,19 @@ pub(super) async fn tried(
         ..Entry::of(Actor::Nobody, action)
     };
     audit::record_capped(conn, &entry).await
+}
+
+/// A wrong password or code; `failures` is what the throttle counted.
+pub(super) async fn wrong(
+    conn: &mut PgConnection,
+    request: &HttpRequest,
+    user_id: Option<i64>,
+    failures: i32,
+    reason: &str,
+) -> Result<()> {
+    tried(conn, request, user_id, Action::LoginFail, reason).await?;
+    if throttle::locks(failures) {
+        tried(conn, request, user_id, Action::LoginLock, reason).await?;
+    }
+    Ok(())
 }

@@ -8,11 +8,12 @@
 //!   another's name could leave a door of their own in it.
 
 use super::bans;
-use super::entries::{did, tried};
+use super::entries::{did, wrong};
 use super::letters::{self, Addressee, Purpose};
 use super::passwords::{Checked, Password};
 use super::people::{People, check_email};
 use super::refresh::Handed;
+use super::second_factor::sign_in as second_step;
 use super::secret;
 use super::sessions;
 use super::throttle;
@@ -63,10 +64,11 @@ struct GoogleSignedIn {
 ///
 /// An account is opened at the first time, by an address that Google has verified. Where an account has the address
 /// already, its password must come along once, and the address must be confirmed; from then on Google's word is enough.
+/// A second factor is asked for as after a password.
 #[utoipa::path(tag = "people", path = "/api/auth/google", request_body = GoogleSignIn,
     responses((status = 200, body = GoogleSignedIn), (status = 400, body = crate::error::ErrorBody),
         (status = 401, description = "the token is not good, or `WRONG_CREDENTIALS`", body = crate::error::ErrorBody),
-        (status = 403, description = "`ACCOUNT_INACTIVE`", body = crate::error::ErrorBody),
+        (status = 403, description = "`TOTP_REQUIRED`, `ACCOUNT_INACTIVE`", body = crate::error::ErrorBody),
         (status = 404, description = "`GOOGLE_NOT_CONFIGURED`", body = crate::error::ErrorBody),
         (status = 409, description = "`PASSWORD_NEEDED_TO_LINK`; `EMAIL_NOT_CONFIRMED`, with the right password", body = crate::error::ErrorBody),
         (status = 429, body = crate::error::ErrorBody),
@@ -125,6 +127,10 @@ async fn sign_in(
     if self::known(&mut tx, &vouched.sub).await? != Some(user_id) {
         return Err(Error::Unauthenticated);
     }
+    if let Some(asked) = second_step::asked_of(&mut tx, user_id, refresh).await? {
+        tx.commit().await?;
+        return Err(asked);
+    }
     did(&mut tx, &request, user_id, Action::LoginSuccess).await?;
     let handed = sessions::open(&mut tx, &people, user_id, &request, refresh).await?;
     tx.commit().await?;
@@ -179,10 +185,10 @@ async fn prove(
     let password = Password::typed("password", password.ok_or_else(needed)?)?;
     // Without a password there is nothing to show yet; one can be had by mail.
     let password_hash = account.password_hash.ok_or_else(needed)?;
-    throttle::count(&state.people, email).await?;
+    let failures = throttle::count(&state.people, email).await?;
     if matches!(people.passwords.check(password, Some(password_hash.clone())).await?, Checked::Wrong) {
         let mut conn = state.people.acquire().await?;
-        tried(&mut conn, request, Some(account.user_id), Action::LoginFail, "wrong password").await?;
+        wrong(&mut conn, request, Some(account.user_id), failures, "wrong password").await?;
         return Err(Error::WrongCredentials);
     }
     throttle::forgive(&state.people, email).await?;

@@ -134,12 +134,18 @@ pub(super) async fn take(
     .fetch_optional(&mut *conn)
     .await?;
     let Some(taken) = taken else { return Ok(None) };
+    void(conn, taken.user_id, purpose).await?;
+    Ok(Some((taken.user_id, taken.email)))
+}
+
+/// Ends every secret of a purpose that is out. The caller holds the account's row.
+pub(super) async fn void(conn: &mut PgConnection, user_id: i64, purpose: Purpose) -> Result<()> {
     sqlx::query!(
         "update mail_token set expires_at = created_at where user_id = $1 and purpose = $2",
-        taken.user_id,
+        user_id,
         purpose.word()
     )
     .execute(conn)
     .await?;
-    Ok(Some((taken.user_id, taken.email)))
+    Ok(())
 }

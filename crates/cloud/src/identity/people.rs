@@ -2,12 +2,13 @@
 
 use super::bans;
 use super::consent::{self, Consent};
-use super::entries::{did, tried};
+use super::entries::{did, wrong};
 use super::letters::{self, Addressee, Purpose};
 use super::passwords::{Checked, Password, Passwords};
 use super::profile::{self, Profile};
 use super::refresh::Handed;
-use super::sessions::{self, Person, Sessions};
+use super::second_factor::{Vault, sign_in};
+use super::sessions::{self, Enrolling, Sessions};
 use super::throttle;
 use super::tokens::Tokens;
 use crate::audit::Action;
@@ -34,6 +35,8 @@ pub struct People {
     pub(super) passwords: Passwords,
     pub(super) tokens: Tokens,
     pub(super) sessions: Sessions,
+    /// For the secrets of second factors.
+    pub(super) vault: Vault,
     /// None: nobody signs in with Google.
     pub(super) google: Option<Google>,
     /// Mails that are written after their answer, at once.
@@ -49,6 +52,7 @@ impl People {
             passwords: Passwords::new(),
             tokens: Tokens::open(&state.people, &config.token_secret).await?,
             sessions: Sessions::default(),
+            vault: Vault::open(&config.totp_key)?,
             google: Google::open(&state.config.google)?,
             letters: Arc::new(Semaphore::new(16)),
         })
@@ -163,24 +167,26 @@ struct Credentials {
 }
 
 #[derive(Serialize, ToSchema)]
-struct SignedIn {
+pub(super) struct SignedIn {
     #[schema(example = true)]
-    success: bool,
+    pub success: bool,
     #[schema(example = 123)]
-    user_id: i64,
+    pub user_id: i64,
     #[serde(flatten)]
-    handed: Handed,
-    user_data: Profile,
+    pub handed: Handed,
+    pub user_data: Profile,
 }
 
 /// Sign in with a password. Anyone may call.
 ///
 /// A wrong password and an unknown address are answered alike. After five wrong tries each further one makes
-/// the account wait longer, 1 s doubling to 15 minutes, whichever server is asked.
+/// the account wait longer, 1 s doubling to 15 minutes, whichever server is asked. Where the account has a second
+/// factor, the right password is answered `TOTP_REQUIRED` with the details `challenge` and `expires_in` (seconds):
+/// `/api/auth/login/totp` takes that challenge with a code.
 #[utoipa::path(tag = "people", path = "/api/auth/login", request_body = Credentials,
     responses((status = 200, body = SignedIn), (status = 400, body = crate::error::ErrorBody),
         (status = 401, description = "`WRONG_CREDENTIALS`", body = crate::error::ErrorBody),
-        (status = 403, description = "`ACCOUNT_INACTIVE`; details `reason` and `expires_at`, where there are such", body = crate::error::ErrorBody),
+        (status = 403, description = "`TOTP_REQUIRED`; `ACCOUNT_INACTIVE` with details `reason` and `expires_at`, where there are such", body = crate::error::ErrorBody),
         (status = 429, body = crate::error::ErrorBody),
         (status = 503, description = "too many at once", body = crate::error::ErrorBody)))]
 #[post("/api/auth/login")]
@@ -193,7 +199,7 @@ async fn login(
     let Credentials { email, password, refresh } = body.into_inner();
     check_email(&email)?;
     let password = Password::typed("password", password)?;
-    throttle::count(&state.people, &email).await?;
+    let failures = throttle::count(&state.people, &email).await?;
     let account = sqlx::query!(
         "select user_id, password_hash, is_active from app_user where lower(email) = lower($1)",
         email
@@ -205,7 +211,7 @@ async fn login(
     if matches!(checked, Checked::Wrong) {
         let whose = account.map(|account| account.user_id);
         let mut conn = state.people.acquire().await?;
-        tried(&mut conn, &request, whose, Action::LoginFail, "wrong password").await?;
+        wrong(&mut conn, &request, whose, failures, "wrong password").await?;
         return Err(Error::WrongCredentials);
     }
     let account = account.ok_or(Error::WrongCredentials)?;
@@ -230,6 +236,10 @@ async fn login(
             .execute(&mut *tx)
             .await?;
     }
+    if let Some(asked) = sign_in::asked_of(&mut tx, user_id, refresh).await? {
+        tx.commit().await?;
+        return Err(asked);
+    }
     did(&mut tx, &request, user_id, Action::LoginSuccess).await?;
     let handed = sessions::open(&mut tx, &people, user_id, &request, refresh).await?;
     tx.commit().await?;
@@ -253,7 +263,7 @@ pub(super) struct Done {
 #[post("/api/auth/logout")]
 async fn logout(
     request: HttpRequest,
-    person: Person,
+    Enrolling(person): Enrolling,
     state: web::Data<State>,
     people: web::Data<People>,
 ) -> Result<HttpResponse> {

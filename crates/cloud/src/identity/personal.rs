@@ -1,49 +1,11 @@
 //! What identity knows of a person: given to them, and taken away.
 
-use super::passwords::{Checked, Password};
-use super::people::People;
 use super::roster::keep_an_admin;
-use super::sessions::Person;
 use super::throttle;
 use crate::error::{Error, Language, Result};
 use crate::notify::Recipient;
-use crate::state::State;
 use serde_json::Value;
 use sqlx::PgConnection;
-
-/// Makes sure that the person is there: by the password, or else by having signed in within ten minutes. Wrong
-/// tries count like those to sign in.
-///
-/// # Errors
-/// [`Error::Fields`] for a wrong password, `SIGN_IN_AGAIN` without one.
-pub async fn confirm(
-    state: &State,
-    people: &People,
-    person: &Person,
-    password: Option<String>,
-) -> Result<()> {
-    let Some(password) = password else {
-        let fresh = sqlx::query_scalar!(
-            r#"select created_at > now() - interval '10 minutes' as "fresh!" from user_session
-               where session_id = $1"#,
-            person.session_id
-        )
-        .fetch_optional(&state.people)
-        .await?;
-        return if fresh == Some(true) { Ok(()) } else { Err(Error::Forbidden("SIGN_IN_AGAIN")) };
-    };
-    let password = Password::typed("password", password)?;
-    let account =
-        sqlx::query!("select email, password_hash from app_user where user_id = $1", person.user_id)
-            .fetch_one(&state.people)
-            .await?;
-    throttle::count(&state.people, &account.email).await?;
-    if matches!(people.passwords.check(password, account.password_hash).await?, Checked::Wrong) {
-        return Err(Error::field("password", "is wrong"));
-    }
-    throttle::forgive(&state.people, &account.email).await?;
-    Ok(())
-}
 
 /// The account, where it was signed in and what its person agreed to; no secret is in it.
 pub async fn export(conn: &mut PgConnection, user_id: i64) -> Result<Value> {
@@ -58,7 +20,13 @@ pub async fn export(conn: &mut PgConnection, user_id: i64) -> Result<Value> {
                         from access_key k where k.made_by = $1),
                'bans', (select coalesce(jsonb_agg(to_jsonb(b) - 'banned_by' order by b.ban_id), '[]')
                         from user_ban b where b.user_id = $1),
-               'google', (select coalesce(jsonb_agg(to_jsonb(o)), '[]') from user_google o where o.user_id = $1),
+               'google', (select coalesce(jsonb_agg(to_jsonb(o) order by o.created_at), '[]')
+                          from user_google o where o.user_id = $1),
+               'second_factor', (select to_jsonb(f) - 'sealed_secret' - 'used_step'
+                          || jsonb_build_object('recovery_codes_left', (select count(*) from recovery_code r where r.user_id = $1))
+                          from user_totp f where f.user_id = $1),
+               'half_signed_in', (select coalesce(jsonb_agg(to_jsonb(h) - 'challenge_hash'), '[]')
+                          from sign_in_challenge h where h.user_id = $1),
                'consents', (select coalesce(jsonb_agg(to_jsonb(c) order by c.consent_id), '[]')
                             from consent c where c.user_id = $1)) as "data!"
            from app_user u where u.user_id = $1"#,
@@ -126,11 +94,15 @@ fn written_to(user_id: i64, email: String, language: &str) -> Recipient {
 /// what stands in place of its address is none.
 pub async fn erase(conn: &mut PgConnection, user_id: i64, email: &str) -> Result<()> {
     sqlx::query!("delete from user_session where user_id = $1", user_id).execute(&mut *conn).await?;
+    sqlx::query!("delete from sign_in_challenge where user_id = $1", user_id).execute(&mut *conn).await?;
+    // Its recovery codes go with it.
+    sqlx::query!("delete from user_totp where user_id = $1", user_id).execute(&mut *conn).await?;
     sqlx::query!("delete from mail_token where user_id = $1", user_id).execute(&mut *conn).await?;
     sqlx::query!("delete from role_grant where user_id = $1", user_id).execute(&mut *conn).await?;
     sqlx::query!("delete from user_google where user_id = $1", user_id).execute(&mut *conn).await?;
     sqlx::query!("delete from user_ban where user_id = $1", user_id).execute(&mut *conn).await?;
-    sqlx::query!("delete from sign_in_failure where address_hash = $1", throttle::address_hash(email))
+    let tried = [throttle::address_hash(email), throttle::address_hash(&throttle::codes_of(user_id))];
+    sqlx::query!("delete from sign_in_failure where address_hash = any($1)", &tried[..])
         .execute(&mut *conn)
         .await?;
     sqlx::query!(

@@ -2,14 +2,16 @@
 
 use super::roles::Role;
 use super::sessions::Person;
+use crate::audit::{Action, Actor, By, Object};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::json::Json;
 use crate::state::State;
-use actix_web::{HttpResponse, get, put, web};
+use actix_web::{HttpRequest, HttpResponse, get, put, web};
 use chrono::{DateTime, Utc};
 use lumbung_shared::FieldError;
 use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::json;
 use utoipa::ToSchema;
 
 pub(super) fn routes(routes: &mut web::ServiceConfig) {
@@ -126,6 +128,22 @@ impl Changes {
         .collect();
         if wrong.is_empty() { Ok(()) } else { Err(Error::Fields(wrong)) }
     }
+
+    /// What the audit says of it: which fields, and whether one of them leads to somebody's door.
+    fn told(&self) -> (Action, Vec<&'static str>) {
+        let fields = [
+            ("full_name", &self.full_name),
+            ("bio", &self.bio),
+            ("phone_number", &self.phone_number),
+            ("address", &self.address),
+            ("city", &self.city),
+            ("country", &self.country),
+        ];
+        let fields: Vec<_> =
+            fields.into_iter().filter_map(|(field, value)| value.as_ref().map(|_| field)).collect();
+        let sensitive = fields.iter().any(|field| ["phone_number", "address"].contains(field));
+        (if sensitive { Action::SensitiveUpdate } else { Action::UserUpdated }, fields)
+    }
 }
 
 /// What is wrong with a text; some may have several lines.
@@ -147,9 +165,15 @@ fn check_phone(value: &Option<String>) -> Option<FieldError> {
         (status = 401, body = crate::error::ErrorBody),
         (status = 403, description = "`OTHER_USER`", body = crate::error::ErrorBody)))]
 #[put("/api/users/me")]
-async fn change(person: Person, state: web::Data<State>, body: Json<Changes>) -> Result<HttpResponse> {
+async fn change(
+    request: HttpRequest,
+    person: Person,
+    state: web::Data<State>,
+    body: Json<Changes>,
+) -> Result<HttpResponse> {
     person.must_be(body.user_id)?;
     body.check()?;
+    let mut tx = state.people.begin().await?;
     sqlx::query!(
         "update app_user set full_name = nullif(coalesce($2, full_name), ''), bio = nullif(coalesce($3, bio), ''),
              phone_number = nullif(coalesce($4, phone_number), ''), address = nullif(coalesce($5, address), ''),
@@ -163,8 +187,12 @@ async fn change(person: Person, state: web::Data<State>, body: Json<Changes>) ->
         body.city,
         body.country
     )
-    .execute(&state.people)
+    .execute(&mut *tx)
     .await?;
+    let (action, fields) = body.told();
+    let by = By::request(Actor::Person(person.user_id), &request);
+    by.did(&mut tx, action, Object::new("user", &person.user_id), None, json!({ "fields": fields })).await?;
+    tx.commit().await?;
     let user_data = of(&state, person.user_id).await?;
     Ok(HttpResponse::Ok().json(Me { success: true, user_data }))
 }

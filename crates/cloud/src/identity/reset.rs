@@ -3,11 +3,15 @@
 //! What must stay true:
 //! - Whether an address has an account is not told, neither by the answer nor by its time: all work is done after it.
 //! - It works however long an account has to wait for wrong passwords, else anybody could lock its owner out.
+//! - It is no way around a second factor, nor around a ban; a ban that has run out is none.
 
+use super::bans;
 use super::entries::did;
 use super::letters::{self, Addressee, Purpose};
+use super::notices;
 use super::passwords::Password;
 use super::people::{Done, People, check_email};
+use super::sessions;
 use super::throttle;
 use crate::audit::Action;
 use crate::error::{Error, Language, Result};
@@ -68,7 +72,9 @@ async fn forgot(
 async fn write(state: &State, email: &str, language: Language) -> Result<()> {
     let mut tx = state.people.begin().await?;
     let account = sqlx::query!(
-        "select user_id, email from app_user where lower(email) = lower($1) and is_active for no key update",
+        "select user_id, email from app_user u where lower(email) = lower($1) and (is_active or exists (
+             select from user_ban b where b.user_id = u.user_id and b.lifted_at is null and b.expires_at <= now()))
+         for no key update",
         email
     )
     .fetch_optional(&mut *tx)
@@ -92,7 +98,8 @@ struct Reset {
 
 /// Choose a new password with what was sent by mail, within 30 minutes. Anyone may call.
 ///
-/// Every sign-in of the account ends, and waits for wrong passwords are over. The address counts as confirmed.
+/// Every sign-in of the account ends, and waits for wrong passwords are over. The address counts as confirmed. A
+/// second factor stays, and a link with Google ends.
 #[utoipa::path(tag = "people", path = "/api/auth/reset-password", request_body = Reset,
     responses((status = 200, body = Done), (status = 400, body = crate::error::ErrorBody),
         (status = 404, description = "`LINK_UNKNOWN`", body = crate::error::ErrorBody),
@@ -116,25 +123,24 @@ async fn reset(
     let mut tx = state.people.begin().await?;
     let (user_id, email) =
         letters::take(&mut tx, Purpose::ResetPassword, &token).await?.ok_or_else(unknown)?;
+    match bans::let_in(&mut tx, user_id).await {
+        Err(Error::Inactive { .. }) => return Err(unknown()),
+        other => other?,
+    }
     let address = sqlx::query_scalar!(
         "update app_user set password_hash = $2, is_verified = is_verified or email = $3, updated_at = now()
-         where user_id = $1 and is_active returning email",
+         where user_id = $1 returning email",
         user_id,
         hash,
         email
     )
-    .fetch_optional(&mut *tx)
-    .await?
-    .ok_or_else(unknown)?;
-    // Every way in that is not the new password ends, so that whoever came with another's address is out for good.
-    // After the update, whose lock a sign-in that is just joining them waits for.
-    sqlx::query!("delete from user_google where user_id = $1", user_id).execute(&mut *tx).await?;
-    sqlx::query!(
-        "update user_session set revoked_at = now() where user_id = $1 and revoked_at is null",
-        user_id
-    )
-    .execute(&mut *tx)
+    .fetch_one(&mut *tx)
     .await?;
+    // Every way in that is not the new password ends, so that whoever came with another's address is out for good.
+    // The account's row is held: a sign-in that is just joining them waits.
+    sqlx::query!("delete from user_google where user_id = $1", user_id).execute(&mut *tx).await?;
+    sessions::end_all(&mut tx, user_id, None).await?;
+    notices::password_changed(&mut tx, user_id).await?;
     did(&mut tx, &request, user_id, Action::PasswordReset).await?;
     tx.commit().await?;
     throttle::forgive(&state.people, &address).await?;
@@ -149,7 +155,7 @@ async fn reset(
 
 /// What everybody can guess of an account's owner: address and user name.
 async fn names(conn: &mut PgConnection, user_id: i64) -> Result<Option<(String, String)>> {
-    let row = sqlx::query!("select email, username from app_user where user_id = $1 and is_active", user_id)
+    let row = sqlx::query!("select email, username from app_user where user_id = $1", user_id)
         .fetch_optional(conn)
         .await?;
     Ok(row.map(|row| (row.email, row.username)))

@@ -7,24 +7,20 @@ use sha2::{Digest, Sha256};
 
 /// 256 random bits behind a prefix that says what they open.
 pub(super) fn draw_key(prefix: &str) -> anyhow::Result<String> {
-    let mut bytes = [0u8; 32];
-    fill(&mut bytes)?;
-    Ok(format!("{prefix}{}", URL_SAFE_NO_PAD.encode(bytes)))
+    Ok(format!("{prefix}{}", URL_SAFE_NO_PAD.encode(draw::<32>()?)))
 }
 
-/// What a signing key is made from.
-pub(super) fn draw_seed() -> anyhow::Result<[u8; 32]> {
-    let mut seed = [0u8; 32];
-    fill(&mut seed)?;
-    Ok(seed)
+/// Random bytes, as what keys are made from.
+pub(super) fn draw<const N: usize>() -> anyhow::Result<[u8; N]> {
+    let mut bytes = [0u8; N];
+    getrandom::fill(&mut bytes).map_err(|error| anyhow!("the system gave no random bytes: {error}"))?;
+    Ok(bytes)
 }
 
 /// 128 random bits as 26 characters that can be read aloud: Crockford's base 32, in dashed groups.
 pub(super) fn draw_claim() -> anyhow::Result<String> {
     const DIGITS: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
-    let mut bytes = [0u8; 16];
-    fill(&mut bytes)?;
-    let mut bits = u128::from_be_bytes(bytes);
+    let mut bits = u128::from_be_bytes(draw()?);
     let mut text = String::with_capacity(31);
     for i in 0..26 {
         if i > 0 && i % 5 == 0 {
@@ -52,10 +48,6 @@ pub(super) fn normalise_claim(typed: &str) -> String {
 /// What is kept of a secret.
 pub(super) fn hash(secret: &str) -> Vec<u8> {
     Sha256::digest(secret.as_bytes()).to_vec()
-}
-
-fn fill(bytes: &mut [u8]) -> anyhow::Result<()> {
-    getrandom::fill(bytes).map_err(|error| anyhow!("the system gave no random bytes: {error}"))
 }
 
 #[cfg(test)]

@@ -4,16 +4,18 @@
 //! What must stay true:
 //! - Every replica asks the database at least once a second for a session in use, so that signing out, a ban
 //!   or a withdrawn grant is felt everywhere within a second.
+//! - Whoever must have a second factor and has none does nothing but get one.
 //! - What was learnt is dated by when it was asked, not by when the answer came.
 
 use super::entries::did;
 use super::grants::Granted;
+use super::notices;
 use super::people::People;
 use super::refresh::{self, Handed, Session};
 use super::roles::Role;
 use super::secret;
 use super::tokens::Named;
-use crate::audit::Action;
+use crate::audit::{Action, Origin};
 use crate::error::{Error, Result};
 use crate::guards::{self, bearer};
 use crate::state::State;
@@ -43,11 +45,17 @@ pub struct Person {
     pub role: Role,
     /// None for those who were granted nothing.
     pub(super) granted: Option<Arc<Granted>>,
+    /// Asked to have a second factor, and without one.
+    must_enrol: bool,
 }
 
 impl Person {
     pub fn is_admin(&self) -> bool {
         self.role == Role::Admin
+    }
+
+    fn enrolled(self) -> Result<Self> {
+        if self.must_enrol { Err(Error::Forbidden("TOTP_ENROLMENT_REQUIRED")) } else { Ok(self) }
     }
 
     /// A `user_id` in a body may only be the caller's own.
@@ -68,25 +76,42 @@ impl FromRequest for Person {
     type Future = Pin<Box<dyn Future<Output = Result<Self>>>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let token = bearer(request.headers()).map(str::to_owned);
-        let state = request.app_data::<web::Data<State>>().cloned();
-        let people = request.app_data::<web::Data<People>>().cloned();
         let request = request.clone();
-        Box::pin(async move {
-            let (Some(token), Some(state), Some(people)) = (token, state, people) else {
-                return Err(Error::Unauthenticated);
-            };
-            let person = authenticate(&state, &people, &token).await?;
-            guards::accept_person(&request, person.user_id);
-            Ok(person)
-        })
+        Box::pin(async move { come(&request).await?.enrolled() })
     }
 }
 
-/// Whose token it is.
+/// A person with a good session, also one who must get a second factor before anything else: for getting it, and
+/// for leaving.
+pub(super) struct Enrolling(pub Person);
+
+impl FromRequest for Enrolling {
+    type Error = Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Self>>>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let request = request.clone();
+        Box::pin(async move { come(&request).await.map(Self) })
+    }
+}
+
+async fn come(request: &HttpRequest) -> Result<Person> {
+    let state = request.app_data::<web::Data<State>>().ok_or(Error::Unauthenticated)?;
+    let people = request.app_data::<web::Data<People>>().ok_or(Error::Unauthenticated)?;
+    let token = bearer(request.headers()).ok_or(Error::Unauthenticated)?;
+    let person = named_by(state, people, token).await?;
+    guards::accept_person(request, person.user_id);
+    Ok(person)
+}
+
+/// Whose token it is, of those who may do more than get a second factor.
 pub(super) async fn authenticate(state: &State, people: &People, token: &str) -> Result<Person> {
+    named_by(state, people, token).await?.enrolled()
+}
+
+async fn named_by(state: &State, people: &People, token: &str) -> Result<Person> {
     let named = people.tokens.read(token, Utc::now().timestamp()).ok_or(Error::Unauthenticated)?;
-    people.sessions.find(&state.people, &named).await
+    people.sessions.find(&state.people, &named, &state.config.people.totp_required_for).await
 }
 
 /// What the database lately said of sessions in use.
@@ -96,7 +121,7 @@ pub(super) struct Sessions {
 }
 
 impl Sessions {
-    async fn find(&self, pool: &PgPool, named: &Named) -> Result<Person> {
+    async fn find(&self, pool: &PgPool, named: &Named, second_factor_for: &[String]) -> Result<Person> {
         let (hash, asked) = (secret::hash(&named.token_id), Instant::now());
         if let Some(person) = self.remembered(&hash, asked) {
             return if person.user_id == named.user_id { Ok(person) } else { Err(Error::Unauthenticated) };
@@ -114,12 +139,17 @@ impl Sessions {
                        left join site t on t.programme_id = r.programme_id
                        where r.user_id = u.user_id and coalesce(r.site_id, t.site_id) is not null)
                        as "sees!: Vec<i32>",
-                   exists (select from role_grant r where r.user_id = u.user_id) as "granted!"
+                   exists (select from role_grant r where r.user_id = u.user_id) as "granted!",
+                   (u.role = any($3)
+                       or exists (select from role_grant r where r.user_id = u.user_id and r.role = any($3)))
+                   and not exists (select from user_totp f where f.user_id = u.user_id and f.confirmed_at is not null)
+                       as "must_enrol!"
                from user_session s join app_user u using (user_id)
                where s.token_id_hash = $1 and s.user_id = $2 and s.revoked_at is null and s.expires_at > now()
                    and u.is_active"#,
             hash,
-            named.user_id
+            named.user_id,
+            second_factor_for
         )
         .fetch_optional(pool)
         .await?
@@ -137,7 +167,7 @@ impl Sessions {
             Arc::new(Granted { programmes, operates, sees })
         });
         let (user_id, session_id) = (named.user_id, row.session_id);
-        let person = Person { user_id, session_id, role: row.role, granted };
+        let person = Person { user_id, session_id, role: row.role, granted, must_enrol: row.must_enrol };
         self.remember(hash, asked, person.clone());
         Ok(person)
     }
@@ -168,7 +198,8 @@ impl Sessions {
     }
 }
 
-/// Opens a session and clears away the person's old ones; what is handed out for it. With `refresh` the app
+/// Opens a session and clears away the person's old ones; what is handed out for it. The person is told when nobody
+/// signed in by that program from that network before. With `refresh` the app
 /// renews short tokens, else it has one for a day.
 pub(super) async fn open(
     conn: &mut PgConnection,
@@ -180,12 +211,27 @@ pub(super) async fn open(
     let token_id = secret::draw_key("")?;
     let now = Utc::now();
     let expires = now + if refresh { refresh::IDLE } else { LASTS };
+    let (agent, network) = (user_agent(request), Origin::of(request).address);
+    let is_new = sqlx::query_scalar!(
+        r#"select created_at < now() and not exists (select from user_session s where s.user_id = u.user_id
+               and s.user_agent is not distinct from $2 and (s.network is null or s.network = $3)) as "new!"
+           from app_user u where user_id = $1"#,
+        user_id,
+        agent,
+        network
+    )
+    .fetch_one(&mut *conn)
+    .await?;
+    if is_new {
+        notices::new_sign_in(conn, user_id, agent.as_deref(), network.as_deref()).await?;
+    }
     let session_id = sqlx::query_scalar!(
-        "insert into user_session (user_id, token_id_hash, user_agent, expires_at) values ($1, $2, $3, $4)
-         returning session_id",
+        "insert into user_session (user_id, token_id_hash, user_agent, network, expires_at)
+         values ($1, $2, $3, $4, $5) returning session_id",
         user_id,
         secret::hash(&token_id),
-        user_agent(request),
+        agent,
+        network,
         expires
     )
     .fetch_one(&mut *conn)
@@ -202,6 +248,20 @@ pub(super) async fn open(
     }
     let token = people.tokens.issue(&named, now.timestamp(), expires.timestamp())?;
     Ok(Handed { token, refresh_token: None, expires_in: None })
+}
+
+/// Ends every session of an account but one, and the sign-ins that are half done.
+pub(super) async fn end_all(conn: &mut PgConnection, user_id: i64, but: Option<i64>) -> sqlx::Result<()> {
+    sqlx::query!(
+        "update user_session set revoked_at = now()
+         where user_id = $1 and session_id is distinct from $2 and revoked_at is null",
+        user_id,
+        but
+    )
+    .execute(&mut *conn)
+    .await?;
+    sqlx::query!("delete from sign_in_challenge where user_id = $1", user_id).execute(conn).await?;
+    Ok(())
 }
 
 /// Ends one session of a person.
@@ -245,7 +305,7 @@ mod tests {
     #[test]
     fn what_was_learnt_of_a_session_is_believed_for_less_than_a_second() {
         let (sessions, asked) = (Sessions::default(), Instant::now());
-        let person = Person { user_id: 1, session_id: 2, role: Role::User, granted: None };
+        let person = Person { user_id: 1, session_id: 2, role: Role::User, granted: None, must_enrol: false };
         sessions.remember(vec![1], asked, person.clone());
         assert_eq!(sessions.remembered(&[1], asked), Some(person.clone()));
         assert_eq!(sessions.remembered(&[1], asked + Duration::from_millis(799)), Some(person));
@@ -259,7 +319,13 @@ mod tests {
             sessions.remember(
                 vec![id],
                 asked,
-                Person { user_id: 1, session_id: id.into(), role: Role::User, granted: None },
+                Person {
+                    user_id: 1,
+                    session_id: id.into(),
+                    role: Role::User,
+                    granted: None,
+                    must_enrol: false,
+                },
             );
         }
         sessions.forget(|person| person.session_id == 1);

@@ -68,7 +68,7 @@ pub async fn seals(pool: &PgPool, gateway: &super::Gateway) -> Result<Vec<Seal>>
 pub async fn receipt_signer(pool: &PgPool) -> Result<Signer> {
     let mut seed = stored_seed(pool).await?;
     if seed.is_none() {
-        let drawn = secret::draw_seed()?;
+        let drawn = secret::draw::<32>()?;
         // Two replicas may be at it: the first one's stays.
         sqlx::query!("insert into receipt_key (seed) values ($1) on conflict do nothing", &drawn[..])
             .execute(pool)

@@ -12,13 +12,20 @@ pub async fn purge_sessions(pool: &PgPool) -> Result<u64> {
     Ok(old.execute(pool).await?.rows_affected())
 }
 
-/// Wrong tries that a day of quiet has forgiven.
+/// Wrong tries that a day of quiet has forgiven, sign-ins whose second step never came, and second factors that
+/// were begun and not confirmed within a day.
 ///
 /// # Errors
 /// The database's.
 pub async fn purge_failures(pool: &PgPool) -> Result<u64> {
     let old = sqlx::query!("delete from sign_in_failure where last_at < now() - interval '1 day'");
-    Ok(old.execute(pool).await?.rows_affected())
+    let half = sqlx::query!("delete from sign_in_challenge where expires_at < now()");
+    let begun = sqlx::query!(
+        "delete from user_totp where confirmed_at is null and created_at < now() - interval '1 day'"
+    );
+    let old = old.execute(pool).await?.rows_affected();
+    let half = half.execute(pool).await?.rows_affected();
+    Ok(old + half + begun.execute(pool).await?.rows_affected())
 }
 
 /// Claims that nobody redeemed in time, and those that were redeemed a month ago: no answer of them is still awaited.

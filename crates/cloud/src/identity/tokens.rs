@@ -64,7 +64,7 @@ impl Tokens {
         }
         let mut kept = stored(pool).await?;
         if kept.is_none() {
-            let drawn = secret::draw_seed()?;
+            let drawn = secret::draw::<32>()?;
             // Two replicas may be at it: the first one's stays.
             sqlx::query!("insert into token_key (secret) values ($1) on conflict do nothing", &drawn[..])
                 .execute(pool)

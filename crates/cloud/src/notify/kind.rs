@@ -9,10 +9,12 @@ pub enum Kind {
     VerifyEmail,
     /// `link`, `code`: a new password may be chosen.
     ResetPassword,
-    /// `device`, `at`: somebody signed in where nobody had before.
+    /// `device`, `network` (each may be null), `at`: somebody signed in where nobody had before.
     NewSignIn,
     /// `at`
     PasswordChanged,
+    /// `change` (on, off, reset, recovery), `at`, for recovery `left`
+    SecondFactorChanged,
     /// `reason`, `until` (null: for good)
     AccountBanned,
     /// The copy of a person's data can be fetched, or somebody else asked for it.
@@ -37,11 +39,12 @@ macro_rules! texts {
 }
 
 impl Kind {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::VerifyEmail,
         Self::ResetPassword,
         Self::NewSignIn,
         Self::PasswordChanged,
+        Self::SecondFactorChanged,
         Self::AccountBanned,
         Self::ExportReady,
         Self::PrivacyAsked,
@@ -57,6 +60,7 @@ impl Kind {
             Self::ResetPassword => texts!("reset_password"),
             Self::NewSignIn => texts!("new_sign_in"),
             Self::PasswordChanged => texts!("password_changed"),
+            Self::SecondFactorChanged => texts!("second_factor_changed"),
             Self::AccountBanned => texts!("account_banned"),
             Self::ExportReady => texts!("export_ready"),
             Self::PrivacyAsked => texts!("privacy_asked"),

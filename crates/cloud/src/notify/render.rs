@@ -91,7 +91,12 @@ mod tests {
             Kind::VerifyEmail | Kind::ResetPassword => {
                 json!({ "link": "https://lumbung.example/x?a=1&b=2", "code": "123456" })
             }
-            Kind::NewSignIn => json!({ "device": "RuangHijau/1.0", "at": "21 Nov 2026 09.00 WIB" }),
+            Kind::NewSignIn => {
+                json!({ "device": "RuangHijau/1.0", "network": "203.0.113.0/24", "at": "21 Nov 2026 09.00 WIB" })
+            }
+            Kind::SecondFactorChanged => {
+                json!({ "change": "recovery", "left": 9, "at": "21 Nov 2026 09.00 WIB" })
+            }
             Kind::PasswordChanged => json!({ "at": "21 Nov 2026 09.00 WIB" }),
             Kind::AccountBanned => json!({ "reason": "<spam>", "until": null }),
             Kind::PrivacyAsked => json!({ "due": "24 Nov 2026 09.00 UTC" }),
@@ -138,6 +143,21 @@ mod tests {
         let values = json!({ "name": name, "post": "Kebun" });
         let title = render(Kind::PostLiked, Language::English, &values, 1).unwrap().title;
         assert!(!title.contains(['\r', '\n']) && title.chars().count() == TITLE, "{title}");
+    }
+
+    #[test]
+    fn every_change_of_a_second_factor_has_words_of_its_own() {
+        for language in [Language::Indonesian, Language::English] {
+            let mut titles: Vec<String> = ["on", "off", "reset", "recovery"]
+                .map(|change| {
+                    let values = json!({ "change": change, "left": 9, "at": "21 Nov 2026 09.00 WIB" });
+                    render(Kind::SecondFactorChanged, language, &values, 1).unwrap().title
+                })
+                .into();
+            titles.sort();
+            titles.dedup();
+            assert_eq!(titles.len(), 4, "{titles:?}");
+        }
     }
 
     #[test]

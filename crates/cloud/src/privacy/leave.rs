@@ -5,7 +5,7 @@ use crate::audit::{Action, Actor, By, Object};
 use crate::error::{Language, Result};
 use crate::files::{self, Files};
 use crate::guards;
-use crate::identity::{People, Person, personal};
+use crate::identity::{People, Person, owner, personal};
 use crate::json::Json;
 use crate::notify;
 use crate::state::State;
@@ -26,7 +26,7 @@ pub(crate) struct Docs;
 
 #[derive(Deserialize, ToSchema)]
 struct Leaving {
-    /// May be missing within ten minutes of signing in.
+    /// Yours. Without, when the account has none, the sign-in must be of the last ten minutes.
     #[schema(example = "sepeda merah tua")]
     password: Option<String>,
 }
@@ -70,7 +70,7 @@ async fn leave(
     files: web::Data<Files>,
     body: Json<Leaving>,
 ) -> Result<HttpResponse> {
-    personal::confirm(&state, &people, &person, body.into_inner().password).await?;
+    owner::confirm(&request, &state, &people, &person, body.into_inner().password).await?;
     let by = By::request(Actor::Person(person.user_id), &request);
     let receipt = erase(&state, &files, person.user_id, &by).await?;
     people.forget(person.user_id);

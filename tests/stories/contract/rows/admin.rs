@@ -17,6 +17,11 @@ pub(super) fn rows(_: &Stage) -> Result<Vec<Row>> {
         post("/api/admin/unban-user", For::Admins, json!({ "user_id": 0 }))
             .answered(404)
             .told_in(409, "admin::a_ban_ends_sessions_everywhere_says_why_and_runs_out_by_itself"),
+        delete("/api/admin/users/{id}/totp", For::Admins)
+            .example("/api/admin/users/0/totp")
+            .answered(404)
+            .refuses("/api/admin/users/x/totp", 400, UNREADABLE)
+            .told_in(409, "second_factor: there is none, or it is the admin's own"),
         put("/api/admin/users/{id}/role", For::Admins, json!({ "role": "volunteer" }))
             .example("/api/admin/users/0/role")
             .answered(404)

@@ -24,6 +24,27 @@ pub(super) fn rows(_: &Stage) -> Result<Vec<Row>> {
             .refuses_body(credentials("bukan alamat"), 400, INVALID)
             .refuses_body(credentials("tak{n}@example.com"), 401, "WRONG_CREDENTIALS")
             .but(Caller::Banned, 403),
+        post("/api/auth/login/totp", For::Anyone, json!({ "challenge": "lbc_lama", "code": "123456" }))
+            .answered(404)
+            .refuses_body(json!({ "challenge": "lbc_lama", "code": "1" }), 400, INVALID)
+            .told_in(401, "second_factor: a wrong code, one that was used")
+            .told_in(403, "a ban in the very moment: else it has ended the challenge"),
+        get("/api/auth/totp", For::People),
+        post("/api/auth/totp/enrol", For::People, json!({ "password": PASSWORD }))
+            .fresh()
+            .refuses_body(json!({ "password": "salah sama sekali" }), 400, INVALID)
+            .told_in(403, "google: a sign-in of an hour ago, without a password")
+            .told_in(404, "second_factor: people.totp_key is missing")
+            .told_in(409, "second_factor: it is on already"),
+        post("/api/auth/totp/confirm", For::People, json!({ "code": "123456" })).answered(409).refuses_body(
+            json!({ "code": "1" }),
+            400,
+            INVALID,
+        ),
+        post("/api/auth/totp/off", For::People, json!({ "password": PASSWORD, "code": "123456" }))
+            .answered(409)
+            .refuses_body(json!({ "password": PASSWORD, "code": "1" }), 400, INVALID)
+            .told_in(403, "google: a sign-in of an hour ago, without a password"),
         post("/api/auth/google", For::Anyone, json!({ "google_token": "x.y.z" }))
             .answered(404)
             .refuses_body(json!({}), 400, UNREADABLE)

@@ -70,7 +70,11 @@ const KINDS: [(Kind, &str); 7] = [
 /// watches the cloud's health must hear of it.
 const TABLE: &[(&str, &str, Option<Kind>)] = &[
     ("POST", "/api/auth/login", Some(SignIn)),
+    ("POST", "/api/auth/login/totp", Some(SignIn)),
     ("POST", "/api/auth/google", Some(SignIn)),
+    ("POST", "/api/auth/totp/enrol", Some(SignIn)),
+    ("POST", "/api/auth/totp/confirm", Some(SignIn)),
+    ("POST", "/api/auth/totp/off", Some(SignIn)),
     ("POST", "/api/auth/change-password", Some(SignIn)),
     ("POST", "/api/auth/forgot-password", Some(SignIn)),
     ("POST", "/api/auth/reset-password", Some(SignIn)),

@@ -1,0 +1,63 @@
+//! Whether it is the account's owner who asks, not somebody with their session: for what would take the account away.
+
+use super::entries::wrong;
+use super::passwords::{Checked, Password};
+use super::people::People;
+use super::sessions::Person;
+use super::throttle;
+use crate::error::{Error, Result};
+use crate::state::State;
+use actix_web::HttpRequest;
+
+/// By the password; where the account has none, by having signed in within ten minutes. Answers its address.
+///
+/// # Errors
+/// [`Error::Fields`] for a wrong password, `SIGN_IN_AGAIN`, or how long to wait.
+pub async fn confirm(
+    request: &HttpRequest,
+    state: &State,
+    people: &People,
+    person: &Person,
+    password: Option<String>,
+) -> Result<String> {
+    let account = sqlx::query!(
+        r#"select u.email, u.password_hash, s.created_at > now() - interval '10 minutes' as "fresh!"
+           from user_session s join app_user u using (user_id) where s.session_id = $1"#,
+        person.session_id
+    )
+    .fetch_optional(&state.people)
+    .await?
+    .ok_or(Error::Unauthenticated)?;
+    match account.password_hash {
+        Some(kept) => {
+            let typed = Password::typed("password", password.unwrap_or_default())?;
+            right(request, state, people, person.user_id, &account.email, ("password", typed), kept).await?;
+        }
+        None if account.fresh => {}
+        None => return Err(Error::Forbidden("SIGN_IN_AGAIN")),
+    }
+    Ok(account.email)
+}
+
+/// Checks a password of somebody who is signed in. Wrong ones count like those to sign in.
+///
+/// # Errors
+/// [`Error::Fields`], or how long to wait.
+pub(super) async fn right(
+    request: &HttpRequest,
+    state: &State,
+    people: &People,
+    user_id: i64,
+    email: &str,
+    (field, typed): (&'static str, Password),
+    kept: String,
+) -> Result<()> {
+    let failures = throttle::count(&state.people, email).await?;
+    if matches!(people.passwords.check(typed, Some(kept)).await?, Checked::Wrong) {
+        let mut conn = state.people.acquire().await?;
+        wrong(&mut conn, request, Some(user_id), failures, "wrong password").await?;
+        return Err(Error::field(field, "is wrong"));
+    }
+    throttle::forgive(&state.people, email).await?;
+    Ok(())
+}
