@@ -21,10 +21,10 @@ const CLOUD: Table = &[
     ("page", &["error"]),
     ("guards", &["config", "error", "state"]),
     ("tls", &["config", "error", "finding", "guards", "metrics", "state"]),
-    ("audit", &["error", "guards"]),
+    ("audit", &["error", "finding", "guards"]),
     ("outside", &["config", "finding"]),
-    ("notify", &["audit", "error", "metrics", "outside"]),
-    ("places", &["error"]),
+    ("notify", &["audit", "error", "finding", "metrics", "outside", "page"]),
+    ("places", &["error", "page"]),
     ("files", &["audit", "config", "error", "finding", "state"]),
     (
         "identity",
@@ -54,17 +54,35 @@ const CLOUD: Table = &[
         ],
     ),
     ("dashboard", &["distribution", "error", "guards", "identity", "places", "state"]),
-    ("backup", &["config", "database", "finding"]),
+    ("backup", &["audit", "config", "database", "finding"]),
+    (
+        "admin",
+        &[
+            "audit",
+            "distribution",
+            "error",
+            "files",
+            "identity",
+            "ingest",
+            "json",
+            "notify",
+            "page",
+            "places",
+            "state",
+        ],
+    ),
     (
         "privacy",
         &["audit", "error", "files", "guards", "identity", "json", "metrics", "notify", "page", "state"],
     ),
-    ("health", &["backup", "database", "error", "identity", "ingest", "metrics", "privacy", "state"]),
-    ("admin", &["audit", "error", "identity", "json", "page", "places", "state"]),
     (
         "jobs",
-        &["audit", "config", "error", "files", "guards", "identity", "metrics", "notify", "privacy", "state"],
+        &[
+            "audit", "config", "error", "files", "finding", "guards", "identity", "metrics", "notify",
+            "privacy", "state",
+        ],
     ),
+    ("health", &["backup", "database", "error", "identity", "ingest", "jobs", "metrics", "privacy", "state"]),
     (
         "openapi",
         &[
@@ -77,6 +95,7 @@ const CLOUD: Table = &[
             "identity",
             "inbox",
             "ingest",
+            "jobs",
             "privacy",
             "telemetry",
         ],
@@ -109,12 +128,18 @@ const CLOUD: Table = &[
             "watchdog",
         ],
     ),
-    ("doctor", &["backup", "config", "database", "files", "finding", "ingest", "outside", "tls"]),
+    (
+        "doctor",
+        &[
+            "audit", "backup", "config", "database", "files", "finding", "ingest", "jobs", "notify",
+            "outside", "tls",
+        ],
+    ),
     (
         "cli",
         &[
             "app", "audit", "backup", "config", "database", "doctor", "error", "files", "finding",
-            "identity", "ingest", "jobs", "metrics", "notify", "places", "privacy", "state",
+            "identity", "ingest", "jobs", "metrics", "notify", "page", "places", "privacy", "state",
         ],
     ),
 ];

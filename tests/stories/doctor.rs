@@ -52,10 +52,24 @@ fn a_healthy_cloud_is_told_so_and_every_fault_has_its_line() -> Result<()> {
                 parked, version, scans, held_scans)
             select gateway_id, now() - interval '2 days', 1, 2, 0, 0, 0, '0', 0, '{}' from gateway
             on conflict (gateway_id) do update set last_heard_at = excluded.last_heard_at";
+        let failed = "insert into job_run (job, cause, replica, ended_at, outcome)
+            values ('claims_purge', 'schedule', 'x', now(), 'failed')";
+        let overdue = "insert into job_run (job, cause, replica, started_at, ended_at, outcome)
+            values ('claims_purge', 'schedule', 'x', now() - interval '3 days', now(), 'success');
+            update _sqlx_migrations set installed_on = now() - interval '9 days'";
+        let dead = "insert into delivery (kind, channel, address, title, state, ended_at)
+            values ('x', 'email', 'a@example.com', 'x', 'dead', now())";
+        let touched = "alter table audit_entry disable trigger user;
+            update audit_entry set outcome = 'failed' where audit_id = (select min(audit_id) from audit_seal)";
+        let mended = "update audit_entry set outcome = 'success' where outcome = 'failed'";
         let newest = "(select max(version) from _sqlx_migrations)";
         for (fault, cure, check, bad, ends) in [
             (off.as_str(), on.as_str(), "durability", "fail", 1),
             (stray, "delete from quarantine", "quarantine", "warn", 0),
+            (failed, "delete from job_run", "jobs", "warn", 0),
+            (overdue, "update _sqlx_migrations set installed_on = now()", "jobs", "warn", 0),
+            (dead, "delete from delivery", "messages", "warn", 0),
+            (touched, mended, "audit", "fail", 1),
             (late, "update gateway_state set last_heard_at = now()", "gateways", "warn", 0),
             (
                 &format!("update _sqlx_migrations set success = false where version = {newest}"),

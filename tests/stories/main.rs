@@ -34,6 +34,7 @@ mod offline;
 mod old_clients;
 mod once;
 mod outage;
+mod oversight;
 mod pairing;
 mod people;
 mod phones;

@@ -43,7 +43,7 @@ pub struct Cloud {
     outside: Arc<Outside>,
     live: Arc<Live>,
     listen: PgConnectOptions,
-    timetable: Timetable,
+    timetable: Arc<Timetable>,
     ending: CancellationToken,
 }
 
@@ -53,7 +53,7 @@ pub struct Cloud {
 /// What cannot be had, and what to do about it.
 pub async fn build(config: Config) -> anyhow::Result<Cloud> {
     // Before the database is started: a taken port or a mistyped time should cost nothing.
-    let timetable = Timetable::read(&config.jobs)?;
+    let timetable = web::Data::new(Timetable::read(&config.jobs)?);
     let metrics = Arc::new(Metrics::new());
     let tls = Tls::open(&config.http.tls, &metrics)?;
     let listener = bound(config.http.listen, "LUMBUNG_CLOUD__HTTP__LISTEN")?;
@@ -64,10 +64,10 @@ pub async fn build(config: Config) -> anyhow::Result<Cloud> {
         tracing::warn!("the database is not verified: {doubt}; {}", database::check::VERIFY);
     }
     let database = Server::start(&config).await?;
-    match serve(config, metrics, listener, tls.as_ref(), &database).await {
+    match serve(config, metrics, listener, tls.as_ref(), &database, timetable.clone()).await {
         Ok(parts) => {
             let (server, state, writers, outside, live, ending) = parts;
-            let listen = database.connect_options();
+            let (listen, timetable) = (database.connect_options(), timetable.into_inner());
             let redirect = plain.map(|plain| tls::redirect(plain, state.clone())).transpose()?;
             Ok(Cloud {
                 server,
@@ -107,6 +107,7 @@ async fn serve(
     listener: std::net::TcpListener,
     tls: Option<&Tls>,
     database: &Server,
+    timetable: web::Data<Timetable>,
 ) -> anyhow::Result<Parts> {
     let address = listener.local_addr()?;
     let gateways = database.gateway_pool(&config.database);
@@ -129,6 +130,7 @@ async fn serve(
         state.config.limits.live_streams,
     ));
     let shared_live = live.clone().into_inner();
+    let board = web::Data::new(admin::Board::default());
     // What the writers leave over, and not all of that.
     let lookups = (state.config.database.ingest_connections as usize - state.config.ingest.writers).min(2);
     let limits = web::Data::new(Limits::new(&state.config.limits, lookups));
@@ -150,6 +152,8 @@ async fn serve(
             .app_data(files.clone())
             .app_data(live.clone())
             .app_data(outside.clone())
+            .app_data(timetable.clone())
+            .app_data(board.clone())
             .app_data(json_config())
             .app_data(
                 web::QueryConfig::default().error_handler(|e, _| Error::Unreadable(e.to_string()).into()),
@@ -159,6 +163,7 @@ async fn serve(
             )
             // The last one stands outermost.
             .wrap(middleware::from_fn(guards::once::<Caller>))
+            .wrap(middleware::from_fn(identity::tell_refused))
             .wrap(middleware::from_fn(guards::limit))
             .wrap(middleware::from_fn(guards::crowd))
             .wrap(middleware::from_fn(guards::host))
@@ -178,6 +183,7 @@ async fn serve(
             .configure(health::routes)
             .configure(privacy::routes)
             .configure(admin::routes)
+            .configure(jobs::routes)
             .configure(openapi::routes)
             .default_service(web::to(nowhere))
     })

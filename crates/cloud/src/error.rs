@@ -368,6 +368,11 @@ const MESSAGES: &[(&str, &str, &str)] = &[
         "Pakai alamat https. Kunci atau kata sandi yang baru saja dikirim bisa terbaca orang: ganti.",
         "Use the https address. A key or password that was just sent could be read on the way: change it.",
     ),
+    (
+        "JOB_RUNNING",
+        "Pekerjaan itu sedang berjalan. Lihat daftarnya sebentar lagi.",
+        "That job is running right now. See the list in a moment.",
+    ),
     ("ADMIN_ONLY", "Hanya admin yang boleh melakukan ini.", "Only admins may do this."),
     (
         "NOT_GRANTED",

@@ -31,6 +31,8 @@ pub struct Metrics {
     job_success: Family<OfJob, Gauge>,
     job_seconds: Family<OfJob, Histogram>,
     job_failures: Family<OfJob, Counter>,
+    job_failed: Family<OfJob, Gauge>,
+    job_overdue: Family<OfJob, Gauge>,
     process: process::Process,
     since: Instant,
     connections: Family<Connections, Gauge>,
@@ -82,6 +84,8 @@ pub struct Figures {
     pub quarantined: i64,
     pub privacy: Privacy,
     pub latest_backup: Option<DateTime<Utc>>,
+    /// Each job, whether it failed and whether it is overdue.
+    pub jobs: Vec<(&'static str, bool, bool)>,
     pub disk_free_bytes: u64,
     pub disk_bytes: u64,
 }
@@ -161,6 +165,8 @@ impl Metrics {
             job_success: Family::default(),
             job_seconds: Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.001, 4.0, 9))),
             job_failures: Family::default(),
+            job_failed: Family::default(),
+            job_overdue: Family::default(),
             registry: Registry::default(),
             process,
             since: Instant::now(),
@@ -233,6 +239,16 @@ impl Metrics {
             "Rounds of a job that did not go well",
             metrics.job_failures.clone(),
         );
+        registry.register(
+            "job_failed",
+            "1 while a job's last round, on whichever replica, is one that did not go well",
+            metrics.job_failed.clone(),
+        );
+        registry.register(
+            "job_overdue",
+            "1 while a turn of a job went by without a round on any replica",
+            metrics.job_overdue.clone(),
+        );
         metrics.register_figures(registry);
         Self { registry: root, ..metrics }
     }
@@ -291,6 +307,10 @@ impl Metrics {
         }
         if let Some(at) = figures.latest_backup {
             self.latest_backup.get_or_create(&Nothing {}).set(at.timestamp());
+        }
+        for (job, failed, overdue) in &figures.jobs {
+            self.job_failed.get_or_create(&OfJob { job }).set((*failed).into());
+            self.job_overdue.get_or_create(&OfJob { job }).set((*overdue).into());
         }
         self.disk_free.set(whole(figures.disk_free_bytes));
         self.disk_size.set(whole(figures.disk_bytes));

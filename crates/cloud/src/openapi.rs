@@ -3,7 +3,9 @@
 mod bounds;
 
 use crate::guards::TAKES_KEYS;
-use crate::{admin, dashboard, distribution, files, health, identity, inbox, ingest, privacy, telemetry};
+use crate::{
+    admin, dashboard, distribution, files, health, identity, inbox, ingest, jobs, privacy, telemetry,
+};
 use actix_web::{HttpResponse, get, web};
 use std::collections::BTreeSet;
 use utoipa::OpenApi;
@@ -89,6 +91,9 @@ fn parts() -> Vec<Document> {
         admin::keys::Docs::openapi(),
         admin::places::Docs::openapi(),
         admin::gateways::Docs::openapi(),
+        admin::audit::Docs::openapi(),
+        admin::dashboard::Docs::openapi(),
+        jobs::api::Docs::openapi(),
         Docs::openapi(),
     ]
 }

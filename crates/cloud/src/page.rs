@@ -20,6 +20,58 @@ pub(crate) fn limit(asked: Option<i64>, most: i64) -> Result<i64> {
     Ok(limit)
 }
 
+/// Where a page of a list by keys begins, and how long it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Page {
+    /// Counted from 1, as it was asked for.
+    pub(crate) number: i64,
+    /// Only what comes after this key.
+    pub(crate) after: Option<i64>,
+    pub(crate) skip: i64,
+    /// One more than the page holds, by which one knows that there are more.
+    pub(crate) most: i64,
+}
+
+impl Page {
+    /// Everything.
+    pub const ALL: Self = Self { number: 1, after: None, skip: 0, most: i64::MAX };
+
+    /// A page by the cursor of the page before, or without one by its number.
+    ///
+    /// # Errors
+    /// For a page or a limit that there is not, and a cursor of another list.
+    pub(crate) fn read(
+        number: Option<i64>,
+        limit: Option<i64>,
+        cursor: Option<&str>,
+        most: i64,
+    ) -> Result<Self> {
+        let limit = self::limit(limit, most)?;
+        let number = number.unwrap_or(1);
+        if !(1..=100_000).contains(&number) {
+            return Err(Error::field("page", "must be between 1 and 100000"));
+        }
+        let after = cursor.map(read_cursor::<1>).transpose()?.map(|[id]| id);
+        Ok(Self {
+            number,
+            after,
+            skip: if after.is_some() { 0 } else { (number - 1) * limit },
+            most: limit + 1,
+        })
+    }
+
+    /// The key after which to begin, of a table whose keys are no larger than 32 bits.
+    pub(crate) fn after_small(self) -> i32 {
+        number_of_cursor(self.after.unwrap_or(0))
+    }
+
+    /// Cuts the page from its rows; the cursor for the next one by the key of its last row.
+    pub(crate) fn cut<T>(self, rows: &mut Vec<T>, key: impl Fn(&T) -> i64) -> Option<String> {
+        let more = cut(rows, self.most - 1);
+        rows.last().filter(|_| more).map(|last| write_cursor([key(last)]))
+    }
+}
+
 /// A time to list from or to.
 ///
 /// # Errors
@@ -111,6 +163,22 @@ mod tests {
             let near = i64::from(number_of_cursor(number));
             prop_assert!(near == number || near.unsigned_abs() >= i64::from(i32::MAX).unsigned_abs());
         }
+    }
+
+    #[test]
+    fn a_page_is_found_by_its_cursor_or_else_by_its_number() {
+        let read = |number, cursor| Page::read(number, Some(10), cursor, 50);
+        let third = Page { number: 3, after: None, skip: 20, most: 11 };
+        assert_eq!(read(Some(3), None).unwrap(), third);
+        let cursor = write_cursor([7]);
+        assert_eq!(read(None, Some(&cursor)).unwrap(), Page { number: 1, after: Some(7), skip: 0, most: 11 });
+        assert_eq!(read(Some(3), Some(&cursor)).unwrap().skip, 0);
+        for none in [0, -1, i64::MAX] {
+            assert!(read(Some(none), None).is_err(), "{none}");
+        }
+        let mut rows = (1..=11).collect();
+        assert_eq!(third.cut(&mut rows, |row| *row), Some(write_cursor([10])));
+        assert_eq!((rows.len(), third.cut(&mut rows, |row| *row)), (10, None));
     }
 
     #[test]

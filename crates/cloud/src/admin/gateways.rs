@@ -1,15 +1,13 @@
 //! `/api/gateways`: the boxes at the places. For admins, keys with the scope `gateways:enrol`, and operators of the
 //! site or its programme. A gateway that is to stand at another site needs both.
 
-use super::Done;
-use super::places::Wanted;
+use super::{Done, Wanted};
 use crate::error::{Error, ErrorBody, Result};
 use crate::identity::access::Caller;
 use crate::identity::claims::{self, Claim};
 use crate::identity::gateways::{self, Listed};
 use crate::identity::keys::Scope;
 use crate::json::Json;
-use crate::page;
 use crate::places;
 use crate::state::State;
 use actix_web::guard::GuardContext;
@@ -31,6 +29,8 @@ struct GatewayPage {
     #[schema(example = true)]
     success: bool,
     gateways: Vec<Listed>,
+    #[schema(example = 1)]
+    page: i64,
     /// For the next page; null on the last.
     next_cursor: Option<String>,
 }
@@ -42,12 +42,10 @@ struct GatewayPage {
         (status = 403, description = "`NOT_GRANTED`", body = ErrorBody)))]
 #[get("/api/gateways")]
 async fn list(caller: Caller, state: web::Data<State>, wanted: web::Query<Wanted>) -> Result<HttpResponse> {
-    let (seen, (after, limit)) = (caller.reads()?, wanted.read()?);
-    let mut gateways = gateways::list(&state.people, seen.only(), after, limit + 1).await?;
-    let more = page::cut(&mut gateways, limit);
-    let next_cursor =
-        gateways.last().filter(|_| more).map(|gateway| page::write_cursor([i64::from(gateway.number)]));
-    Ok(HttpResponse::Ok().json(GatewayPage { success: true, gateways, next_cursor }))
+    let (seen, page) = (caller.reads()?, wanted.read()?);
+    let mut gateways = gateways::list(&state.people, seen.only(), page).await?;
+    let next_cursor = page.cut(&mut gateways, |gateway| gateway.number.into());
+    Ok(HttpResponse::Ok().json(GatewayPage { success: true, gateways, page: page.number, next_cursor }))
 }
 
 #[derive(Deserialize, ToSchema)]

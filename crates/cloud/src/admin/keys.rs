@@ -1,17 +1,16 @@
 //! `/api/keys`: access keys, for admins.
 
-use super::{Done, MOST};
+use super::{Done, Wanted};
 use crate::audit::{Actor, By};
 use crate::error::{ErrorBody, Result};
 use crate::identity::Admin;
 use crate::identity::keys::{self, Listed, NewKey, Scope};
 use crate::json::Json;
-use crate::page;
 use crate::state::State;
 use actix_web::{HttpRequest, HttpResponse, delete, get, post, web};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 
 pub(super) fn routes(routes: &mut web::ServiceConfig) {
     routes.service(list).service(add).service(revoke);
@@ -21,23 +20,13 @@ pub(super) fn routes(routes: &mut web::ServiceConfig) {
 #[openapi(paths(list, add, revoke))]
 pub(crate) struct Docs;
 
-#[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-struct Wanted {
-    /// 1 to 50, default 50.
-    #[param(minimum = 1, maximum = 50)]
-    limit: Option<i64>,
-    /// `next_cursor` of the page before.
-    #[param(schema_with = page::cursor::<1>)]
-    cursor: Option<String>,
-}
-
 #[derive(Serialize, ToSchema)]
 struct KeyPage {
     #[schema(example = true)]
     success: bool,
     keys: Vec<Listed>,
+    #[schema(example = 1)]
+    page: i64,
     /// For the next page; null on the last.
     next_cursor: Option<String>,
 }
@@ -48,12 +37,10 @@ struct KeyPage {
         (status = 403, description = "`ADMIN_ONLY`", body = ErrorBody)))]
 #[get("/api/keys")]
 async fn list(_: Admin, state: web::Data<State>, wanted: web::Query<Wanted>) -> Result<HttpResponse> {
-    let limit = page::limit(wanted.limit, MOST)?;
-    let after = wanted.cursor.as_deref().map(page::read_cursor::<1>).transpose()?.map_or(0, |[id]| id);
-    let mut keys = keys::list(&state.people, page::number_of_cursor(after), limit + 1).await?;
-    let more = page::cut(&mut keys, limit);
-    let next_cursor = keys.last().filter(|_| more).map(|key| page::write_cursor([i64::from(key.id)]));
-    Ok(HttpResponse::Ok().json(KeyPage { success: true, keys, next_cursor }))
+    let page = wanted.read()?;
+    let mut keys = keys::list(&state.people, page).await?;
+    let next_cursor = page.cut(&mut keys, |key| key.id.into());
+    Ok(HttpResponse::Ok().json(KeyPage { success: true, keys, page: page.number, next_cursor }))
 }
 
 #[derive(Deserialize, ToSchema)]

@@ -1,19 +1,18 @@
 //! `/api/programmes` and `/api/sites`: where everything is. For admins, keys with the scope `places:write`, and
 //! operators of a whole programme, who may rename it and add and change its sites.
 
-use super::MOST;
+use super::Wanted;
 use crate::audit::{Action, Object};
 use crate::error::{Error, ErrorBody, Result};
 use crate::identity::access::Caller;
 use crate::identity::keys::Scope;
 use crate::json::Json;
-use crate::page;
 use crate::places::{self, NewSite, Programme, Site};
 use crate::state::State;
 use actix_web::{HttpRequest, HttpResponse, get, post, put, web};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 
 pub(super) fn routes(routes: &mut web::ServiceConfig) {
     routes
@@ -29,33 +28,13 @@ pub(super) fn routes(routes: &mut web::ServiceConfig) {
 #[openapi(paths(list_programmes, make_programme, change_programme, list_sites, make_site, change_site))]
 pub(crate) struct Docs;
 
-/// Which page of a list.
-#[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub(super) struct Wanted {
-    /// 1 to 50, default 50.
-    #[param(minimum = 1, maximum = 50)]
-    limit: Option<i64>,
-    /// `next_cursor` of the page before.
-    #[param(schema_with = page::cursor::<1>)]
-    cursor: Option<String>,
-}
-
-impl Wanted {
-    /// The key after which the page starts, and how many it lists.
-    pub(super) fn read(&self) -> Result<(i32, i64)> {
-        let limit = page::limit(self.limit, MOST)?;
-        let after = self.cursor.as_deref().map(page::read_cursor::<1>).transpose()?.map_or(0, |[id]| id);
-        Ok((page::number_of_cursor(after), limit))
-    }
-}
-
 #[derive(Serialize, ToSchema)]
 struct ProgrammePage {
     #[schema(example = true)]
     success: bool,
     programmes: Vec<Programme>,
+    #[schema(example = 1)]
+    page: i64,
     /// For the next page; null on the last.
     next_cursor: Option<String>,
 }
@@ -71,13 +50,10 @@ async fn list_programmes(
     state: web::Data<State>,
     wanted: web::Query<Wanted>,
 ) -> Result<HttpResponse> {
-    let (sites, (after, limit)) = (caller.reads()?, wanted.read()?);
-    let mut programmes =
-        places::programmes(&state.people, sites.only(), caller.programmes(), after, limit + 1).await?;
-    let more = page::cut(&mut programmes, limit);
-    let last = programmes.last().filter(|_| more);
-    let next_cursor = last.map(|programme| page::write_cursor([i64::from(programme.programme_id)]));
-    Ok(HttpResponse::Ok().json(ProgrammePage { success: true, programmes, next_cursor }))
+    let (sites, page) = (caller.reads()?, wanted.read()?);
+    let mut programmes = places::programmes(&state.people, sites.only(), caller.programmes(), page).await?;
+    let next_cursor = page.cut(&mut programmes, |programme| programme.programme_id.into());
+    Ok(HttpResponse::Ok().json(ProgrammePage { success: true, programmes, page: page.number, next_cursor }))
 }
 
 #[derive(Deserialize, ToSchema)]
@@ -159,6 +135,8 @@ struct SitePage {
     #[schema(example = true)]
     success: bool,
     sites: Vec<Site>,
+    #[schema(example = 1)]
+    page: i64,
     /// For the next page; null on the last.
     next_cursor: Option<String>,
 }
@@ -174,11 +152,10 @@ async fn list_sites(
     state: web::Data<State>,
     wanted: web::Query<Wanted>,
 ) -> Result<HttpResponse> {
-    let (seen, (after, limit)) = (caller.reads()?, wanted.read()?);
-    let mut sites = places::sites(&state.people, seen.only(), after, limit + 1).await?;
-    let more = page::cut(&mut sites, limit);
-    let next_cursor = sites.last().filter(|_| more).map(|site| page::write_cursor([i64::from(site.site_id)]));
-    Ok(HttpResponse::Ok().json(SitePage { success: true, sites, next_cursor }))
+    let (seen, page) = (caller.reads()?, wanted.read()?);
+    let mut sites = places::sites(&state.people, seen.only(), page).await?;
+    let next_cursor = page.cut(&mut sites, |site| site.site_id.into());
+    Ok(HttpResponse::Ok().json(SitePage { success: true, sites, page: page.number, next_cursor }))
 }
 
 #[derive(Deserialize, ToSchema)]

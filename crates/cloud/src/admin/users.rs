@@ -6,7 +6,7 @@ use crate::error::{Error, ErrorBody, Result};
 use crate::identity::roster::{self, Account, Search};
 use crate::identity::{Admin, People, Role, bans};
 use crate::json::Json;
-use crate::page;
+use crate::page::{self, Page};
 use crate::state::State;
 use actix_web::{HttpRequest, HttpResponse, get, post, web};
 use chrono::{DateTime, Utc};
@@ -76,22 +76,15 @@ async fn list(
     state: web::Data<State>,
     wanted: web::Query<Wanted>,
 ) -> Result<HttpResponse> {
-    let limit = page::limit(wanted.limit, MOST)?;
-    let number = wanted.page.unwrap_or(1);
-    if !(1..=100_000).contains(&number) {
-        return Err(Error::field("page", "must be between 1 and 100000"));
-    }
+    let page = Page::read(wanted.page, wanted.limit, wanted.cursor.as_deref(), MOST)?;
     let text = wanted.filter.clone().filter(|text| !text.is_empty());
     if let Some(text) = &text {
         lumbung_shared::check_text("filter", text, 100).map_err(|wrong| Error::Fields(vec![wrong]))?;
     }
-    let after = wanted.cursor.as_deref().map(page::read_cursor::<1>).transpose()?.map(|[id]| id);
-    let skip = if after.is_some() { 0 } else { (number - 1) * limit };
     let active = wanted.state.map(|state| state == Standing::Active);
     let search = Search { role: wanted.role, active, text };
-    let (mut users, total) = roster::search(&state.people, &search, after, skip, limit + 1).await?;
-    let more = page::cut(&mut users, limit);
-    let next_cursor = users.last().filter(|_| more).map(|user| page::write_cursor([user.user_id]));
+    let (mut users, total) = roster::search(&state.people, &search, page).await?;
+    let next_cursor = page.cut(&mut users, |user| user.user_id);
     let by = By::request(Actor::Person(admin.0.user_id), &request);
     let mut conn = state.people.acquire().await?;
     by.did(
@@ -102,7 +95,7 @@ async fn list(
         json!({ "count": users.len() }),
     )
     .await?;
-    Ok(HttpResponse::Ok().json(AccountPage { success: true, users, total, page: number, next_cursor }))
+    Ok(HttpResponse::Ok().json(AccountPage { success: true, users, total, page: page.number, next_cursor }))
 }
 
 #[derive(Deserialize, ToSchema)]

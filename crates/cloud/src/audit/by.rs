@@ -23,6 +23,11 @@ impl By {
         Self { actor, origin: Some(Origin::of(request)) }
     }
 
+    /// An entry of theirs, to be filled in with `..`.
+    pub fn entry(&self, action: Action) -> Entry<'_> {
+        Entry { origin: self.origin.clone(), ..Entry::of(self.actor, action) }
+    }
+
     /// The person, where it is one.
     pub fn person(&self) -> Option<i64> {
         match self.actor {
@@ -43,7 +48,6 @@ impl By {
         reason: Option<&str>,
         detail: Value,
     ) -> Result<()> {
-        let (object, origin) = (Some(object), self.origin.clone());
-        record(conn, &Entry { object, reason, detail, origin, ..Entry::of(self.actor, action) }).await
+        record(conn, &Entry { object: Some(object), reason, detail, ..self.entry(action) }).await
     }
 }

@@ -8,6 +8,7 @@
 //! - Nothing that opens an account, and no address of a person, is ever in an entry (`redact`).
 
 mod by;
+mod check;
 mod flood;
 mod origin;
 pub mod personal;
@@ -19,12 +20,13 @@ mod verify;
 mod words;
 
 pub use by::By;
+pub use check::check;
 pub use flood::record_capped;
 pub use origin::Origin;
 pub use seal::{Head, head};
-pub use search::{Listed, Wanted, search};
+pub use search::{ACTORS, Brief, Listed, Wanted, recent, search, tell_look, tell_search};
 pub use verify::{Verified, verify};
-pub use words::{Action, Outcome};
+pub use words::{ACTIONS, Action, Outcome};
 
 use crate::error::Result;
 use serde_json::Value;

@@ -1,13 +1,16 @@
 //! Reading the log: the newest first, by what people ask for.
 
-use super::words::{ACTIONS, OUTCOMES};
+use super::words::{ACTIONS, Action, OUTCOMES};
+use super::{By, Object, redact};
 use crate::error::{Error, Result};
 use chrono::{DateTime, Utc};
 use serde::Serialize;
+use serde_json::{Value, json};
 use sqlx::PgConnection;
 use utoipa::ToSchema;
 
-const ACTORS: &[&str] = &["person", "gateway", "key", "command", "itself", "nobody"];
+/// Kinds of those who act.
+pub const ACTORS: &[&str] = &["person", "gateway", "key", "command", "itself", "nobody"];
 
 /// Which entries.
 #[derive(Debug, Clone, Default)]
@@ -156,4 +159,106 @@ pub async fn search(
         })
     });
     listed.collect()
+}
+
+/// Tells that a person searches: once for each search, whose further pages within the hour are part of it.
+///
+/// # Errors
+/// The database's.
+pub async fn tell_search(conn: &mut PgConnection, by: &By, wanted: &Wanted, further: bool) -> Result<()> {
+    let Wanted { from, to, action, actor, object, outcome } = wanted;
+    let detail = json!({ "action": action, "actor": actor, "object": object, "outcome": outcome,
+        "from": from, "to": to });
+    let object = Object::new("audit_entry", &"*");
+    if further && is_told(conn, by, &object, &detail).await? {
+        return Ok(());
+    }
+    by.did(conn, Action::SensitiveRead, object, None, detail).await
+}
+
+/// Tells that a person looks at something that is looked at all day: once an hour.
+///
+/// # Errors
+/// The database's.
+pub async fn tell_look(conn: &mut PgConnection, by: &By, at: &'static str) -> Result<()> {
+    let (object, detail) = (Object::new(at, &"*"), json!({}));
+    if is_told(conn, by, &object, &detail).await? {
+        return Ok(());
+    }
+    by.did(conn, Action::SensitiveRead, object, None, detail).await
+}
+
+/// Whether the same reading by the same person was told within the hour.
+async fn is_told(conn: &mut PgConnection, by: &By, object: &Object, detail: &Value) -> Result<bool> {
+    let Some(person) = by.person() else { return Ok(false) };
+    Ok(sqlx::query_scalar!(
+        r#"select exists (select from audit_entry
+               where actor_kind = 'person' and actor_id = $1 and action = $2 and object_kind = $3 and object_id = $4
+                   and detail = ($5::text)::jsonb and logged_at > now() - interval '1 hour') as "told!""#,
+        person.to_string(),
+        Action::SensitiveRead.word(),
+        object.kind,
+        object.id,
+        redact::detail(detail).to_string()
+    )
+    .fetch_one(conn)
+    .await?)
+}
+
+/// What is worth seeing at a glance: what changed power, places or accounts, and what was refused.
+const NOTABLE: [Action; 13] = [
+    Action::AccessRefused,
+    Action::AdminAction,
+    Action::PermissionsChanged,
+    Action::UserCreated,
+    Action::UserBanned,
+    Action::UserUnbanned,
+    Action::TokenReuse,
+    Action::GatewayEnrolled,
+    Action::GatewayRevoked,
+    Action::RecordsReplayed,
+    Action::RecordsImported,
+    Action::PlaceChanged,
+    Action::JobRun,
+];
+
+/// An entry at a glance: ids alone, neither names nor where from.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[schema(as = AuditBrief)]
+pub struct Brief {
+    #[schema(example = 1042)]
+    pub id: i64,
+    pub at: DateTime<Utc>,
+    #[schema(example = "user_banned")]
+    pub action: String,
+    #[schema(example = "person")]
+    pub actor_kind: String,
+    #[schema(example = "1")]
+    pub actor_id: Option<String>,
+    #[schema(example = "user")]
+    pub object_kind: Option<String>,
+    #[schema(example = "12")]
+    pub object_id: Option<String>,
+    #[schema(example = "success")]
+    pub outcome: String,
+}
+
+/// The latest of what is notable, newest first: so many of each action are read, whatever else fills the log.
+///
+/// # Errors
+/// The database's.
+pub async fn recent(conn: &mut PgConnection, most: i64) -> Result<Vec<Brief>> {
+    let words = NOTABLE.map(|action| action.word().to_owned());
+    Ok(sqlx::query_as!(
+        Brief,
+        r#"select e.audit_id as "id!", e.happened_at as "at!", e.action as "action!", e.actor_kind as "actor_kind!",
+               e.actor_id, e.object_kind, e.object_id, e.outcome as "outcome!"
+           from unnest($1::text[]) word cross join lateral (
+               select * from audit_entry where action = word order by audit_id desc limit $2) e
+           order by e.audit_id desc limit $2"#,
+        &words,
+        most
+    )
+    .fetch_all(conn)
+    .await?)
 }

@@ -21,6 +21,45 @@ pub struct Verified {
     pub broken: Option<String>,
 }
 
+impl Verified {
+    /// Nothing yet, from a place in the chain on.
+    fn from(head: Head) -> Self {
+        Self { given_up: 0, sealed: 0, head, waiting: 0, oldest_seconds: 0, broken: None }
+    }
+
+    async fn count_waiting(&mut self, conn: &mut PgConnection) -> Result<()> {
+        let waiting = sqlx::query!(
+            r#"select count(*) as "entries!",
+                   coalesce(ceil(extract(epoch from now() - min(logged_at))), 0)::bigint as "oldest!"
+               from audit_waiting w join audit_entry e using (audit_id)"#
+        )
+        .fetch_one(conn)
+        .await?;
+        (self.waiting, self.oldest_seconds) = (waiting.entries, waiting.oldest.max(0));
+        Ok(())
+    }
+}
+
+/// Verifies the last `entries` of the chain, and that none waits for long: what can be asked every day.
+///
+/// # Errors
+/// The database's.
+pub(super) async fn verify_end(pool: &PgPool, entries: i64) -> Result<Verified> {
+    let mut tx = pool.begin_with("begin isolation level repeatable read, read only").await?;
+    let anchor = anchor(&mut tx).await?;
+    let before = sqlx::query!(
+        "select number, hash from audit_seal where number = (select max(number) - $1 from audit_seal)",
+        entries
+    )
+    .fetch_optional(&mut *tx)
+    .await?
+    .map_or(anchor, |seal| Head { number: seal.number, hash: seal.hash });
+    let mut found = Verified::from(before);
+    found.broken = walk(&mut tx, &mut found, None).await?;
+    found.count_waiting(&mut tx).await?;
+    Ok(found)
+}
+
 /// Verifies the log as it stood at one moment; `expected` is a head that somebody kept elsewhere.
 ///
 /// # Errors
@@ -28,23 +67,9 @@ pub struct Verified {
 pub async fn verify(pool: &PgPool, expected: Option<&Head>) -> Result<Verified> {
     let mut tx = pool.begin_with("begin isolation level repeatable read, read only").await?;
     let start = anchor(&mut tx).await?;
-    let mut found = Verified {
-        given_up: start.number,
-        sealed: 0,
-        head: start,
-        waiting: 0,
-        oldest_seconds: 0,
-        broken: None,
-    };
+    let mut found = Verified { given_up: start.number, ..Verified::from(start) };
     found.broken = walk(&mut tx, &mut found, expected).await?;
-    let waiting = sqlx::query!(
-        r#"select count(*) as "entries!",
-               coalesce(ceil(extract(epoch from now() - min(logged_at))), 0)::bigint as "oldest!"
-           from audit_waiting w join audit_entry e using (audit_id)"#
-    )
-    .fetch_one(&mut *tx)
-    .await?;
-    (found.waiting, found.oldest_seconds) = (waiting.entries, waiting.oldest.max(0));
+    found.count_waiting(&mut tx).await?;
     if found.broken.is_none() {
         found.broken = strays(&mut tx).await?;
     }

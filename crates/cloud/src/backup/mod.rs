@@ -13,12 +13,14 @@ mod uploads;
 pub use manifest::Manifest;
 pub use restore::{restore, try_out};
 
+use crate::audit::{Action, By, Object};
 use crate::config::Config;
 use crate::database::{Server, programs::Programs};
 use crate::finding::Finding;
 use anyhow::{Context, ensure};
 use chrono::{DateTime, Utc};
 use manifest::{DUMP, Part};
+use serde_json::json;
 use sqlx::{Connection, PgConnection, PgPool};
 use std::fs::{self, DirBuilder, File};
 use std::io::Write;
@@ -63,7 +65,7 @@ async fn make_of(config: &Config, server: &Server, into: &Path) -> anyhow::Resul
     };
     match written {
         Ok(manifest) => {
-            note(&mut connection, &manifest).await?;
+            note(&mut connection, &manifest, &name).await?;
             connection.close().await?;
             Ok((done, manifest))
         }
@@ -126,20 +128,25 @@ fn finish(manifest: &Manifest, making: &Path, done: &Path, into: &Path) -> anyho
     Ok(())
 }
 
-/// So that an operator is told when backups stop.
-async fn note(connection: &mut PgConnection, manifest: &Manifest) -> anyhow::Result<()> {
+/// So that an operator is told when backups stop, and it is known that everything was copied.
+async fn note(connection: &mut PgConnection, manifest: &Manifest, name: &str) -> anyhow::Result<()> {
+    let mut tx = connection.begin().await?;
     let noted = sqlx::query!(
         "insert into backup (made_at, bytes) values ($1, $2)",
         manifest.made_at,
         i64::try_from(manifest.bytes())?
     )
-    .execute(connection)
+    .execute(&mut *tx)
     .await;
     match noted {
         // A database that this program has not migrated yet.
-        Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("42P01") => Ok(()),
-        other => Ok(other.map(drop)?),
+        Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("42P01") => return Ok(()),
+        other => other.map(drop)?,
     }
+    let detail =
+        json!({ "made": true, "rows": manifest.rows.values().sum::<i64>(), "bytes": manifest.bytes() });
+    By::command().did(&mut tx, Action::AdminAction, Object::new("backup", &name), None, detail).await?;
+    Ok(tx.commit().await?)
 }
 
 /// When the newest backup was made.

@@ -2,10 +2,12 @@
 
 use super::manifest::{DUMP, Manifest, rows};
 use super::uploads;
+use crate::audit::{Action, By, Object};
 use crate::config::Config;
 use crate::database::{self, Server, programs::Programs};
 use anyhow::{Context, bail, ensure};
-use sqlx::{Connection, PgConnection};
+use serde_json::json;
+use sqlx::{Connection, PgConnection, PgPool};
 use std::path::{Path, PathBuf};
 
 /// What was there before, until the restore is complete.
@@ -40,12 +42,24 @@ async fn finish(
     folder: &Path,
 ) -> anyhow::Result<Manifest> {
     let pool = server.gateway_pool(&config.database);
-    let migrated = database::migrate(&pool).await;
+    let told = match database::migrate(&pool).await {
+        Ok(()) => tell(&pool, &manifest, folder).await,
+        Err(error) => Err(error),
+    };
     pool.close().await;
-    migrated?;
+    told?;
     let (config, folder) = (config.clone(), folder.to_owned());
     tokio::task::spawn_blocking(move || uploads::bring_back(&config, &manifest, &folder).map(|()| manifest))
         .await?
+}
+
+/// What stands in the restored log ends with the backup; the next entry says why.
+async fn tell(pool: &PgPool, manifest: &Manifest, folder: &Path) -> anyhow::Result<()> {
+    let name = folder.file_name().unwrap_or_default().to_string_lossy();
+    let detail = json!({ "restored": true, "made_at": manifest.made_at });
+    let mut connection = pool.acquire().await?;
+    let object = Object::new("backup", &name);
+    Ok(By::command().did(&mut connection, Action::AdminAction, object, None, detail).await?)
 }
 
 /// Restores into a PostgreSQL of its own that is thrown away, and compares.

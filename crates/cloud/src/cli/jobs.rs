@@ -1,6 +1,7 @@
 //! What the cloud does by itself, looked at and done at once.
 
 use super::say;
+use crate::audit::By;
 use crate::config::Config;
 use crate::error::Error;
 use crate::jobs::{self, JOBS, Timetable};
@@ -47,7 +48,11 @@ impl Jobs {
                     anyhow!(Error::NotFound("NOT_FOUND")).context("`lumbung-cloud jobs list` shows the jobs")
                 })?;
                 let state = State::alone(config, pool);
-                match jobs::run_now(job, &state, "command").await? {
+                let ran = jobs::run_now(job, &state, "command").await?;
+                if let Some(round) = &ran {
+                    jobs::told(pool, &By::command(), round).await?;
+                }
+                match ran {
                     None => bail!("{name} is running at this moment"),
                     Some(round) if round.outcome == "success" => say(round.did.unwrap_or_default()),
                     Some(round) => bail!("{name} {}: {}", round.outcome, round.error.unwrap_or_default()),

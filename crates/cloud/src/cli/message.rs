@@ -3,6 +3,7 @@
 use super::{say, say_json};
 use crate::audit::Actor;
 use crate::notify::undelivered::{self, STATES};
+use crate::page::Page;
 use clap::Subcommand;
 use serde_json::json;
 use sqlx::PgPool;
@@ -24,7 +25,7 @@ impl Message {
     pub(super) async fn run(self, pool: &PgPool) -> anyhow::Result<()> {
         match self {
             Self::List { state, limit } => {
-                for one in undelivered::list(pool, &state, None, limit).await? {
+                for one in undelivered::list(pool, &state, Page { most: limit, ..Page::ALL }).await? {
                     say_json(&json!({
                         "id": one.delivery_id,
                         "user_id": one.user_id,

@@ -106,7 +106,8 @@ impl User {
         match self {
             Self::Add { email, username, role, password_stdin, json } => {
                 let password = if password_stdin { Some(first_line()?) } else { None };
-                let added = roster::add(pool, &email, username.as_deref(), role, password).await?;
+                let added =
+                    roster::add(pool, &email, username.as_deref(), role, password, &By::command()).await?;
                 if json {
                     return say_json(&added);
                 }
@@ -201,7 +202,7 @@ impl User {
                 ))
             }
             Self::Revoke { session_id } => {
-                roster::revoke(pool, session_id).await?;
+                roster::revoke(pool, session_id, &By::command()).await?;
                 say(format_args!("session {session_id} ended"))
             }
         }

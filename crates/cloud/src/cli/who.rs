@@ -1,11 +1,12 @@
 //! Programmes, sites, gateways and keys.
 
 use super::{say, say_json};
-use crate::audit::By;
+use crate::audit::{Action, By, Object};
 use crate::config::Config;
 use crate::error::Error;
 use crate::identity::keys::{self, Scope};
 use crate::identity::{claims, gateways};
+use crate::page::Page;
 use crate::places::{self, NewSite};
 use chrono::{DateTime, SecondsFormat, Utc};
 use clap::Subcommand;
@@ -24,7 +25,13 @@ pub(super) enum Programme {
 impl Programme {
     pub(super) async fn run(self, pool: &PgPool) -> anyhow::Result<()> {
         let Self::Add { code, name } = self;
-        let added = places::add_programme(pool, &code, &name).await?;
+        let mut tx = pool.begin().await?;
+        let added = places::add_programme(&mut *tx, &code, &name).await?;
+        let detail = json!({ "made": added, "name": name });
+        By::command()
+            .did(&mut tx, Action::PlaceChanged, Object::new("programme", &code), None, detail)
+            .await?;
+        tx.commit().await?;
         say(format_args!(
             "programme {code} {}",
             if added { "added" } else { "was there already, name brought up to date" }
@@ -60,14 +67,21 @@ impl Site {
         match self {
             Self::Add { code, programme, name, kind, time_zone } => {
                 let site = NewSite::parse(&programme, &code, &name, &kind, &time_zone)?;
-                let added = places::add_site(pool, &site).await?;
+                let mut tx = pool.begin().await?;
+                let added = places::add_site(&mut *tx, &site).await?;
+                let detail =
+                    json!({ "made": added, "programme": programme, "kind": kind, "time_zone": time_zone });
+                By::command()
+                    .did(&mut tx, Action::PlaceChanged, Object::new("site", &code), None, detail)
+                    .await?;
+                tx.commit().await?;
                 say(format_args!(
                     "site {code} {}",
                     if added { "added" } else { "was there already, brought up to date" }
                 ))
             }
             Self::List => {
-                let mut sites = places::sites(pool, None, 0, i64::MAX).await?;
+                let mut sites = places::sites(pool, None, Page::ALL).await?;
                 sites.sort_by(|a, b| (&a.programme, &a.code).cmp(&(&b.programme, &b.code)));
                 for site in sites {
                     say(format_args!(
@@ -159,7 +173,7 @@ impl Gateway {
                 say(format_args!("On the box:\n  lumbung-gateway enrol '{uri}'"))
             }
             Self::List { json } => {
-                let mut gateways = gateways::list(pool, None, 0, i64::MAX).await?;
+                let mut gateways = gateways::list(pool, None, Page::ALL).await?;
                 gateways.sort_by(|a, b| a.gateway_id.cmp(&b.gateway_id));
                 for gateway in gateways {
                     if json {
@@ -233,7 +247,7 @@ impl Key {
                 }
             }
             Self::List => {
-                for key in keys::list(pool, 0, i64::MAX).await? {
+                for key in keys::list(pool, Page::ALL).await? {
                     let time = |at: DateTime<Utc>| at.to_rfc3339_opts(SecondsFormat::Secs, true);
                     let (made, scopes) = (time(key.created_at), key.scopes.join(","));
                     let used = key.last_used_at.map_or_else(|| "never".into(), time);

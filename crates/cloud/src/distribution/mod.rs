@@ -4,6 +4,8 @@ pub mod live;
 pub(crate) mod record;
 pub(crate) mod scans;
 
+pub(crate) use scans::scans_per_day;
+
 use actix_web::web::ServiceConfig;
 
 pub fn routes(routes: &mut ServiceConfig) {

@@ -8,14 +8,14 @@ use crate::page;
 use crate::places;
 use crate::state::State;
 use actix_web::{HttpResponse, get, web};
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, NaiveDate, Utc};
 use lumbung_shared::scan::{Source, known_status};
 use lumbung_shared::tag::TagId;
 use lumbung_shared::time::{ClockState, rfc3339};
 use lumbung_shared::wire::Epoch;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use sqlx::PgPool;
+use sqlx::{PgConnection, PgPool};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
@@ -352,4 +352,21 @@ pub(super) async fn in_ranges(
     .fetch_all(pool)
     .await?;
     Ok(rows.into_iter().rev().map(ScanView::from).collect())
+}
+
+/// Scans of each of the last days, today included, of their sites' own days, from the counts that are kept of them.
+///
+/// # Errors
+/// The database's.
+pub(crate) async fn scans_per_day(conn: &mut PgConnection, days: i32) -> Result<Vec<(NaiveDate, i64)>> {
+    let rows = sqlx::query!(
+        r#"with today as (select (now() at time zone 'Asia/Jakarta')::date as day)
+           select d.day::date as "day!",
+               (select coalesce(sum(s.scans), 0)::bigint from scan_day s where s.local_day = d.day::date) as "count!"
+           from today, generate_series(today.day - $1::int + 1, today.day, interval '1 day') as d (day) order by 1"#,
+        days
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(rows.into_iter().map(|row| (row.day, row.count)).collect())
 }

@@ -7,7 +7,8 @@ mod settings;
 use crate::config::Config;
 use crate::database::Server;
 use crate::finding::Finding;
-use crate::{backup, database, files, ingest, outside, tls};
+use crate::notify::undelivered;
+use crate::{audit, backup, database, files, ingest, jobs, outside, tls};
 
 /// Looks at the whole installation. What cannot be looked at because of another finding is left out.
 pub async fn look(config: &Config) -> Vec<Finding> {
@@ -28,7 +29,10 @@ pub async fn look(config: &Config) -> Vec<Finding> {
             if looked.migrated {
                 findings.extend(ingest::check::check(&pool).await);
                 findings.push(backup::check(&pool).await);
+                findings.push(jobs::check(config, &pool).await);
+                findings.push(audit::check(&pool).await);
                 findings.push(outside::check(config, &pool).await);
+                findings.push(undelivered::check(&pool).await);
             }
             pool.close().await;
             if let Err(error) = server.stop().await {

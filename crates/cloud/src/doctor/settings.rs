@@ -1,12 +1,18 @@
 //! Settings that are allowed and yet hardly meant.
 
-use crate::config::Config;
+use crate::config::{Config, MailTransport};
 use crate::finding::Finding;
 use reqwest::Url;
 use std::net::IpAddr;
 
 pub(super) fn check(config: &Config) -> Vec<Finding> {
-    vec![public_url(config), open_loopback(config), token_secret(config), second_factor(config)]
+    vec![
+        public_url(config),
+        open_loopback(config),
+        token_secret(config),
+        second_factor(config),
+        outbox(config),
+    ]
 }
 
 /// A name or address of this machine alone.
@@ -55,6 +61,19 @@ fn open_loopback(config: &Config) -> Finding {
     }
 }
 
+/// What would have been mailed, the links that open accounts among it, is read by admins instead of by whom it is for.
+fn outbox(config: &Config) -> Finding {
+    let public = Url::parse(&config.public_url()).is_ok_and(|url| !is_local(&url));
+    if config.mail.transport != MailTransport::Outbox || !public {
+        return Finding::ok("outbox", "holds nobody's mails");
+    }
+    Finding::warn(
+        "outbox",
+        "people reach this cloud, and every admin reads the links that open their accounts at /dev/outbox",
+        "set mail.transport = \"smtp\" before the first real account",
+    )
+}
+
 fn token_secret(config: &Config) -> Finding {
     if config.people.token_secret.is_empty() {
         // Every replica finds the same there.
@@ -92,17 +111,21 @@ mod tests {
         let well = judged(|c| {
             c.http.public_url = "https://mbg.example.id/".into();
             c.people.totp_required_for = vec!["admin".into()];
+            c.mail.transport = MailTransport::Smtp;
         });
-        assert_eq!(well, [Ok, Ok, Ok, Ok]);
-        assert_eq!(judged(|_| ()), [Warn, Ok, Ok, Warn], "a laptop");
-        assert_eq!(judged(|c| c.http.listen = "0.0.0.0:8000".parse().unwrap()), [Fail, Ok, Ok, Warn]);
-        assert_eq!(judged(|c| c.http.public_url = "http://mbg.example.id".into()), [Fail, Ok, Ok, Warn]);
-        assert_eq!(judged(|c| c.http.public_url = "mbg.example.id".into()), [Fail, Ok, Ok, Warn]);
-        assert_eq!(judged(|c| c.development.open_loopback = true), [Warn, Warn, Ok, Warn]);
+        assert_eq!(well, [Ok, Ok, Ok, Ok, Ok]);
+        assert_eq!(judged(|_| ()), [Warn, Ok, Ok, Warn, Ok], "a laptop");
+        let listen = judged(|c| c.http.listen = "0.0.0.0:8000".parse().unwrap());
+        assert_eq!(listen, [Fail, Ok, Ok, Warn, Warn]);
+        let bare = judged(|c| c.http.public_url = "http://mbg.example.id".into());
+        assert_eq!(bare, [Fail, Ok, Ok, Warn, Warn]);
+        assert_eq!(judged(|c| c.http.public_url = "mbg.example.id".into()), [Fail, Ok, Ok, Warn, Ok]);
+        assert_eq!(judged(|c| c.development.open_loopback = true), [Warn, Warn, Ok, Warn, Ok]);
         let exposed = judged(|c| {
             c.development.open_loopback = true;
             c.http.public_url = "https://mbg.example.id".into();
+            c.mail.transport = MailTransport::Smtp;
         });
-        assert_eq!(exposed, [Ok, Fail, Ok, Warn]);
+        assert_eq!(exposed, [Ok, Fail, Ok, Warn, Ok]);
     }
 }

@@ -7,6 +7,7 @@
 //! - While it is looked at, an upload is a file without a name, so that nothing of it is left whatever happens.
 //! - A person's files together stay within the quota, however many are sent at once.
 
+mod figures;
 mod form;
 mod personal;
 mod picture;
@@ -14,6 +15,7 @@ pub mod serve;
 mod store;
 pub mod sweep;
 
+pub use figures::{Uploads, uploads, uploads_per_day};
 pub use form::Form;
 pub use personal::{EXPORTS, erase, export, names_of};
 pub use picture::Picture;

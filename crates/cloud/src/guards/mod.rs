@@ -28,7 +28,7 @@ pub(crate) use limits::limit;
 pub(crate) use limits::named;
 pub use limits::turn;
 pub(crate) use once::{TAKES_KEYS, forget_answers, forget_person, once};
-pub use principal::{Principal, accept_key, accept_person, accepted, bearer};
+pub use principal::{Principal, accept_key, accept_person, accepted, accepted_person, bearer};
 pub use request_id::RequestId;
 
 use crate::error::Error;

@@ -37,6 +37,14 @@ pub fn accept_key(request: &HttpRequest) {
     }
 }
 
+/// Whose session came with it, once that was found good.
+pub fn accepted_person(request: &HttpRequest) -> Option<i64> {
+    match accepted(request) {
+        Some(Principal::Person(user_id)) => Some(user_id),
+        _ => None,
+    }
+}
+
 /// Who was found to answer for the request.
 pub fn accepted(request: &HttpRequest) -> Option<Principal> {
     request.extensions().get::<Principal>().copied()

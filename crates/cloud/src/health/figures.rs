@@ -2,13 +2,14 @@
 
 use crate::metrics::{Figures, Pool};
 use crate::state::State;
-use crate::{backup, database, ingest, privacy};
+use crate::{backup, database, ingest, jobs, privacy};
 use nix::sys::statvfs::statvfs;
 
 /// Looks at everything, within the patience of its caller.
-pub(super) async fn look(state: &State) -> Result<Figures, sqlx::Error> {
+pub(super) async fn look(state: &State) -> anyhow::Result<Figures> {
     let database = database::check::figures(&state.people).await?;
     let ingest = ingest::check::figures(&state.people).await?;
+    let jobs = jobs::standings(&state.people, &state.config.jobs).await?;
     let disk = statvfs(&state.config.data_dir).ok();
     let size = |blocks: u64| disk.as_ref().map_or(0, |disk| blocks * disk.fragment_size());
     Ok(Figures {
@@ -19,6 +20,7 @@ pub(super) async fn look(state: &State) -> Result<Figures, sqlx::Error> {
         quarantined: ingest.quarantined,
         privacy: privacy::retention::figures(&state.people).await?,
         latest_backup: backup::latest(&state.people).await?,
+        jobs: jobs.iter().map(|one| (one.job, one.failed, one.overdue)).collect(),
         disk_free_bytes: size(disk.as_ref().map_or(0, |disk| disk.blocks_available())),
         disk_bytes: size(disk.as_ref().map_or(0, |disk| disk.blocks())),
     })

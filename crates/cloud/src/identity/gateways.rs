@@ -4,6 +4,7 @@ use super::{secret, signing};
 use crate::audit::{self, Action, Actor, By, Entry, Object, Origin};
 use crate::error::{Error, OnConstraint, Result};
 use crate::guards::{self, bearer};
+use crate::page::Page;
 use crate::places;
 use crate::state::State;
 use actix_web::dev::Payload;
@@ -205,7 +206,7 @@ pub struct Listed {
 ///
 /// # Errors
 /// The database's.
-pub async fn list(pool: &PgPool, only: Option<&[i32]>, after: i32, limit: i64) -> Result<Vec<Listed>> {
+pub async fn list(pool: &PgPool, only: Option<&[i32]>, page: Page) -> Result<Vec<Listed>> {
     Ok(sqlx::query_as!(
         Listed,
         r#"select g.gateway_id as number, g.code as gateway_id, s.code as site, g.hardware, g.revoked_at, g.revoke_reason,
@@ -214,10 +215,11 @@ pub async fn list(pool: &PgPool, only: Option<&[i32]>, after: i32, limit: i64) -
                st.last_heard_at as "last_heard_at?"
            from gateway g join site s using (site_id) left join gateway_state st using (gateway_id)
            where g.gateway_id > $2 and ($1::int[] is null or g.site_id = any($1))
-           order by g.gateway_id limit $3"#,
+           order by g.gateway_id limit $3 offset $4"#,
         only,
-        after,
-        limit
+        page.after_small(),
+        page.most,
+        page.skip
     )
     .fetch_all(pool)
     .await?)

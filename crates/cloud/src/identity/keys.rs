@@ -3,6 +3,7 @@
 use super::secret;
 use crate::audit::{Action, By, Object};
 use crate::error::{Error, Result};
+use crate::page::Page;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -171,13 +172,14 @@ impl Listed {
 ///
 /// # Errors
 /// The database's.
-pub async fn list(pool: &PgPool, after: i32, limit: i64) -> Result<Vec<Listed>> {
+pub async fn list(pool: &PgPool, page: Page) -> Result<Vec<Listed>> {
     Ok(sqlx::query_as!(
         Listed,
         "select access_key_id as id, name, scopes, created_at, expires_at, last_used_at, revoked_at
-         from access_key where access_key_id > $1 order by access_key_id limit $2",
-        after,
-        limit
+         from access_key where access_key_id > $1 order by access_key_id limit $2 offset $3",
+        page.after_small(),
+        page.most,
+        page.skip
     )
     .fetch_all(pool)
     .await?)

@@ -7,6 +7,7 @@ pub mod claims;
 pub mod consent;
 pub mod enrol;
 mod entries;
+mod figures;
 pub mod gateways;
 pub mod google;
 pub mod grants;
@@ -22,6 +23,7 @@ pub mod personal;
 pub mod picture;
 pub mod profile;
 pub mod refresh;
+mod refused;
 pub mod reset;
 pub mod roles;
 pub mod roster;
@@ -35,9 +37,11 @@ mod tokens;
 pub mod verification;
 
 pub use access::{MetricsReader, SiteReader};
+pub use figures::{Accounts, accounts, sign_ups_per_day};
 pub use gateways::Gateway;
 pub use grants::Sites;
 pub use people::People;
+pub(crate) use refused::tell_refused;
 pub use roles::{Admin, Role};
 #[allow(unused_imports, reason = "the domains' own endpoints for people come with the next steps")]
 pub use sessions::Person;

@@ -7,6 +7,7 @@ use super::roles::Role;
 use super::secret;
 use crate::audit::{Action, By, Object};
 use crate::error::{Error, Result};
+use crate::page::Page;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::json;
@@ -24,7 +25,7 @@ pub struct Added {
     pub password: Option<String>,
 }
 
-/// Makes an account. Without a user name it is the address's own; without a password one is drawn.
+/// Makes an account, and tells so. Without a user name it is the address's own; without a password one is drawn.
 ///
 /// # Errors
 /// [`Error::Fields`], `EMAIL_TAKEN`, `USERNAME_TAKEN`, or the database's.
@@ -34,6 +35,7 @@ pub async fn add(
     username: Option<&str>,
     role: Role,
     password: Option<String>,
+    by: &By,
 ) -> Result<Added> {
     check_email(email)?;
     let username = username.or_else(|| email.split('@').next()).unwrap_or_default();
@@ -42,6 +44,7 @@ pub async fn add(
     let chosen = password.or_else(|| drawn.clone()).unwrap_or_default();
     let password = Password::chosen("password", chosen, &[email, username])?;
     let hash = Passwords::new().hash(password).await?;
+    let mut tx = pool.begin().await?;
     let user_id = sqlx::query_scalar!(
         "insert into app_user (email, username, password_hash, role) values ($1, $2, $3, $4) returning user_id",
         email,
@@ -49,9 +52,12 @@ pub async fn add(
         hash,
         role.word()
     )
-    .fetch_one(pool)
+    .fetch_one(&mut *tx)
     .await
     .map_err(taken)?;
+    let detail = json!({ "role": role });
+    by.did(&mut tx, Action::UserCreated, Object::new("user", &user_id), None, detail).await?;
+    tx.commit().await?;
     let (email, username) = (email.to_owned(), username.to_owned());
     Ok(Added { user_id, email, username, role, password: drawn })
 }
@@ -114,13 +120,7 @@ pub struct Account {
 ///
 /// # Errors
 /// The database's.
-pub async fn search(
-    pool: &PgPool,
-    search: &Search,
-    after: Option<i64>,
-    offset: i64,
-    limit: i64,
-) -> Result<(Vec<Account>, i64)> {
+pub async fn search(pool: &PgPool, search: &Search, page: Page) -> Result<(Vec<Account>, i64)> {
     let role = search.role.map(Role::word);
     let pattern = search.text.as_deref().map(contains);
     let accounts = sqlx::query_as!(
@@ -138,9 +138,9 @@ pub async fn search(
         role,
         search.active,
         pattern,
-        after,
-        limit,
-        offset
+        page.after,
+        page.most,
+        page.skip
     )
     .fetch_all(pool)
     .await?;
@@ -236,20 +236,23 @@ pub async fn sessions(pool: &PgPool, email: &str) -> Result<Vec<SignIn>> {
     .await?)
 }
 
-/// Ends one session, whoever's it is.
+/// Ends one session, whoever's it is, and tells so.
 ///
 /// # Errors
 /// `NOT_FOUND`, or the database's.
-pub async fn revoke(pool: &PgPool, session_id: i64) -> Result<()> {
-    sqlx::query_scalar!(
+pub async fn revoke(pool: &PgPool, session_id: i64, by: &By) -> Result<()> {
+    let mut tx = pool.begin().await?;
+    let user_id = sqlx::query_scalar!(
         "update user_session set revoked_at = coalesce(revoked_at, now()) where session_id = $1
-         returning session_id",
+         returning user_id",
         session_id
     )
-    .fetch_optional(pool)
+    .fetch_optional(&mut *tx)
     .await?
-    .map(|_| ())
-    .ok_or(Error::NotFound("NOT_FOUND"))
+    .ok_or(Error::NotFound("NOT_FOUND"))?;
+    let detail = json!({ "session_id": session_id });
+    by.did(&mut tx, Action::TokenRevoked, Object::new("user", &user_id), None, detail).await?;
+    Ok(tx.commit().await?)
 }
 
 #[cfg(test)]

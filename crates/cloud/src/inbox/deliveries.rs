@@ -4,7 +4,7 @@ use crate::audit::{Actor, Origin};
 use crate::error::{Error, Result};
 use crate::identity::Admin;
 use crate::notify::undelivered::{self, STATES};
-use crate::page;
+use crate::page::{self, Page};
 use crate::state::State;
 use actix_web::{HttpRequest, HttpResponse, get, post, web};
 use chrono::{DateTime, Utc};
@@ -28,10 +28,13 @@ struct Asked {
     /// queued, sending, sent or dead; dead when nobody says.
     #[param(pattern = "^(queued|sending|sent|dead)$")]
     state: Option<String>,
+    /// From 1.
+    #[param(minimum = 1, maximum = 100_000)]
+    page: Option<i64>,
     /// 1 to 50.
     #[param(minimum = 1, maximum = 50)]
     limit: Option<i64>,
-    /// `next_cursor` of an earlier answer.
+    /// `next_cursor` of an earlier answer; `page` does not count then.
     #[param(schema_with = page::cursor::<1>)]
     cursor: Option<String>,
 }
@@ -41,6 +44,8 @@ struct Deliveries {
     #[schema(example = true)]
     success: bool,
     deliveries: Vec<Delivery>,
+    #[schema(example = 1)]
+    page: i64,
     /// For the page after this one; null on the last.
     next_cursor: Option<String>,
 }
@@ -78,15 +83,13 @@ struct Delivery {
         (status = 401, body = crate::error::ErrorBody), (status = 403, body = crate::error::ErrorBody)))]
 #[get("/api/admin/deliveries")]
 async fn list(_admin: Admin, state: web::Data<State>, asked: web::Query<Asked>) -> Result<HttpResponse> {
-    let limit = page::limit(asked.limit, MOST)?;
+    let page = Page::read(asked.page, asked.limit, asked.cursor.as_deref(), MOST)?;
     let wanted = asked.state.as_deref().unwrap_or("dead");
     if !STATES.contains(&wanted) {
         return Err(Error::field("state", format!("must be one of {}", STATES.join(", "))));
     }
-    let before = asked.cursor.as_deref().map(page::read_cursor::<1>).transpose()?.map(|[before]| before);
-    let mut rows = undelivered::list(&state.people, wanted, before, limit + 1).await?;
-    let more = page::cut(&mut rows, limit);
-    let next_cursor = rows.last().filter(|_| more).map(|last| page::write_cursor([last.delivery_id]));
+    let mut rows = undelivered::list(&state.people, wanted, page).await?;
+    let next_cursor = page.cut(&mut rows, |last| last.delivery_id);
     let deliveries = rows
         .into_iter()
         .map(|row| Delivery {
@@ -102,7 +105,7 @@ async fn list(_admin: Admin, state: web::Data<State>, asked: web::Query<Asked>) 
             ended_at: row.ended_at,
         })
         .collect();
-    Ok(HttpResponse::Ok().json(Deliveries { success: true, deliveries, next_cursor }))
+    Ok(HttpResponse::Ok().json(Deliveries { success: true, deliveries, page: page.number, next_cursor }))
 }
 
 #[derive(Serialize, ToSchema)]

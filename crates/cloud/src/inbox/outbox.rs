@@ -2,12 +2,14 @@
 //!
 //! It shows links that open accounts, so an access key does not open it.
 
+use crate::audit::{Action, Actor, By, Object};
 use crate::error::{Error, Result};
 use crate::identity::{Admin, access};
 use crate::outside::{self, Kept};
 use crate::state::State;
 use actix_web::http::header;
 use actix_web::{FromRequest, HttpRequest, HttpResponse, get, web};
+use serde_json::json;
 use std::fmt::Write as _;
 
 pub(super) fn routes(routes: &mut web::ServiceConfig) {
@@ -20,19 +22,26 @@ pub(crate) struct Docs;
 
 /// Messages that were kept instead of sent, the latest 200, as a page.
 ///
-/// For admins; in development for whoever sits at the machine. To everyone else it is not there.
+/// For admins, whose reading is kept in the audit; in development for whoever sits at the machine. To everyone else it is not there.
 #[utoipa::path(tag = "messages", path = "/dev/outbox", security(("session" = [])),
     responses((status = 200, body = String, content_type = "text/html"),
         (status = 404, body = crate::error::ErrorBody)))]
 #[get("/dev/outbox")]
 async fn outbox(request: HttpRequest, state: web::Data<State>) -> Result<HttpResponse> {
-    if !access::develops_here(&request, &state) {
-        Admin::extract(&request).await.map_err(|error| match error {
+    let admin = if access::develops_here(&request, &state) {
+        None
+    } else {
+        Some(Admin::extract(&request).await.map_err(|error| match error {
             Error::Busy { .. } => error,
             _ => Error::NotFound("NOT_FOUND"),
-        })?;
-    }
+        })?)
+    };
     let kept = outside::kept(&state.people).await?;
+    if let Some(Admin(person)) = admin {
+        let by = By::request(Actor::Person(person.user_id), &request);
+        let (object, detail) = (Object::new("outbox", &"*"), json!({ "messages": kept.len() }));
+        by.did(&mut *state.people.acquire().await?, Action::SensitiveRead, object, None, detail).await?;
+    }
     let policy = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
     Ok(HttpResponse::Ok()
         .content_type("text/html; charset=utf-8")

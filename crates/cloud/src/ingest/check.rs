@@ -1,7 +1,9 @@
 //! Whether gateways are heard, and whether what they sent could be taken.
 
 use crate::finding::Finding;
-use sqlx::PgPool;
+use serde::Serialize;
+use sqlx::{PgConnection, PgPool};
+use utoipa::ToSchema;
 
 /// A school's box is off at night; a day without a word is more than that.
 const SILENT_HOURS: i32 = 24;
@@ -32,6 +34,46 @@ pub async fn figures(pool: &PgPool) -> Result<Figures, sqlx::Error> {
     )
     .fetch_one(pool)
     .await
+}
+
+/// Gateways and what they told, for the admins' dashboard.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[schema(as = GatewayFigures)]
+pub struct Boxes {
+    /// Those that may send, heard or not.
+    #[schema(example = 40)]
+    pub total: i64,
+    /// Within a quarter of an hour.
+    #[schema(example = 38)]
+    pub heard: i64,
+    #[schema(example = 1)]
+    pub revoked: i64,
+    /// What happened to gateways (a sensor that died, a clock that was set), as it came within 24 hours.
+    #[schema(example = 17)]
+    pub events_24h: i64,
+    #[schema(example = 812_345)]
+    pub scans: i64,
+    /// Entries that wait in quarantine.
+    #[schema(example = 0)]
+    pub quarantined: i64,
+}
+
+/// # Errors
+/// The database's.
+pub async fn boxes(conn: &mut PgConnection) -> crate::error::Result<Boxes> {
+    Ok(sqlx::query_as!(
+        Boxes,
+        r#"select count(*) filter (where g.revoked_at is null) as "total!",
+               count(*) filter (where g.revoked_at is null and s.last_heard_at > now() - interval '15 minutes')
+                   as "heard!",
+               count(*) filter (where g.revoked_at is not null) as "revoked!",
+               (select count(*) from gateway_event where received_at > now() - interval '1 day') as "events_24h!",
+               coalesce(sum(s.scans), 0)::bigint as "scans!",
+               (select count(*) from quarantine where replayed_at is null) as "quarantined!"
+           from gateway g left join gateway_state s using (gateway_id)"#
+    )
+    .fetch_one(conn)
+    .await?)
 }
 
 /// Gateways that fell silent, and the quarantine.

@@ -20,6 +20,7 @@ mod store;
 mod streams;
 mod writers;
 
+pub use check::{Boxes, boxes};
 pub use writers::{Ingest, Writers};
 
 use crate::error::{Error, Result};

@@ -6,15 +6,23 @@
 //! - A job that fails, panics or hangs is told and ended; the others go on.
 //! - Jobs can be run twice: what they do, they do to rows that need it.
 
+pub(crate) mod api;
+mod check;
 mod leader;
 mod run;
 mod turns;
 
-pub use run::{history, run_now};
+pub(crate) use api::routes;
+pub use check::{check, standings};
+pub use run::{Ran, history, run_now};
 pub(crate) use turns::{Timetable, run};
 
+use crate::audit::{Action, By, Entry, Object, Outcome};
+use crate::error::Result;
 use crate::state::State;
 use crate::{audit, files, guards, identity, notify, privacy};
+use serde_json::json;
+use sqlx::PgPool;
 use std::pin::Pin;
 use std::time::Duration;
 
@@ -66,6 +74,18 @@ pub const JOBS: &[Job] = &[
 
 pub fn find(name: &str) -> Option<&'static Job> {
     JOBS.iter().find(|job| job.name == name)
+}
+
+/// Somebody had a round run: who, and how it ended.
+///
+/// # Errors
+/// The database's.
+pub async fn told(pool: &PgPool, by: &By, round: &Ran) -> Result<()> {
+    let outcome = if round.outcome == "success" { Outcome::Success } else { Outcome::Failed };
+    let object = Some(Object::new("job", &round.job));
+    let detail = json!({ "ended": round.outcome, "did": round.did });
+    let entry = Entry { object, outcome, detail, ..by.entry(Action::JobRun) };
+    audit::record(&mut *pool.acquire().await?, &entry).await
 }
 
 fn gone(rows: u64) -> anyhow::Result<String> {

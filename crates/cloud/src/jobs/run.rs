@@ -8,6 +8,7 @@ use serde::Serialize;
 use sqlx::{Connection, PgConnection, PgPool};
 use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
+use utoipa::ToSchema;
 
 /// The first half of every job's lock; its name's hash is the second.
 const LOCKS: i32 = 0x6a6f_6273;
@@ -15,18 +16,24 @@ const LOCKS: i32 = 0x6a6f_6273;
 const GRACE: Duration = Duration::from_secs(10);
 
 /// How a round ended.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[schema(as = JobRound)]
 pub struct Ran {
+    #[schema(example = "sessions_purge")]
     pub job: String,
     /// running, success, failed, `timed_out`, panicked or abandoned.
+    #[schema(example = "success")]
     pub outcome: String,
+    #[schema(example = "3 rows removed")]
     pub did: Option<String>,
     pub error: Option<String>,
     pub started_at: DateTime<Utc>,
     pub ended_at: Option<DateTime<Utc>>,
-    /// schedule or command.
+    /// schedule, person or command.
+    #[schema(example = "schedule")]
     pub cause: String,
     /// Which program ran it.
+    #[schema(example = "lumbung:8000 (4711)")]
     pub replica: String,
 }
 

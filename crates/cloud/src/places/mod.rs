@@ -1,6 +1,7 @@
 //! Programmes and their sites.
 
 use crate::error::{Error, OnConstraint, Result};
+use crate::page::Page;
 use chrono_tz::Tz;
 use lumbung_shared::FieldError;
 use serde::Serialize;
@@ -206,24 +207,21 @@ pub struct Site {
     pub programme: String,
 }
 
-/// The sites after a key, in the order they were made, at most `limit`; of `only` these where it says.
+/// A page of the sites, in the order they were made; of `only` these where it says.
 ///
 /// # Errors
 /// The database's.
-pub async fn sites(
-    database: impl PgExecutor<'_>,
-    only: Option<&[i32]>,
-    after: i32,
-    limit: i64,
-) -> Result<Vec<Site>> {
+pub async fn sites(database: impl PgExecutor<'_>, only: Option<&[i32]>, page: Page) -> Result<Vec<Site>> {
     Ok(sqlx::query_as!(
         Site,
         "select s.site_id, s.code, s.name, s.kind, s.time_zone, p.code as programme
          from site s join programme p using (programme_id)
-         where s.site_id > $2 and ($1::int[] is null or s.site_id = any($1)) order by s.site_id limit $3",
+         where s.site_id > $2 and ($1::int[] is null or s.site_id = any($1)) order by s.site_id
+         limit $3 offset $4",
         only,
-        after,
-        limit
+        page.after_small(),
+        page.most,
+        page.skip
     )
     .fetch_all(database)
     .await?)
@@ -240,8 +238,8 @@ pub struct Programme {
     pub name: String,
 }
 
-/// The programmes after a key, in the order they were made, at most `limit`; where `sites` says which, those that
-/// have one of these, and `whole`.
+/// A page of the programmes, in the order they were made; where `sites` says which, those that have one of these, and
+/// `whole`.
 ///
 /// # Errors
 /// The database's.
@@ -249,19 +247,19 @@ pub async fn programmes(
     database: impl PgExecutor<'_>,
     sites: Option<&[i32]>,
     whole: &[i32],
-    after: i32,
-    limit: i64,
+    page: Page,
 ) -> Result<Vec<Programme>> {
     Ok(sqlx::query_as!(
         Programme,
         "select programme_id, code, name from programme p
          where programme_id > $3 and ($1::int[] is null or programme_id = any($2)
              or exists (select from site s where s.programme_id = p.programme_id and s.site_id = any($1)))
-         order by programme_id limit $4",
+         order by programme_id limit $4 offset $5",
         sites,
         whole,
-        after,
-        limit
+        page.after_small(),
+        page.most,
+        page.skip
     )
     .fetch_all(database)
     .await?)

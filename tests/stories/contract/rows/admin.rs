@@ -9,7 +9,20 @@ use serde_json::json;
 pub(super) fn rows(_: &Stage) -> Result<Vec<Row>> {
     let last = "admin::there_is_always_an_admin_who_can_sign_in";
     Ok(vec![
-        get("/api/admin/users", For::Admins).refuses("/api/admin/users?limit=51", 400, INVALID),
+        get("/api/admin/users", For::Admins).refuses("/api/admin/users?limit=51", 400, INVALID).refuses(
+            "/api/admin/users?page=0",
+            400,
+            INVALID,
+        ),
+        get("/api/admin/audit", For::Admins)
+            .example("/api/admin/audit?actor=person&outcome=refused&limit=2")
+            .refuses("/api/admin/audit?limit=51", 400, INVALID)
+            .refuses("/api/admin/audit?action=hilang", 400, INVALID)
+            .refuses("/api/admin/audit?actor=hantu:1", 400, INVALID)
+            .refuses("/api/admin/audit?from=kemarin", 400, INVALID)
+            .refuses("/api/admin/audit?cursor=x", 400, INVALID)
+            .refuses("/api/admin/audit?page=1", 400, UNREADABLE),
+        get("/api/admin/dashboard", For::Admins),
         post("/api/admin/ban-user", For::Admins, json!({ "user_id": 0, "reason": "Iklan" }))
             .answered(404)
             .refuses_body(json!({ "user_id": 0, "reason": "" }), 400, INVALID)
@@ -41,7 +54,10 @@ pub(super) fn rows(_: &Stage) -> Result<Vec<Row>> {
             .example("/api/admin/users/0/grants/0")
             .answered(404)
             .refuses("/api/admin/users/0/grants/x", 400, UNREADABLE),
-        get("/api/keys", For::Admins).refuses("/api/keys?limit=51", 400, INVALID),
+        get("/api/keys", For::Admins)
+            .example("/api/keys?page=2")
+            .refuses("/api/keys?limit=51", 400, INVALID)
+            .refuses("/api/keys?page=0", 400, INVALID),
         post("/api/keys", For::Admins, json!({ "name": "kunci {n}", "scopes": ["read"] }))
             .answered(201)
             .refuses_body(json!({ "name": "x", "scopes": [] }), 400, INVALID),

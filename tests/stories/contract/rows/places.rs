@@ -17,7 +17,10 @@ pub(super) fn rows(_: &Stage) -> Result<Vec<Row>> {
     let fields =
         json!({ "programme": "MBG", "name": "Dapur Satu", "kind": "kitchen", "time_zone": "Asia/Jakarta" });
     Ok(vec![
-        get("/api/programmes", For::Readers).refuses("/api/programmes?limit=51", 400, INVALID),
+        get("/api/programmes", For::Readers)
+            .example("/api/programmes?page=2")
+            .refuses("/api/programmes?limit=51", 400, INVALID)
+            .refuses("/api/programmes?page=0", 400, INVALID),
         post("/api/programmes", For::Placers, json!({ "code": "P-{n}", "name": "Program {n}" }))
             .answered(201)
             .but(Caller::Operator, 403)
@@ -35,7 +38,11 @@ pub(super) fn rows(_: &Stage) -> Result<Vec<Row>> {
                 404,
                 "NOT_FOUND",
             ),
-        get("/api/sites", For::Readers).refuses("/api/sites?cursor=x", 400, INVALID),
+        get("/api/sites", For::Readers).refuses("/api/sites?cursor=x", 400, INVALID).refuses(
+            "/api/sites?page=1&cursor=MQ",
+            400,
+            INVALID,
+        ),
         post("/api/sites", For::Placers, site("S-{n}", "MBG"))
             .answered(201)
             .refuses_body(site("S-{n}", "TIDAK-ADA"), 400, INVALID)

@@ -85,6 +85,7 @@ const TABLE: &[(&str, &str, Option<Kind>)] = &[
     ("POST", "/api/users/me/export", Some(Expensive)),
     ("POST", "/api/gateways/enrol", Some(Enrol)),
     ("POST", "/api/users/me/picture", Some(Upload)),
+    ("POST", "/api/admin/jobs/{name}/run", Some(Expensive)),
     ("POST", "/api/sync_gateway_data", None),
     ("GET", "/livez", None),
     ("GET", "/readyz", None),
