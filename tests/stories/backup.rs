@@ -2,10 +2,12 @@
 
 use anyhow::{Context, Result};
 use lumbung_tests::programs::{Cloud, settings, tool};
+use lumbung_tests::proxy::Line;
 use lumbung_tests::stand::{cloud_holds, embedded_database};
 use lumbung_tests::story::story;
+use lumbung_tests::wait::{eventually, when};
 use lumbung_tests::wire::{batch, scans};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -88,6 +90,60 @@ fn after_a_restore_everything_that_gateways_send_again_is_kept_once() -> Result<
         assert_eq!(backups(&dir)?.len(), 1, "the older one was to go");
         gateway.stop().await?;
         cloud.stop().await
+    })
+}
+
+#[test]
+fn what_a_gateway_had_sent_since_the_backup_it_sends_again_when_it_is_asked_to() -> Result<()> {
+    story(async |stand| {
+        let (mut cloud, proxy, gateway) = stand.trio().await?;
+        let database = cloud.database().await?;
+        let mut all = gateway.scan_many("A", 5).await?;
+        gateway.drained().await?;
+        // Made before the backup, and sent after it.
+        proxy.line(Line::Refused);
+        all.extend(gateway.scan_many("B", 5).await?);
+        let dir = stand.path().join("backups");
+        cloud.must(&["backup", text(&dir)?]).await?;
+        let since = chrono::Utc::now().to_rfc3339();
+        proxy.heal();
+        gateway.nudge().await?;
+        gateway.drained().await?;
+        all.extend(gateway.scan_many("C", 5).await?);
+        let readings = json!({ "readings": [{ "series": "suhu", "unit": "Cel", "value": 4.5 }] });
+        gateway.post("/api/readings", &readings).await?.expect(201)?;
+        gateway.drained().await?;
+        cloud_holds(&database, &all).await?;
+
+        cloud.stop().await?;
+        let folder = backups(&dir)?.pop().context("no backup")?;
+        cloud.must(&["restore", text(&folder)?, "--replace"]).await?;
+        cloud_holds(&database, &all[..5]).await?;
+        cloud.start().await?;
+
+        for wrong in ["kemarin", "2026-11-21T09:30:00"] {
+            assert_eq!(gateway.cli(&["resend", "--since", wrong]).await?.code(), 2, "{wrong}");
+        }
+        let said = gateway.cli(&["resend", "--since", &since]).await?.ok()?;
+        assert!(said.contains("catatan akan dikirim ulang"), "{said}");
+        // At least what was stored since; everything where nobody vouches for this machine's clock.
+        let since_then = "select count(*) from scan_event where nfc_tag_id like 'C%'";
+        eventually("what was stored since is there", || async {
+            Ok(when(sqlx::query_scalar::<_, i64>(since_then).fetch_one(&database).await? == 5))
+        })
+        .await?;
+        gateway.cli(&["resend"]).await?.ok()?;
+        gateway.drained().await?;
+        eventually("the rest came too", || async { Ok(when(gateway.unsent_of_all()? == 0)) }).await?;
+        cloud_holds(&database, &all).await?;
+        let counts: Vec<i64> = sqlx::query_scalar(
+            "select count(*) from scan_event union all select sum(scans)::bigint from scan_day
+             union all select count(*) from reading",
+        )
+        .fetch_all(&database)
+        .await?;
+        assert_eq!(counts, [15, 15, 1], "something is doubled");
+        Ok(())
     })
 }
 

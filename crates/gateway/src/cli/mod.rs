@@ -5,6 +5,7 @@ mod enrol;
 mod errors;
 mod phone;
 mod quarantine;
+mod resend;
 mod run;
 mod sensor;
 mod status;
@@ -96,6 +97,21 @@ At the cloud:
     Settle {
         #[arg(value_name = "RECEIPT")]
         receipt: PathBuf,
+    },
+    /// Send again what was sent already, to a cloud that was restored from a backup and lost it.
+    ///
+    /// Everything that is still on the card (`storage.keep_synced`), or what was stored since a time. What the cloud
+    /// holds it knows again, so too much does no harm. A record may have waited here long before it was sent: --since is
+    /// the time of the backup less the longest that this gateway was offline before it. The gateway must run.
+    #[command(after_help = "Examples:
+  lumbung-gateway resend
+  lumbung-gateway resend --since 2026-11-20T18:00:00+07:00
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 nothing was sent yet.")]
+    Resend {
+        /// RFC 3339 with its UTC offset.
+        #[arg(long, value_name = "TIME", value_parser = resend::time)]
+        since: Option<i64>,
     },
     /// Scans that were set aside because the cloud cannot take them.
     Quarantine {
@@ -302,6 +318,7 @@ fn dispatch(arguments: Arguments, lang: Lang) -> Result<Outcome, Failure> {
             Command::Export { out, json } => carry::export(&context, &out, json).await,
             Command::Settle { receipt } => carry::settle(&context, &receipt).await,
             Command::Status { json } => status::status(&context, json).await,
+            Command::Resend { since } => resend::resend(&context, since).await,
             Command::Quarantine { action } => match action {
                 QuarantineAction::List { json } => quarantine::list(&context, json).await,
                 QuarantineAction::Retry { records } => quarantine::retry(&context, &records).await,

@@ -70,6 +70,7 @@ pub(super) const ROWS: &[Row] = &[
     row(Method::POST, "/api/phones/pairing", Access::PairingPhone, || web::post().to(phones::open)),
     row(Method::GET, "/api/phones", Access::Phone, || web::get().to(phones::list)),
     row(Method::DELETE, "/api/phones/{id}", Access::Phone, || web::delete().to(phones::revoke)),
+    row(Method::POST, "/api/resend", Access::Loopback, || web::post().to(views::resend)),
     row(Method::POST, "/api/receipt", Access::Phone, || web::post().to(receipt::settle)),
     row(Method::POST, "/api/sensors/read", Access::Phone, || web::post().to(sensors::read)),
     row(Method::POST, "/api/time", Access::Phone, || web::post().to(time::post)),

@@ -360,6 +360,7 @@ const LET_IN: &[(&str, &str, &str)] = &[
     ("GET", "/api/phones", "LPR"),
     // Of another phone; each may end its own right.
     ("DELETE", "/api/phones/{id}", "LR"),
+    ("POST", "/api/resend", "L"),
     ("POST", "/api/receipt", "LPR"),
     ("POST", "/api/sensors/read", "LPR"),
     ("POST", "/api/time", "LPR"),

@@ -176,6 +176,35 @@ pub(super) async fn retry(request: HttpRequest, payload: Payload, api: Data<Api>
     }
 }
 
+#[derive(Debug, Deserialize)]
+struct Resend {
+    since: Option<String>,
+}
+
+/// `POST /api/resend`: what was sent goes again; `{"since"}` for what was stored since then, `{}` for everything.
+pub(super) async fn resend(request: HttpRequest, payload: Payload, api: Data<Api>) -> HttpResponse {
+    let body = match json_body(&request, payload).await {
+        Ok(body) => body,
+        Err(problem) => return problem.answer(&request),
+    };
+    let Ok(Resend { since }) = serde_json::from_slice(&body) else {
+        return Problem::of(Code::BadJson).answer(&request);
+    };
+    let since_ms = since.as_deref().map(parse_rfc3339);
+    if since_ms == Some(None) {
+        return Problem::fields(vec![("since", FieldProblem::NotTime)]).answer(&request);
+    }
+    match api.outbox.send_again(since_ms.flatten()).await {
+        Ok(resent) => {
+            tracing::warn!(resent, since, "records that were sent are sent again, as was asked for");
+            api.sync.send_now();
+            HttpResponse::Ok().json(json!({ "success": true, "resent": resent }))
+        }
+        Err(OutboxError::Full) => Problem::of(Code::StorageFull).answer(&request),
+        Err(_) => Problem::of(Code::StorageFailed).answer(&request),
+    }
+}
+
 /// `POST /api/sync`: send now. Answers at once; the status tells how it went.
 pub(super) async fn send_now(api: Data<Api>) -> HttpResponse {
     api.sync.send_now();

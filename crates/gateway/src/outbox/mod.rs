@@ -305,6 +305,24 @@ impl Outbox {
         self.ask(|reply| writer::Command::Release(which, reply)).await
     }
 
+    /// Marks what was sent as not sent: what was stored since `since_ms`, or everything that is still here. Says
+    /// how many records that are. For a cloud that lost them; one that has them knows them again.
+    pub async fn send_again(&self, since_ms: Option<i64>) -> Result<u64, OutboxError> {
+        let mut records = 0;
+        for stream in Stream::ALL {
+            let mut after = match since_ms {
+                Some(since_ms) => self.read(move |conn| settle::last_before(conn, stream, since_ms)).await?,
+                None => 0,
+            };
+            while let Some((last, count)) =
+                self.ask(|reply| writer::Command::SendAgain((stream, after), reply)).await?
+            {
+                (after, records) = (last, records + count);
+            }
+        }
+        Ok(records)
+    }
+
     /// The next batches tell the cloud again how the runs of unsent records began.
     pub(crate) async fn tell_again(&self) -> Result<(), OutboxError> {
         self.ask(writer::Command::TellAgain).await

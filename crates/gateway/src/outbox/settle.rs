@@ -2,6 +2,7 @@
 //! Everything here runs inside a transaction of the writer.
 
 use super::{Gauges, ParkedRecord, Stream};
+use lumbung_shared::time::ClockState;
 use lumbung_shared::wire::Epoch;
 use rusqlite::{Connection, OptionalExtension, params};
 use std::sync::atomic::Ordering::Relaxed;
@@ -110,6 +111,58 @@ pub(super) fn tell_again(conn: &Connection, run_id: i64) -> rusqlite::Result<()>
         conn.execute(&sql, [stream.name()])?;
     }
     Ok(())
+}
+
+/// Up to `most` records of a stream behind `after` that count as sent are to be sent again, and their runs told.
+/// Gives the number of the last one and how many they are; none: there are no more.
+///
+/// Whoever reads the table meanwhile may have moved the cursor on: each bite puts it back to where it begins.
+pub(super) fn send_again(
+    conn: &Connection,
+    (stream, after): (Stream, i64),
+    most: i64,
+) -> rusqlite::Result<(Option<(i64, u64)>, Change)> {
+    let mut change = Change::default();
+    let table = stream.table();
+    let bite = conn
+        .prepare_cached(&format!(
+            "select min(id), max(id) from (
+                 select id from {table} where id > ?1 and synced_to_main_server = 1 order by id limit ?2)"
+        ))?
+        .query_row([after, most], |row| Ok((row.get::<_, Option<i64>>(0)?, row.get::<_, Option<i64>>(1)?)))?;
+    let (Some(first), Some(last)) = bite else { return Ok((None, change)) };
+    let among = "id between ?1 and ?2 and synced_to_main_server = 1";
+    conn.execute(
+        &format!(
+            "update run set synced = 0
+             where synced = 1 and run_id in (select run_id from {table} where {among})"
+        ),
+        [first, last],
+    )?;
+    let rows =
+        conn.execute(&format!("update {table} set synced_to_main_server = 0 where {among}"), [first, last])?;
+    // Noted again if the cloud still cannot read them.
+    let notes = conn.execute(
+        "delete from quarantine where stream = ?1 and seq between ?2 and ?3",
+        params![stream.name(), first, last],
+    )?;
+    conn.execute(
+        "update cursor set through = min(through, ?2) where stream = ?1",
+        params![stream.name(), first - 1],
+    )?;
+    change.unsent[stream as usize] += rows as i64;
+    change.forgotten(notes);
+    Ok((Some((last, rows as u64)), change))
+}
+
+/// The last record of a stream that was stored before `since_ms` for certain: by a clock that was right. What
+/// stands behind it came later, whatever its clock said.
+pub(super) fn last_before(conn: &Connection, stream: Stream, since_ms: i64) -> rusqlite::Result<i64> {
+    let sql = format!(
+        "select coalesce(max(id), 0) from {} where clock_state = ?1 and wall_ms < ?2",
+        stream.table()
+    );
+    conn.query_row(&sql, params![ClockState::Synced.code(), since_ms], |row| row.get(0))
 }
 
 /// Moves a stream's cursor over everything behind it that is sent or parked.

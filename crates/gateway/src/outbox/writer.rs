@@ -21,6 +21,8 @@ use tokio::sync::{mpsc, oneshot};
 pub(super) const QUEUE: usize = 1_024;
 /// Pages in the WAL that make a checkpoint worth its flushes.
 const CHECKPOINT_PAGES: i64 = 1_000;
+/// Rows that are marked to be sent again at once; scans wait for no more than that.
+const SEND_AGAIN: i64 = 5_000;
 /// Most pages a transaction touches besides its rows': the sequence, a cursor, a new leaf and its parents.
 const PAGES_PER_COMMIT: i64 = 4;
 
@@ -32,6 +34,8 @@ pub(super) enum Command {
     Settle(Settlement, Reply<u64>),
     Park(Vec<ParkedRecord>, Reply<()>),
     Release(Option<(Stream, i64)>, Reply<u64>),
+    /// A bite of those behind that number.
+    SendAgain((Stream, i64), Reply<Option<(i64, u64)>>),
     TellAgain(Reply<()>),
     /// Sent records from before this time go; says whether there may be more to do.
     Maintain(Option<i64>, Reply<bool>),
@@ -130,6 +134,9 @@ impl Writer {
             Command::Release(which, reply) => {
                 let which = which.map_or(Release::All, |(stream, seq)| Release::One(stream, seq));
                 self.change(1, reply, |conn| settle::release(conn, which))
+            }
+            Command::SendAgain(behind, reply) => {
+                self.change(SEND_AGAIN, reply, |conn| settle::send_again(conn, behind, SEND_AGAIN))
             }
             Command::TellAgain(reply) => {
                 let run_id = self.run.0;

@@ -9,6 +9,7 @@ use super::*;
 use crate::clock::Clock;
 use lumbung_shared::reading::{Quality, ReadingContent, SeriesName, Unit};
 use lumbung_shared::tag::TagId;
+use lumbung_shared::time::ClockState;
 use rusqlite::params;
 use uuid::Uuid;
 
@@ -194,6 +195,47 @@ async fn settled_scans_are_flagged_and_no_longer_pending() {
     let recent = outbox.recent(3).await.unwrap();
     assert_eq!(recent.iter().map(|row| row.id).collect::<Vec<_>>(), [5, 4, 3]);
     assert_eq!(outbox.recent(5).await.unwrap()[3].state, RecordState::Quarantined);
+    close(outbox, ended).await;
+}
+
+#[tokio::test]
+async fn what_was_sent_goes_again_with_its_runs_and_only_from_where_it_is_asked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = settings(dir.path());
+    let (outbox, ended) = open(&settings);
+    let now = Clock::default().now().wall_ms;
+    // The clock was right for the first two, and behind for the third, which came later all the same.
+    for (hours, state) in
+        [(9, ClockState::Synced), (5, ClockState::Synced), (99, ClockState::Unset), (1, ClockState::Synced)]
+    {
+        let mut scan = scan("T");
+        scan.moment.wall_ms = now - hours * 3_600_000;
+        scan.moment.state = state;
+        outbox.store(scan).await.unwrap();
+    }
+    outbox.store(scan("not sent yet")).await.unwrap();
+    let mut settlement = settled(1, 4);
+    settlement.quarantined = vec![(Stream::Scan, 1, "x".into()), (Stream::Scan, 4, "x".into())];
+    settlement.runs = vec![outbox.run().epoch];
+    outbox.settle(settlement).await.unwrap();
+    assert_eq!(outbox.send_again(Some(now - 4 * 3_600_000)).await.unwrap(), 2);
+    assert_eq!(pending_seqs(&outbox).await, [3, 4, 5]);
+    assert!(outbox.pending(ALL).await.unwrap().runs[0].start.is_some(), "the cloud knows nothing of the run");
+    assert_eq!((outbox.gauges().unsent(Stream::Scan), outbox.gauges().quarantined()), (3, 1));
+    assert_eq!(outbox.send_again(None).await.unwrap(), 2);
+    assert_eq!(outbox.send_again(None).await.unwrap(), 0);
+    assert_eq!(pending_seqs(&outbox).await, [1, 2, 3, 4, 5]);
+    assert_eq!((outbox.gauges().unsent(Stream::Scan), outbox.gauges().quarantined()), (5, 0));
+    close(outbox, ended).await;
+
+    // However many they are; and the counts are what a start finds.
+    let (outbox, ended) = open(&settings);
+    assert_eq!(outbox.gauges().unsent(Stream::Scan), 5);
+    outbox.store_readings((0..12_000).map(|_| reading("a", 1.0)).collect(), None).await.unwrap();
+    let all = SeqRange { stream: Stream::Reading, first: 1, through: 12_000 };
+    outbox.settle(Settlement { ranges: vec![all], ..Settlement::default() }).await.unwrap();
+    assert_eq!(outbox.send_again(None).await.unwrap(), 12_000);
+    assert_eq!(outbox.gauges().unsent(Stream::Reading), 12_000);
     close(outbox, ended).await;
 }
 
