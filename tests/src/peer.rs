@@ -21,6 +21,7 @@ pub struct Asked {
 struct Inside {
     asked: Mutex<Vec<Asked>>,
     answer: AtomicU16,
+    said: Mutex<String>,
 }
 
 /// The server; it ends with the story's runtime.
@@ -32,7 +33,8 @@ pub struct Peer {
 impl Peer {
     /// Answers 201 until told otherwise.
     pub fn start() -> Result<Self> {
-        let inside = Arc::new(Inside { asked: Mutex::default(), answer: AtomicU16::new(201) });
+        let inside =
+            Arc::new(Inside { asked: Mutex::default(), answer: AtomicU16::new(201), said: Mutex::default() });
         let data = Data::from(Arc::clone(&inside));
         let server =
             HttpServer::new(move || App::new().app_data(data.clone()).default_service(web::to(take)))
@@ -46,6 +48,11 @@ impl Peer {
 
     pub fn answers(&self, status: u16) {
         self.inside.answer.store(status, Ordering::SeqCst);
+    }
+
+    /// What stands in its answers from now on.
+    pub fn says(&self, text: &str) {
+        text.clone_into(&mut self.inside.said.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
     pub fn asked(&self) -> Vec<Asked> {
@@ -66,5 +73,6 @@ async fn take(request: HttpRequest, body: Bytes, inside: Data<Inside>) -> HttpRe
     };
     inside.asked.lock().unwrap_or_else(PoisonError::into_inner).push(asked);
     let status = StatusCode::from_u16(inside.answer.load(Ordering::SeqCst));
-    HttpResponse::build(status.unwrap_or(StatusCode::OK)).finish()
+    let said = inside.said.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    HttpResponse::build(status.unwrap_or(StatusCode::OK)).body(said)
 }

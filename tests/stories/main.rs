@@ -58,6 +58,7 @@ mod sensors;
 mod store;
 mod systemd;
 mod telemetry;
+mod texts;
 mod tls;
 mod told;
 mod uploads;

@@ -241,6 +241,7 @@ fn who_leaves_is_in_no_row_and_no_file_and_no_table_is_forgotten() -> Result<()>
             "insert into kept_message (channel, address, title, content, message_id)
              select 'email', 'siti@example.com', 'x', 'x', gen_random_uuid() where $1 > 0",
             "insert into notification_preference (user_id, kind, channel, wanted) values ($1, 'x', 'email', false)",
+            "insert into phone (user_id, number) values ($1, '+628112345678')",
             "insert into user_ban (user_id, reason, lifted_at) values ($1, 'Siti Rahayu Wulandari', now())",
             "insert into user_totp (user_id, sealed_secret) values ($1, 'x')",
             "insert into recovery_code (user_id, code_hash) values ($1, sha256('x'))",
@@ -292,8 +293,15 @@ fn who_leaves_is_in_no_row_and_no_file_and_no_table_is_forgotten() -> Result<()>
             let left = count(&table).await?;
             assert_eq!(left == 0, rules[&table] == "deleted", "{table}: {left} rows left");
         }
-        let names =
-            ["siti@example", "rahayu wulandari", "2345 678", "jalan kenanga", "siti.pribadi", "wonosobo-7"];
+        let names = [
+            "siti@example",
+            "rahayu wulandari",
+            "2345 678",
+            "12345678",
+            "jalan kenanga",
+            "siti.pribadi",
+            "wonosobo-7",
+        ];
         for (table, column) in
             columns(&database, "c.data_type in ('text', 'jsonb', 'character varying')").await?
         {

@@ -32,6 +32,7 @@ pub struct Config {
     pub google: Google,
     pub files: Files,
     pub mail: Mail,
+    pub sms: Sms,
     pub audit: Audit,
     /// Name and cron expression.
     pub jobs: BTreeMap<String, String>,
@@ -222,6 +223,40 @@ impl std::fmt::Debug for Mail {
 
 #[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
+pub struct Sms {
+    pub url: String,
+    pub method: String,
+    /// Name and template.
+    pub headers: BTreeMap<String, String>,
+    pub body_type: SmsBody,
+    pub body: String,
+    pub ok_text: String,
+    pub secret: String,
+    #[serde(deserialize_with = "listed")]
+    pub countries: Vec<String>,
+    pub daily: i32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SmsBody {
+    Json,
+    Form,
+}
+
+/// The secret is never printed, nor where somebody may have written it instead.
+impl std::fmt::Debug for Sms {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sms")
+            .field("method", &self.method)
+            .field("countries", &self.countries)
+            .field("daily", &self.daily)
+            .finish_non_exhaustive()
+    }
+}
+
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Files {
     pub store: Store,
     pub endpoint: String,
@@ -303,6 +338,7 @@ impl Config {
                     .with_list_parse_key("http.allowed_hosts")
                     .with_list_parse_key("http.cors_origins")
                     .with_list_parse_key("google.client_ids")
+                    .with_list_parse_key("sms.countries")
                     .with_list_parse_key("people.totp_required_for"),
             )
             .set_override_option(

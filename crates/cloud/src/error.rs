@@ -431,6 +431,7 @@ const MESSAGES: &[(&str, &str, &str)] = &[
         "Alamat email akun itu belum dipastikan. Buka tautan di email kami dulu, lalu coba lagi.",
         "That account's e-mail address is not confirmed. Follow the link in our mail first, then try again.",
     ),
+    ("SMS_NOT_CONFIGURED", "SMS tidak tersedia di sini.", "Text messages are not available here."),
     (
         "LINK_UNKNOWN",
         "Tautan atau kode itu tidak dikenal, sudah dipakai atau kedaluwarsa. Minta yang baru.",

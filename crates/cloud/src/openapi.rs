@@ -67,6 +67,7 @@ fn parts() -> Vec<Document> {
         inbox::list::Docs::openapi(),
         inbox::deliveries::Docs::openapi(),
         inbox::preferences::Docs::openapi(),
+        inbox::phone::Docs::openapi(),
         inbox::push::Docs::openapi(),
         inbox::webhooks::Docs::openapi(),
         inbox::outbox::Docs::openapi(),

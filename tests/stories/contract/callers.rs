@@ -144,7 +144,7 @@ pub(super) struct Stage {
 impl Stage {
     pub(super) async fn set(stand: &Stand) -> Result<Self> {
         let mut cloud = stand.cloud_not_started().await?;
-        cloud.set("development.open_loopback", false);
+        cloud.set("development.open_loopback", false).set("sms.url", "http://127.0.0.1:9/");
         cloud.set("people.totp_key", "what the secrets of apps are sealed with");
         cloud.start().await?;
         cloud.furnish().await?;

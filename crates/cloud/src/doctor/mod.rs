@@ -17,6 +17,7 @@ pub async fn look(config: &Config) -> Vec<Finding> {
     findings.push(files::check(config).await);
     findings.push(machine::disk("disk", &config.data_dir));
     findings.push(machine::clock());
+    findings.push(outside::check_texts(config));
     findings.extend(database::check::verified(&config.database));
     match Server::join(config).await {
         Ok(server) => {

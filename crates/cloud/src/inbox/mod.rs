@@ -3,6 +3,7 @@
 pub mod deliveries;
 pub mod list;
 pub mod outbox;
+pub mod phone;
 pub mod preferences;
 pub mod push;
 pub mod webhooks;
@@ -13,6 +14,7 @@ use actix_web::web::ServiceConfig;
 pub fn routes(routes: &mut ServiceConfig) {
     deliveries::routes(routes);
     preferences::routes(routes);
+    phone::routes(routes);
     push::routes(routes);
     webhooks::routes(routes);
     list::routes(routes);

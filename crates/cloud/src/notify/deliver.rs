@@ -6,16 +6,15 @@
 //! - Nothing is sent twice but in one case that nobody can close: the other side took it, and this program, its
 //!   machine or the line died before our commit of "sent". The lease then runs out and it is sent again, under the
 //!   same message id, by which a mailbox, a push service or a webhook's receiver knows the second copy. A death
-//!   before the other side took it costs nothing.
+//!   before the other side took it costs nothing. A text message whose answer is lost is given up instead.
 //! - A lease outlives everything that sending may wait for.
-//! - What was sent is emptied in the same statement that calls it sent; a link that opens an account also when it was
-//!   given up.
+//! - What was sent is emptied in the same statement that calls it sent; a link or a code also when it was given up.
 //! - Neither an address nor a text is logged.
 
 use crate::error::Result;
 use crate::metrics::Metrics;
-use crate::notify::{Kind, subscriptions, webhooks};
-use crate::outside::{Mail, Outside, Undelivered};
+use crate::notify::{Kind, phones, subscriptions, webhooks};
+use crate::outside::{Mail, Outside, Text, Undelivered};
 use futures_util::future::join_all;
 use sqlx::PgPool;
 use std::time::{Duration, Instant};
@@ -76,6 +75,7 @@ pub async fn run(pool: &PgPool, outside: &Outside, metrics: &Metrics, stop: &Can
 
 struct Leased {
     delivery_id: i64,
+    user_id: Option<i64>,
     attempts: i32,
     kind: String,
     channel: String,
@@ -99,7 +99,7 @@ pub async fn deliver_round(pool: &PgPool, outside: &Outside, metrics: &Metrics) 
                select delivery_id from delivery
                where state = 'queued' and next_try_at <= now() or state = 'sending' and leased_until <= now()
                order by next_try_at limit $1 for update skip locked)
-           returning delivery_id, attempts, kind, channel, address, title, content, html, message_id"#,
+           returning delivery_id, user_id, attempts, kind, channel, address, title, content, html, message_id"#,
         AT_ONCE,
         LEASE.as_secs_f64()
     )
@@ -174,6 +174,10 @@ async fn carry(pool: &PgPool, outside: &Outside, one: &Leased) -> std::result::R
                 webhooks::is_gone(pool, &one.address).await.map_err(ours)?;
             }
             sent
+        }
+        "sms" => {
+            let text = Text { to: &one.address, text: content, message_id: one.message_id };
+            phones::carry(pool, outside, one.user_id, &one.kind, &text).await
         }
         other => Err(Undelivered::Never(format!("nothing carries {other} here"))),
     }

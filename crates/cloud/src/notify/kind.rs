@@ -9,6 +9,8 @@ pub enum Kind {
     VerifyEmail,
     /// `link`, `code`: a new password may be chosen.
     ResetPassword,
+    /// `code`: a telephone is somebody's. It goes there alone (`phones`).
+    VerifyPhone,
     /// `device`, `network` (each may be null), `at`: somebody signed in where nobody had before.
     NewSignIn,
     /// `at`
@@ -39,9 +41,10 @@ macro_rules! texts {
 }
 
 impl Kind {
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::VerifyEmail,
         Self::ResetPassword,
+        Self::VerifyPhone,
         Self::NewSignIn,
         Self::PasswordChanged,
         Self::SecondFactorChanged,
@@ -58,6 +61,7 @@ impl Kind {
         match self {
             Self::VerifyEmail => texts!("verify_email"),
             Self::ResetPassword => texts!("reset_password"),
+            Self::VerifyPhone => texts!("verify_phone"),
             Self::NewSignIn => texts!("new_sign_in"),
             Self::PasswordChanged => texts!("password_changed"),
             Self::SecondFactorChanged => texts!("second_factor_changed"),
@@ -90,8 +94,8 @@ impl Kind {
         !matches!(self, Self::PostLiked | Self::PostCommented)
     }
 
-    /// Opens an account: for its owner's mailbox alone.
+    /// A link or a code: for the mailbox or the telephone that it was asked for alone, and soon stale.
     pub fn is_secret(self) -> bool {
-        matches!(self, Self::VerifyEmail | Self::ResetPassword)
+        matches!(self, Self::VerifyEmail | Self::ResetPassword | Self::VerifyPhone)
     }
 }

@@ -10,6 +10,7 @@
 pub mod deliver;
 mod kind;
 pub mod personal;
+pub mod phones;
 mod render;
 pub mod retention;
 pub mod shown;
@@ -87,6 +88,10 @@ pub async fn send(conn: &mut PgConnection, message: &Message) -> Result<()> {
     }
     if let Some(user_id) = to.user_id.filter(|_| wishes.want(*kind, Channel::Push)) {
         push(conn, user_id, notification_id, message).await?;
+    }
+    if let Some(user_id) = to.user_id.filter(|_| wishes.want(*kind, Channel::Sms)) {
+        let Rendered { title, .. } = message.rendered(1)?;
+        phones::text(conn, user_id, notification_id, *kind, &title).await?;
     }
     Ok(())
 }

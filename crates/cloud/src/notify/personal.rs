@@ -16,6 +16,7 @@ pub async fn export(conn: &mut PgConnection, user_id: i64) -> Result<Value> {
                'browsers', (select coalesce(jsonb_agg(to_jsonb(p) - array['p256dh', 'auth']
                                                       order by p.push_subscription_id), '[]')
                             from push_subscription p where p.user_id = $1),
+               'telephone', (select to_jsonb(t) - array['code_hash'] from phone t where t.user_id = $1),
                'deliveries', (select coalesce(jsonb_agg(to_jsonb(d) - array['content', 'html', 'leased_until']
                                                         order by d.delivery_id), '[]')
                               from delivery d where d.user_id = $1)) as "data!""#,
@@ -34,6 +35,7 @@ pub async fn erase(conn: &mut PgConnection, user_id: i64, email: &str) -> Result
     sqlx::query!("delete from notification_preference where user_id = $1", user_id)
         .execute(&mut *conn)
         .await?;
+    sqlx::query!("delete from phone where user_id = $1", user_id).execute(&mut *conn).await?;
     sqlx::query!("delete from push_subscription where user_id = $1", user_id).execute(&mut *conn).await?;
     Ok(outside::forget(conn, email).await?)
 }

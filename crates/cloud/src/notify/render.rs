@@ -91,6 +91,7 @@ mod tests {
             Kind::VerifyEmail | Kind::ResetPassword => {
                 json!({ "link": "https://lumbung.example/x?a=1&b=2", "code": "123456" })
             }
+            Kind::VerifyPhone => json!({ "code": "123456" }),
             Kind::NewSignIn => {
                 json!({ "device": "RuangHijau/1.0", "network": "203.0.113.0/24", "at": "21 Nov 2026 09.00 WIB" })
             }

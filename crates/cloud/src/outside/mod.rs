@@ -1,4 +1,5 @@
-//! The world beyond this system: mail servers, push services, operators' programs, and what stands in for them.
+//! The world beyond this system: mail servers, push services, providers of text messages, operators'
+//! programs, and what stands in for them.
 //!
 //! What must stay true:
 //! - Nothing here is asked twice for one thing: whoever calls has leased it and settles it by the answer.
@@ -8,6 +9,7 @@ mod google;
 mod mail;
 mod outbox;
 mod push;
+mod sms;
 mod web;
 mod webhook;
 
@@ -15,12 +17,14 @@ pub use google::{Google, NotVouched, Vouched};
 pub use mail::Mail;
 pub use outbox::{Kept, forget, kept};
 pub use push::{LONGEST as LONGEST_PUSH, Subscription};
+pub use sms::Text;
 pub use webhook::Webhook;
 
 use crate::config::Config;
 use crate::finding::Finding;
 use mail::Mailer;
 use push::Push;
+use sms::Texter;
 use sqlx::PgPool;
 use uuid::Uuid;
 use web::Web;
@@ -44,10 +48,16 @@ pub async fn check(config: &Config, pool: &PgPool) -> Finding {
     }
 }
 
+/// Whether text messages would leave.
+pub fn check_texts(config: &Config) -> Finding {
+    Texter::check(&config.sms)
+}
+
 /// Every road out.
 pub struct Outside {
     mailer: Mailer,
     push: Push,
+    texter: Option<Texter>,
     web: Web,
 }
 
@@ -58,6 +68,7 @@ impl Outside {
         Ok(Self {
             mailer: Mailer::open(&config.mail, pool)?,
             push: Push::open(pool, config.public_url()).await?,
+            texter: Texter::open(&config.sms)?,
             web: Web::new(config.development.open_loopback)?,
         })
     }
@@ -89,6 +100,22 @@ impl Outside {
     /// What the program said.
     pub async fn webhook(&self, to: &Webhook, body: &str, message_id: Uuid) -> Result<(), Undelivered> {
         webhook::send(&self.web, to, body, message_id).await
+    }
+
+    /// How many text messages may leave in a day; none where no provider is named.
+    pub fn texts_daily(&self) -> i32 {
+        self.texter.as_ref().map_or(0, Texter::daily)
+    }
+
+    /// Hands one text message to the provider.
+    ///
+    /// # Errors
+    /// What the provider said.
+    pub async fn text(&self, text: &Text<'_>) -> Result<(), Undelivered> {
+        match &self.texter {
+            Some(texter) => texter.send(text).await,
+            None => Err(Undelivered::Later("no provider is named in [sms]".into())),
+        }
     }
 
     /// Hands one mail to the mail server.

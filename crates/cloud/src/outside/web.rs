@@ -7,7 +7,7 @@
 
 use super::Undelivered;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use reqwest::{Client, Url, redirect};
+use reqwest::{Certificate, Client, Url, redirect};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
@@ -24,16 +24,12 @@ pub(super) struct Web {
 
 impl Web {
     pub(super) fn new(development: bool) -> anyhow::Result<Self> {
-        let roots = webpki_root_certs::TLS_SERVER_ROOT_CERTS
-            .iter()
-            .map(|der| reqwest::Certificate::from_der(der))
-            .collect::<Result<Vec<_>, _>>()?;
         let client = Client::builder()
             .dns_resolver(Public { development })
             .redirect(redirect::Policy::none())
             .no_proxy()
             .timeout(PATIENCE)
-            .tls_certs_only(roots)
+            .tls_certs_only(roots()?)
             .build()?;
         Ok(Self { client, development })
     }
@@ -68,6 +64,11 @@ impl Web {
         })?;
         Ok(answer.status().as_u16())
     }
+}
+
+/// The public authorities.
+pub(super) fn roots() -> reqwest::Result<Vec<Certificate>> {
+    webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter().map(|der| Certificate::from_der(der)).collect()
 }
 
 /// Names resolve to public addresses or not at all.

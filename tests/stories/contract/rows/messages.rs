@@ -18,6 +18,8 @@ pub(super) fn rows(_: &Stage) -> Result<Vec<Row>> {
             "p256dh": "BCVxsr7N_eNgVRqvHtD0zTZsEc6-VV-JvLexhqUzORcxaOzi6-AYWXvTBHm4bjyPjs7Vd8pZGH6SRpkNtoIAiw4",
             "auth": "BTBZMqHH6r4Tts7J_aSIgg" } })
     };
+    let phone = "/api/notifications/phone";
+    let number = |typed: &str| json!({ "phone_number": typed });
     let webhook = |url: &str, kind: &str| json!({ "url": url, "kinds": [kind] });
     Ok(vec![
         get(subscriptions, For::People),
@@ -69,6 +71,21 @@ pub(super) fn rows(_: &Stage) -> Result<Vec<Row>> {
             .refuses("/api/notifications/0/read", 404, "NOT_FOUND")
             .refuses("/api/notifications/x/read", 400, UNREADABLE),
         post("/api/notifications/read-all", For::People, None),
+        get(phone, For::People),
+        put(phone, For::People, number("0812-3456-{n}"))
+            .refuses_body(number("112"), 400, INVALID)
+            .told_in(404, "texts: a cloud without a provider")
+            .told_in(
+                429,
+                "texts::nobody_makes_a_strangers_telephone_ring_nor_the_installation_pay_without_end",
+            ),
+        post("/api/notifications/phone/verify", For::People, json!({ "code": "000000" }))
+            .answered(404)
+            .refuses_body(json!({ "code": "" }), 400, INVALID),
+        delete(phone, For::People).given(a_telephone).told_in(
+            404,
+            "texts::a_number_is_shown_to_be_theirs_by_a_code_and_then_gets_what_its_person_wished",
+        ),
         get(preferences, For::People),
         put(preferences, For::People, wish("post_liked")).refuses_body(wish("tidak_ada"), 400, INVALID),
     ])
@@ -102,6 +119,20 @@ fn a_browser<'a>(stage: &'a Stage, account: &'a Account) -> LocalBoxFuture<'a, R
         .fetch_one(&stage.database)
         .await?;
         Ok(json!({ "subscription": id }))
+    }
+    .boxed_local()
+}
+
+/// The caller has a telephone.
+fn a_telephone<'a>(stage: &'a Stage, account: &'a Account) -> LocalBoxFuture<'a, Result<Value>> {
+    async move {
+        sqlx::query(
+            "insert into phone (user_id, number) values ($1, '+6281234567890') on conflict do nothing",
+        )
+        .bind(account.user_id)
+        .execute(&stage.database)
+        .await?;
+        Ok(json!({}))
     }
     .boxed_local()
 }

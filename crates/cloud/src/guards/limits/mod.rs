@@ -81,6 +81,8 @@ const TABLE: &[(&str, &str, Option<Kind>)] = &[
     ("POST", "/api/auth/verify-email", Some(SignIn)),
     ("POST", "/api/auth/verify-email/resend", Some(SignIn)),
     ("POST", "/api/auth/register", Some(Register)),
+    ("PUT", "/api/notifications/phone", Some(SignIn)),
+    ("POST", "/api/notifications/phone/verify", Some(SignIn)),
     ("DELETE", "/api/users/me", Some(SignIn)),
     ("POST", "/api/users/me/export", Some(Expensive)),
     ("POST", "/api/gateways/enrol", Some(Enrol)),
