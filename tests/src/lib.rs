@@ -12,6 +12,7 @@ pub mod peer;
 pub mod postgres;
 pub mod programs;
 pub mod proxy;
+pub mod s3;
 pub mod stand;
 pub mod story;
 pub mod tls;

@@ -30,6 +30,7 @@ mod messages;
 mod monitoring;
 mod mqtt;
 mod nginx;
+mod object_store;
 mod offline;
 mod old_clients;
 mod once;

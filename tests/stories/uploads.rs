@@ -13,9 +13,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-const PICTURE: &str = "/api/users/me/picture";
+pub(super) const PICTURE: &str = "/api/users/me/picture";
 
-async fn register(cloud: &Cloud, username: &str) -> Result<String> {
+pub(super) async fn register(cloud: &Cloud, username: &str) -> Result<String> {
     let body = json!({ "email": format!("{username}@example.com"), "password": "sepeda merah tua",
         "username": username });
     let request = http::client()?.post(cloud.url("/api/auth/register"));
@@ -49,15 +49,15 @@ async fn send(cloud: &Cloud, token: &str, body: impl Into<reqwest::Body>) -> Res
     http::send(request).await
 }
 
-async fn show(cloud: &Cloud, token: &str, image: &[u8]) -> Result<Reply> {
+pub(super) async fn show(cloud: &Cloud, token: &str, image: &[u8]) -> Result<Reply> {
     send(cloud, token, form(&[("profile_picture", AS_FILE, image)])).await
 }
 
-async fn ask(cloud: &Cloud, method: Method, path: &str, token: &str) -> Result<Reply> {
+pub(super) async fn ask(cloud: &Cloud, method: Method, path: &str, token: &str) -> Result<Reply> {
     http::send(http::client()?.request(method, cloud.url(path)).bearer_auth(token)).await
 }
 
-fn picture(width: u32, height: u32, format: ImageFormat) -> Result<Vec<u8>> {
+pub(super) fn picture(width: u32, height: u32, format: ImageFormat) -> Result<Vec<u8>> {
     let mut bytes = Cursor::new(Vec::new());
     let speckled = |x: u32, y: u32| Rgb([(x * 7 % 251) as u8, (y * 11 % 241) as u8, ((x ^ y) % 256) as u8]);
     RgbImage::from_fn(width, height, speckled).write_to(&mut bytes, format)?;
@@ -65,7 +65,7 @@ fn picture(width: u32, height: u32, format: ImageFormat) -> Result<Vec<u8>> {
 }
 
 /// The address of the picture that an answer shows, as a path.
-fn path_of(cloud: &Cloud, body: &Value) -> Result<String> {
+pub(super) fn path_of(cloud: &Cloud, body: &Value) -> Result<String> {
     let url = body["user_data"]["profile_picture_url"].as_str().context("no picture")?;
     Ok(url.strip_prefix(&cloud.base()).context("another address")?.to_owned())
 }

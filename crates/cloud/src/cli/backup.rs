@@ -2,7 +2,7 @@
 
 use super::say;
 use crate::backup;
-use crate::config::Config;
+use crate::config::{Config, Store};
 use crate::finding::bytes;
 use std::path::Path;
 
@@ -28,6 +28,12 @@ pub(super) async fn backup(
         manifest.rows.len(),
         bytes(manifest.bytes())
     ))?;
+    if config.files.store == Store::S3 {
+        say(format_args!(
+            "uploads are in the bucket {} and not in this backup: it needs versioning or copies of its own",
+            config.files.bucket
+        ))?;
+    }
     if verify {
         try_out(config, &folder).await?;
     }

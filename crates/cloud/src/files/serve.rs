@@ -50,7 +50,7 @@ async fn file(
     let not_found = || Error::NotFound("NOT_FOUND");
     let Named { name, thumbnail } = Named::read(&path).ok_or_else(not_found)?;
     let row = sqlx::query!(
-        r#"select purpose as "purpose: Purpose", sha256 from file where name = $1 and deleted_at is null"#,
+        r#"select file_id, purpose as "purpose: Purpose", sha256 from file where name = $1 and deleted_at is null"#,
         name
     )
     .fetch_optional(&files.state.people)
@@ -75,7 +75,7 @@ async fn file(
     let [whole, small] = objects(name);
     let object = files.store.get(if thumbnail { &small } else { &whole }).await.map_err(|error| {
         if matches!(error, object_store::Error::NotFound { .. }) {
-            tracing::error!(name, "a file has a row and no object");
+            tracing::error!(file_id = row.file_id, "a file has a row and no object");
             return not_found();
         }
         store::unreachable(&error)

@@ -4,7 +4,7 @@ use crate::config::{Config, Files, Store};
 use crate::error::Error;
 use crate::finding::Finding;
 use anyhow::Context;
-use object_store::aws::AmazonS3Builder;
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::local::LocalFileSystem;
 use object_store::{ClientOptions, ObjectStore, ObjectStoreExt, RetryConfig};
 use std::path::Path;
@@ -34,6 +34,8 @@ pub(super) fn open(config: &Files, folder: &Path) -> anyhow::Result<Arc<dyn Obje
             let mut store = AmazonS3Builder::new()
                 .with_bucket_name(&config.bucket)
                 .with_region(&config.region)
+                // We take away one object at a time, and not every storage knows the request for many.
+                .with_config(AmazonS3ConfigKey::DisableBulkDelete, "true")
                 .with_access_key_id(&config.access_key_id)
                 .with_secret_access_key(&config.secret_access_key)
                 .with_client_options(
