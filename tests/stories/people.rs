@@ -129,6 +129,9 @@ fn an_address_and_a_name_are_one_accounts_only() -> Result<()> {
             ("username", "s t"),
             ("password", "pendek1"),
             ("password", "password123"),
+            ("password", "Alhamdulillah1"),
+            ("password", "P@ssw0rd!"),
+            ("password", "siti2026"),
             ("password", "Siti@example.com"),
             ("full_name", "a\u{0}b"),
         ] {

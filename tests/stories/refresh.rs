@@ -88,6 +88,38 @@ fn two_tabs_that_refresh_at_the_same_moment_stay_signed_in_on_two_replicas() -> 
 }
 
 #[test]
+fn another_secret_signs_everybody_out_and_the_old_one_brings_them_back() -> Result<()> {
+    story(async |stand| {
+        let mut cloud = stand.cloud_not_started().await?;
+        let restart = async |cloud: &mut Cloud, secret: &str| -> Result<()> {
+            cloud.stop().await?;
+            cloud.set("people.token_secret", secret);
+            cloud.start().await
+        };
+        let (one, other) =
+            ("one secret of this story, thirty-two letters", "another one of it, thirty-two letters");
+        cloud.set("people.token_secret", one);
+        cloud.start().await?;
+        let first = sign_in(&cloud, "budi").await?;
+        restart(&mut cloud, one).await?;
+        let kept = renew(&cloud, &first).await?;
+        for secret in [other, ""] {
+            restart(&mut cloud, secret).await?;
+            assert_eq!(me(&cloud, &kept.token).await?.status, 401, "{secret:?}");
+            assert_eq!(present(&cloud, &kept).await?.status, 401, "{secret:?}: it was renewed");
+        }
+        // Kept in the database it is no different.
+        let drawn = again(&cloud, "budi", PASSWORD).await?;
+        sqlx::query("delete from token_key").execute(&cloud.database().await?).await?;
+        restart(&mut cloud, "").await?;
+        assert_eq!(present(&cloud, &drawn).await?.status, 401);
+        restart(&mut cloud, one).await?;
+        renew(&cloud, &kept).await?;
+        Ok(())
+    })
+}
+
+#[test]
 fn a_stolen_refresh_token_is_found_out_and_ends_the_session() -> Result<()> {
     story(async |stand| {
         let cloud = stand.cloud().await?;

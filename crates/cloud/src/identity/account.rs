@@ -92,7 +92,7 @@ async fn end(
 struct PasswordChange {
     #[schema(example = "sepeda merah tua")]
     current_password: String,
-    /// 8 to 256 characters, not one of the most used.
+    /// 8 to 256 characters, not easy to guess.
     #[schema(example = "perahu biru muda")]
     new_password: String,
 }
@@ -121,12 +121,12 @@ async fn change_password(
     .fetch_one(&state.people)
     .await?;
     let current = Password::typed("current_password", current_password)?;
-    let new = Password::chosen("new_password", new_password, &[&account.email, &account.username])?;
     // Without a password there is none to change: it is chosen by mail.
     let kept = account.password_hash.ok_or_else(|| Error::field("current_password", "is wrong"))?;
     let current = ("current_password", current);
     owner::right(&request, &state, &people, person.user_id, &account.email, current, kept.clone()).await?;
-    let new = people.passwords.hash(new).await?;
+    let names = [account.email.as_str(), account.username.as_str()];
+    let new = people.passwords.choose("new_password", new_password, &names).await?;
     let mut tx = state.people.begin().await?;
     sqlx::query_scalar!(
         "update app_user set password_hash = $2, updated_at = now() where user_id = $1 and password_hash = $3

@@ -5,12 +5,13 @@
 //! - There is always an admin who can sign in.
 //! - A ban that has run out lets the person in again without anybody's doing; its sessions stay ended.
 
+use super::language;
 use super::roster::keep_an_admin;
 use super::sessions;
 use crate::audit::{Action, By, Object};
-use crate::error::{Error, Language, Result};
+use crate::error::{Error, Result};
 use crate::notify::webhooks::{self, Told};
-use crate::notify::{self, Kind, Message, Recipient};
+use crate::notify::{self, Kind, Message};
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::json;
 use sqlx::PgConnection;
@@ -36,9 +37,9 @@ pub async fn ban(
         return Err(Error::Conflict("OWN_ACCOUNT"));
     }
     keep_an_admin(conn, user_id).await?;
-    let email = sqlx::query_scalar!(
+    sqlx::query_scalar!(
         "update app_user set is_active = false, updated_at = now()
-         where user_id = $1 and erased_at is null returning email",
+         where user_id = $1 and erased_at is null returning user_id",
         user_id
     )
     .fetch_optional(&mut *conn)
@@ -57,7 +58,7 @@ pub async fn ban(
     sessions::end_all(conn, user_id, None).await?;
     let until = expires_at.map(written);
     let message = Message {
-        to: Recipient { user_id: Some(user_id), email: Some(email), language: Language::Indonesian },
+        to: language::recipient(conn, user_id).await?,
         kind: Kind::AccountBanned,
         values: json!({ "reason": reason.unwrap_or("-"), "until": until }),
         related: None,

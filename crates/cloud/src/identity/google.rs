@@ -8,15 +8,15 @@
 //!   another's name could leave a door of their own in it.
 
 use super::bans;
-use super::entries::{did, wrong};
+use super::entries::did;
 use super::letters::{self, Addressee, Purpose};
-use super::passwords::{Checked, Password};
+use super::owner::{self, Account};
+use super::passwords::Password;
 use super::people::{People, check_email};
 use super::refresh::Handed;
 use super::second_factor::sign_in as second_step;
 use super::secret;
 use super::sessions;
-use super::throttle;
 use crate::audit::Action;
 use crate::error::{Error, Language, Result};
 use crate::json::Json;
@@ -88,6 +88,12 @@ async fn sign_in(
             Error::Busy { retry_after: 60, reason: "Google's keys cannot be had".into() }
         }
     })?;
+    // Looked up before Google's id is: whoever opens the account in between is known by it then, and not taken for
+    // somebody else who has the address.
+    let account = match &vouched.email {
+        Some(email) => owner::with_address(&state.people, email).await?,
+        None => None,
+    };
     // Everything that one person does with Google goes one after the other; what is asked of a password comes first,
     // so that nothing waits for its hash.
     let mut tx = state.people.begin().await?;
@@ -99,7 +105,7 @@ async fn sign_in(
             Error::field("google_token", "must tell an e-mail address that Google has verified")
         })?;
         check_email(&email)?;
-        let proven = prove(&request, &state, &people, &email, password).await?;
+        let proven = prove(&request, &state, &people, &email, account, password).await?;
         tx = state.people.begin().await?;
         sqlx::query!("select pg_advisory_xact_lock(hashtextextended('user_google ' || $1, 0))", vouched.sub)
             .execute(&mut *tx)
@@ -174,24 +180,17 @@ async fn prove(
     state: &State,
     people: &People,
     email: &str,
+    account: Option<Account>,
     password: Option<String>,
 ) -> Result<Option<Proven>> {
-    let account =
-        sqlx::query!("select user_id, password_hash from app_user where lower(email) = lower($1)", email)
-            .fetch_optional(&state.people)
-            .await?;
     let Some(account) = account else { return Ok(None) };
     let needed = || Error::Conflict("PASSWORD_NEEDED_TO_LINK");
     let password = Password::typed("password", password.ok_or_else(needed)?)?;
     // Without a password there is nothing to show yet; one can be had by mail.
-    let password_hash = account.password_hash.ok_or_else(needed)?;
-    let failures = throttle::count(&state.people, email).await?;
-    if matches!(people.passwords.check(password, Some(password_hash.clone())).await?, Checked::Wrong) {
-        let mut conn = state.people.acquire().await?;
-        wrong(&mut conn, request, Some(account.user_id), failures, "wrong password").await?;
-        return Err(Error::WrongCredentials);
-    }
-    throttle::forgive(&state.people, email).await?;
+    let password_hash = account.password_hash.clone().ok_or_else(needed)?;
+    owner::try_password(request, state, people, email, Some(&account), password)
+        .await?
+        .ok_or(Error::WrongCredentials)?;
     Ok(Some(Proven { user_id: account.user_id, password_hash }))
 }
 

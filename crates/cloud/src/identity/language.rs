@@ -28,6 +28,11 @@ pub async fn recipient(conn: &mut PgConnection, user_id: i64) -> Result<Recipien
         .fetch_optional(conn)
         .await?
         .ok_or(Error::Unauthenticated)?;
-    let language = Language::from_code(&row.language).unwrap_or(Language::Indonesian);
-    Ok(Recipient { user_id: Some(user_id), email: Some(row.email), language })
+    Ok(written_to(user_id, row.email, &row.language))
+}
+
+/// Somebody by their address and the language that the database has of them.
+pub(super) fn written_to(user_id: i64, email: String, language: &str) -> Recipient {
+    let language = Language::from_code(language).unwrap_or(Language::Indonesian);
+    Recipient { user_id: Some(user_id), email: Some(email), language }
 }

@@ -8,6 +8,7 @@ use super::throttle;
 use crate::error::{Error, Result};
 use crate::state::State;
 use actix_web::HttpRequest;
+use sqlx::PgPool;
 
 /// By the password; where the account has none, by having signed in within ten minutes. Answers its address.
 ///
@@ -52,12 +53,49 @@ pub(super) async fn right(
     (field, typed): (&'static str, Password),
     kept: String,
 ) -> Result<()> {
+    let account = Account { user_id, password_hash: Some(kept) };
+    let checked = try_password(request, state, people, email, Some(&account), typed).await?;
+    checked.map(|_| ()).ok_or_else(|| Error::field(field, "is wrong"))
+}
+
+/// Whose password is tried.
+pub(super) struct Account {
+    pub user_id: i64,
+    pub password_hash: Option<String>,
+}
+
+/// The account that has an address, whatever its case.
+pub(super) async fn with_address(pool: &PgPool, email: &str) -> sqlx::Result<Option<Account>> {
+    sqlx::query_as!(
+        Account,
+        "select user_id, password_hash from app_user where lower(email) = lower($1)",
+        email
+    )
+    .fetch_optional(pool)
+    .await
+}
+
+/// Tries a password for an address, which may be nobody's; `None` when it is wrong, which counts and is written down.
+///
+/// # Errors
+/// How long to wait, or the database's.
+pub(super) async fn try_password(
+    request: &HttpRequest,
+    state: &State,
+    people: &People,
+    email: &str,
+    account: Option<&Account>,
+    typed: Password,
+) -> Result<Option<Checked>> {
     let failures = throttle::count(&state.people, email).await?;
-    if matches!(people.passwords.check(typed, Some(kept)).await?, Checked::Wrong) {
+    let kept = account.and_then(|account| account.password_hash.clone());
+    let checked = people.passwords.check(typed, kept).await?;
+    if matches!(checked, Checked::Wrong) {
         let mut conn = state.people.acquire().await?;
-        wrong(&mut conn, request, Some(user_id), failures, "wrong password").await?;
-        return Err(Error::field(field, "is wrong"));
+        let whose = account.map(|account| account.user_id);
+        wrong(&mut conn, request, whose, failures, "wrong password").await?;
+        return Ok(None);
     }
     throttle::forgive(&state.people, email).await?;
-    Ok(())
+    Ok(Some(checked))
 }

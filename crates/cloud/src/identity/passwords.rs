@@ -1,4 +1,4 @@
-//! Passwords: which may be chosen, and Argon2id away from the async threads.
+//! Passwords: which may be chosen, and Argon2id, all of it away from the async threads.
 //!
 //! What must stay true:
 //! - A hash takes 19 MiB and a core for a moment, so only a few run at once; a request that is dropped does not
@@ -14,8 +14,12 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
 
-/// The most used passwords of eight characters and more, one a line, in lower case.
-const COMMON: &str = include_str!("common_passwords.txt");
+/// What people here try first and the estimator's own lists, mostly English, do not have; one a line, in lower case.
+const LOCAL: &str = include_str!("local_passwords.txt");
+/// A password that so many guesses find is refused. The estimator's list of the most used passwords ends far below.
+const GUESSES: u64 = 1_000_000;
+/// How much of a password is judged: the estimator's work grows fast with the length, up to seconds.
+const JUDGED: usize = 24;
 /// How long a request waits for its turn.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -33,30 +37,6 @@ impl Password {
             257 => Err(Error::field(field, "must be at most 256 characters")),
             _ => Ok(Self(password)),
         }
-    }
-
-    /// A password to be kept; `names` are what everybody can guess of its owner.
-    ///
-    /// # Errors
-    /// The field, with what is wrong.
-    pub fn chosen(field: &'static str, password: String, names: &[&str]) -> Result<Self> {
-        let chosen = Self::typed(field, password)?;
-        if chosen.0.chars().take(8).count() < 8 {
-            return Err(Error::field(field, "must have at least 8 characters"));
-        }
-        let lower = chosen.0.to_lowercase();
-        if COMMON.lines().any(|common| common == lower) {
-            return Err(Error::field(field, "is one of the most used passwords; choose another"));
-        }
-        let mut others = lower.chars();
-        if others.next().is_some_and(|first| others.all(|c| c == first)) {
-            return Err(Error::field(field, "must not be one character again and again"));
-        }
-        let name = |email: &str| email.split('@').next().unwrap_or_default().to_lowercase();
-        if names.iter().any(|known| known.to_lowercase() == lower || name(known) == lower) {
-            return Err(Error::field(field, "must not be your e-mail address or user name"));
-        }
-        Ok(chosen)
     }
 }
 
@@ -82,12 +62,26 @@ impl Passwords {
         Self { turns: Arc::new(Semaphore::new((cores / 2).max(1))) }
     }
 
-    /// What is kept of a password.
+    /// What is kept of a new password; `names` are what everybody can guess of its owner.
     ///
     /// # Errors
-    /// [`Error::Busy`] when too many wait.
-    pub async fn hash(&self, password: Password) -> Result<String> {
-        self.in_turn(move || Ok(hash(&password)?)).await
+    /// The field, with what is wrong; [`Error::Busy`] when too many wait.
+    pub async fn choose(&self, field: &'static str, password: String, names: &[&str]) -> Result<String> {
+        let chosen = Password::typed(field, password)?;
+        if chosen.0.chars().take(8).count() < 8 {
+            return Err(Error::field(field, "must have at least 8 characters"));
+        }
+        let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+        self.in_turn(move || {
+            if is_guessable(&chosen.0, &names) {
+                return Err(Error::field(
+                    field,
+                    "is easy to guess; choose several words that do not belong together",
+                ));
+            }
+            Ok(hash(&chosen)?)
+        })
+        .await
     }
 
     /// Compares with what is kept; with `None`, of nobody, it is wrong and takes as long.
@@ -129,6 +123,14 @@ impl Passwords {
     }
 }
 
+/// Whether it is one of the most used passwords, or made from such, from the names, or from keys in a row.
+fn is_guessable(password: &str, names: &[String]) -> bool {
+    let judged: String = password.chars().take(JUDGED).collect();
+    let parts = names.iter().flat_map(|name| name.split('@').take(1).chain([name.as_str()]));
+    let known: Vec<&str> = LOCAL.lines().chain(parts).collect();
+    zxcvbn::zxcvbn(&judged, &known).guesses() < GUESSES
+}
+
 /// The parameters that OWASP recommends: 19 MiB, two passes, one lane.
 fn ours() -> anyhow::Result<Argon2<'static>> {
     let params = Params::new(19_456, 2, 1, None).map_err(|error| anyhow!("Argon2's parameters: {error}"))?;
@@ -158,7 +160,7 @@ mod tests {
     #[tokio::test]
     async fn a_password_is_known_again_and_no_other_is() {
         let passwords = Passwords::new();
-        let kept = passwords.hash(typed("sepeda merah tua")).await.unwrap();
+        let kept = passwords.choose("password", "sepeda merah tua".into(), &[]).await.unwrap();
         assert!(kept.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{kept}");
         let check =
             async |word: &str, kept: Option<String>| passwords.check(typed(word), kept).await.unwrap();
@@ -179,22 +181,52 @@ mod tests {
 
     #[test]
     fn a_password_that_anybody_would_try_first_is_refused() {
-        let refused = |password: &str| {
-            Password::chosen("password", password.into(), &["budi.santoso@example.com", "budisantoso"])
-                .is_err()
-        };
-        for bad in ["", "pendek", "Password123", "BISMILLAH", "88888888", "Budi.Santoso", "BudiSantoso"] {
-            assert!(refused(bad), "{bad} was taken");
+        let names = ["budi.santoso@example.com".to_owned(), "budisantoso".to_owned()];
+        for bad in [
+            "Password123",
+            "P@ssw0rd",
+            "BISMILLAH",
+            "alhamdulillah1",
+            "88888888",
+            "x1x1x1x1",
+            "abcdefgh",
+            "qwertyuiop12",
+            "Budi.Santoso",
+            "budi.santoso@example.com",
+            "BudiSantoso1",
+            "lumbung2026",
+            "passwordpasswordpasswordpassword",
+        ] {
+            assert!(is_guessable(bad, &names), "{bad} was taken");
         }
-        assert!(refused(&"x1".repeat(129)));
-        assert!(!refused("sepeda merah tua"));
-        assert!(!refused(&"é1".repeat(128)), "256 characters are not 256 bytes");
+        let long = "é1".repeat(128);
+        for good in
+            ["sepeda merah tua", "perahu biru muda", "7Q2M4-X9TKB-0V6HD-R3PWA-C8ZNE-1", "kucing hitam 9"]
+        {
+            assert!(!is_guessable(good, &names), "{good} was refused");
+        }
+        assert!(is_guessable(&long, &names), "two characters again and again");
+        assert!(
+            !is_guessable("BudiSantoso1x", &["siti@example.com".to_owned()]),
+            "another's name is no name"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_password_has_8_to_256_characters_of_any_kind() {
+        let choose = async |password: String| Passwords::new().choose("password", password, &[]).await;
+        for bad in ["".to_owned(), "pendek".to_owned(), "sepeda ".repeat(37)] {
+            assert!(matches!(choose(bad.clone()).await, Err(Error::Fields(_))), "{bad} was taken");
+        }
+        let long = format!("sepeda merah tua {}", "é".repeat(239));
+        assert!(choose(long).await.is_ok(), "256 characters are not 256 bytes");
     }
 
     #[test]
-    fn the_list_of_common_passwords_has_nothing_that_can_never_match() {
-        for common in COMMON.lines() {
-            assert!(common.chars().count() >= 8 && common == common.to_lowercase(), "{common}");
+    fn the_local_list_has_only_what_the_estimator_would_let_through() {
+        for known in LOCAL.lines() {
+            assert_eq!(known, known.to_lowercase());
+            assert!(zxcvbn::zxcvbn(known, &[]).guesses() >= GUESSES, "{known} need not be listed");
         }
     }
 }

@@ -2,14 +2,14 @@
 
 use super::bans;
 use super::consent::{self, Consent};
-use super::entries::{did, wrong};
+use super::entries::did;
 use super::letters::{self, Addressee, Purpose};
+use super::owner::{self, Account};
 use super::passwords::{Checked, Password, Passwords};
 use super::profile::{self, Profile};
 use super::refresh::Handed;
 use super::second_factor::{Vault, sign_in};
 use super::sessions::{self, Enrolling, Sessions};
-use super::throttle;
 use super::tokens::Tokens;
 use crate::audit::Action;
 use crate::error::{Error, Language, Result};
@@ -69,7 +69,7 @@ struct Registration {
     /// At most 255 characters; one account per address, whatever its case.
     #[schema(example = "user@example.com")]
     email: String,
-    /// 8 to 256 characters, not one of the most used.
+    /// 8 to 256 characters, not easy to guess.
     #[schema(example = "sepeda merah tua")]
     password: String,
     /// 3 to 100 letters, digits and `_ . -`, beginning with a letter or digit; unique whatever its case.
@@ -117,8 +117,7 @@ async fn register(
     if let Some(name) = &full_name {
         lumbung_shared::check_text("full_name", name, 255).map_err(|wrong| Error::Fields(vec![wrong]))?;
     }
-    let password = Password::chosen("password", password, &[&email, &username])?;
-    let password_hash = people.passwords.hash(password).await?;
+    let password_hash = people.passwords.choose("password", password, &[&email, &username]).await?;
     let mut tx = state.people.begin().await?;
     let user_id = sqlx::query_scalar!(
         "insert into app_user (email, username, password_hash, full_name) values ($1, $2, $3, $4)
@@ -199,34 +198,19 @@ async fn login(
     let Credentials { email, password, refresh } = body.into_inner();
     check_email(&email)?;
     let password = Password::typed("password", password)?;
-    let failures = throttle::count(&state.people, &email).await?;
-    let account = sqlx::query!(
-        "select user_id, password_hash, is_active from app_user where lower(email) = lower($1)",
-        email
-    )
-    .fetch_optional(&state.people)
-    .await?;
-    let kept = account.as_ref().and_then(|account| account.password_hash.clone());
-    let checked = people.passwords.check(password, kept).await?;
-    if matches!(checked, Checked::Wrong) {
-        let whose = account.map(|account| account.user_id);
-        let mut conn = state.people.acquire().await?;
-        wrong(&mut conn, &request, whose, failures, "wrong password").await?;
+    let account = owner::with_address(&state.people, &email).await?;
+    let checked = owner::try_password(&request, &state, &people, &email, account.as_ref(), password).await?;
+    let (Some(Account { user_id, password_hash }), Some(checked)) = (account, checked) else {
         return Err(Error::WrongCredentials);
-    }
-    let account = account.ok_or(Error::WrongCredentials)?;
-    throttle::forgive(&state.people, &email).await?;
-    let user_id = account.user_id;
+    };
     let mut tx = state.people.begin().await?;
-    if !account.is_active {
-        bans::let_in(&mut tx, user_id).await?;
-    }
     // A ban or a new password that comes now waits, and ends this session with the others; one that came meanwhile
     // is obeyed.
+    bans::let_in(&mut tx, user_id).await?;
     sqlx::query_scalar!(
-        "select user_id from app_user where user_id = $1 and password_hash = $2 and is_active for update",
+        "select user_id from app_user where user_id = $1 and password_hash = $2",
         user_id,
-        account.password_hash
+        password_hash
     )
     .fetch_optional(&mut *tx)
     .await?

@@ -1,8 +1,9 @@
 //! What identity knows of a person: given to them, and taken away.
 
+use super::language::written_to;
 use super::roster::keep_an_admin;
 use super::throttle;
-use crate::error::{Error, Language, Result};
+use crate::error::{Error, Result};
 use crate::notify::Recipient;
 use serde_json::Value;
 use sqlx::PgConnection;
@@ -83,11 +84,6 @@ pub async fn admins(conn: &mut PgConnection) -> Result<Vec<Recipient>> {
             .fetch_all(conn)
             .await?;
     Ok(rows.into_iter().map(|row| written_to(row.user_id, row.email, &row.language)).collect())
-}
-
-fn written_to(user_id: i64, email: String, language: &str) -> Recipient {
-    let language = if language == "en" { Language::English } else { Language::Indonesian };
-    Recipient { user_id: Some(user_id), email: Some(email), language }
 }
 
 /// Leaves an account without a person: its number stays for the rows that need one. Nobody can sign in to it, for

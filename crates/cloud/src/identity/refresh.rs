@@ -2,7 +2,7 @@
 //!
 //! What must stay true:
 //! - A refresh token names its session as the short token does, and carries a secret that is good once; only hashes
-//!   are kept.
+//!   are kept, that of the secret with the key of the short tokens, so that both end with it.
 //! - What happens to one session's refresh tokens happens one after the other, whichever replica is asked: every
 //!   exchange holds the session's row.
 //! - An exchange ends every refresh token of its session that was out before it. So of two holders of one chain the
@@ -68,7 +68,7 @@ pub(super) async fn pair(conn: &mut PgConnection, people: &People, session: Sess
     sqlx::query!(
         "insert into refresh_token (session_id, secret_hash) values ($1, $2)",
         session_id,
-        secret::hash(&drawn)
+        people.tokens.hash(&drawn)
     )
     .execute(conn)
     .await?;
@@ -133,7 +133,7 @@ async fn refresh(
         r#"select used_at is not null as "used!", coalesce(used_at < now() - interval '20 seconds', false) as "late!"
            from refresh_token where session_id = $1 and secret_hash = $2"#,
         session_id,
-        secret::hash(drawn)
+        people.tokens.hash(drawn)
     )
     .fetch_optional(&mut *tx)
     .await?

@@ -9,7 +9,6 @@ use super::bans;
 use super::entries::did;
 use super::letters::{self, Addressee, Purpose};
 use super::notices;
-use super::passwords::Password;
 use super::people::{Done, People, check_email};
 use super::sessions;
 use super::throttle;
@@ -91,7 +90,7 @@ struct Reset {
     /// From the mail: what stands behind `#` in its link, or its code as it was typed.
     #[schema(example = "7Q2M4-X9TKB-0V6HD-R3PWA-C8ZNE-1")]
     token: String,
-    /// 8 to 256 characters, not one of the most used.
+    /// 8 to 256 characters, not easy to guess.
     #[schema(example = "perahu biru muda")]
     new_password: String,
 }
@@ -118,8 +117,7 @@ async fn reset(
     let user_id = letters::whose(&mut conn, Purpose::ResetPassword, &token).await?.ok_or_else(unknown)?;
     let names = names(&mut conn, user_id).await?.ok_or_else(unknown)?;
     drop(conn);
-    let new = Password::chosen("new_password", new_password, &[&names.0, &names.1])?;
-    let hash = people.passwords.hash(new).await?;
+    let hash = people.passwords.choose("new_password", new_password, &[&names.0, &names.1]).await?;
     let mut tx = state.people.begin().await?;
     let (user_id, email) =
         letters::take(&mut tx, Purpose::ResetPassword, &token).await?.ok_or_else(unknown)?;

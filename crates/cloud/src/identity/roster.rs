@@ -1,7 +1,7 @@
 //! Accounts in the hands of admins and of operators at the command line: the first admin, roles, other people's
 //! sessions.
 
-use super::passwords::{Password, Passwords};
+use super::passwords::Passwords;
 use super::people::{check_email, check_username, taken};
 use super::roles::Role;
 use super::secret;
@@ -42,8 +42,7 @@ pub async fn add(
     check_username(username)?;
     let drawn = if password.is_none() { Some(secret::draw_claim()?) } else { None };
     let chosen = password.or_else(|| drawn.clone()).unwrap_or_default();
-    let password = Password::chosen("password", chosen, &[email, username])?;
-    let hash = Passwords::new().hash(password).await?;
+    let hash = Passwords::new().choose("password", chosen, &[email, username]).await?;
     let mut tx = pool.begin().await?;
     let user_id = sqlx::query_scalar!(
         "insert into app_user (email, username, password_hash, role) values ($1, $2, $3, $4) returning user_id",

@@ -4,7 +4,8 @@
 //! - This program is the only one that makes and reads these tokens, so its header is one fixed text: no other
 //!   algorithm can be asked for.
 //! - A good signature is not enough: the session that the token names decides (see `sessions`).
-//! - The secret is the same for every replica and is never logged.
+//! - The secret is the same for every replica and is never logged. Another one ends every session: it also keys the
+//!   hashes of refresh tokens.
 
 use super::secret;
 use anyhow::Context;
@@ -90,6 +91,11 @@ impl Tokens {
         let said = format!("{HEADER}.{}", URL_SAFE_NO_PAD.encode(serde_json::to_vec(&claims)?));
         let signature = URL_SAFE_NO_PAD.encode(hmac::sign(&self.key, said.as_bytes()));
         Ok(format!("{said}.{signature}"))
+    }
+
+    /// What is kept of another secret that must end with ours.
+    pub fn hash(&self, secret: &str) -> Vec<u8> {
+        hmac::sign(&self.key, secret.as_bytes()).as_ref().to_vec()
     }
 
     /// Whom a token speaks for; `None` for everything that is not a token of ours in its time.
