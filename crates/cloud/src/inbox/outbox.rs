@@ -51,16 +51,20 @@ async fn outbox(request: HttpRequest, state: web::Data<State>) -> Result<HttpRes
 
 fn page(kept: &[Kept]) -> String {
     let mut page = String::from(
-        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>Outbox</title></head>\n\
+        "<!doctype html>\n<html lang=\"id\"><head><meta charset=\"utf-8\"><title>Kotak keluar · Outbox</title></head>\n\
          <body style=\"font-family:sans-serif;max-width:48em;margin:2em auto;padding:0 1em\">\n\
-         <h1>Outbox</h1>\n<p>Nothing here was sent: <code>mail.transport</code> is <code>outbox</code>.</p>\n",
+         <h1>Kotak keluar · Outbox</h1>\n<p>Tidak ada yang dikirim · Nothing here was sent: \
+         <code>mail.transport = \"outbox\"</code></p>\n",
     );
+    if kept.is_empty() {
+        page.push_str("<p>Belum ada pesan · No messages yet</p>\n");
+    }
     for message in kept {
         let at = message.created_at.format("%F %T UTC");
         let (title, address) = (escaped(&message.title), escaped(&message.address));
         let _ = writeln!(
             page,
-            "<article>\n<h2>{title}</h2>\n<p>{at} {} to {address}</p>\n<pre style=\"white-space:pre-wrap\">{}</pre>\n</article>",
+            "<article>\n<h2>{title}</h2>\n<p>{at} · {} → {address}</p>\n<pre style=\"white-space:pre-wrap\">{}</pre>\n</article>",
             message.channel,
             pressable(&escaped(&message.content))
         );
