@@ -192,6 +192,12 @@ impl ResponseError for Error {
 }
 
 /// A database that cannot be reached is a reason to come back; anything else was not expected.
+impl From<FieldError> for Error {
+    fn from(wrong: FieldError) -> Self {
+        Self::Fields(vec![wrong])
+    }
+}
+
 impl From<sqlx::Error> for Error {
     fn from(error: sqlx::Error) -> Self {
         if is_unreachable(&error) {

@@ -1,4 +1,5 @@
-//! JSON bodies of requests: an object is known by the names of its members, at every depth.
+//! JSON bodies of requests: an object is known by the names of its members, at every depth. And the answer that says
+//! nothing but that it was done.
 //!
 //! serde also reads an array as a struct, its members in their order; a document that says `object` would be wrong then,
 //! and `[null,null]` a change of a profile. So handlers take [`Json`] and never actix-web's (`tests/house.rs`).
@@ -9,11 +10,24 @@ use serde::de::{
     Deserialize, DeserializeOwned, DeserializeSeed, Deserializer, EnumAccess, Error, MapAccess, SeqAccess,
     Visitor,
 };
-use serde::forward_to_deserialize_any;
+use serde::{Serialize, forward_to_deserialize_any};
 use std::fmt;
 use std::future::Future;
 use std::ops::Deref;
 use std::pin::Pin;
+use utoipa::ToSchema;
+
+/// It was done.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Success)]
+pub(crate) struct Done {
+    #[schema(example = true)]
+    success: bool,
+}
+
+impl Done {
+    pub(crate) const YES: Self = Self { success: true };
+}
 
 /// The body of a request, as [`web::Json`] reads it under the configuration of the application.
 #[derive(Debug)]
@@ -205,7 +219,6 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for ByName<A> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use serde::Serialize;
 
     #[derive(Debug, PartialEq, Serialize, serde::Deserialize)]
     struct Outer {

@@ -1,7 +1,7 @@
 //! `GET /api/admin/audit`: who did what, for admins. Reading it is itself in the log.
 
 use super::MOST;
-use crate::audit::{self, Actor, By, Listed};
+use crate::audit::{self, Listed};
 use crate::error::{ErrorBody, Result};
 use crate::identity::Admin;
 use crate::page;
@@ -87,7 +87,7 @@ async fn list(
     let which = audit::Wanted { from, to, action, actor, object, outcome };
     let mut tx = state.people.begin().await?;
     let mut entries = audit::search(&mut tx, &which, before.unwrap_or(i64::MAX), limit + 1).await?;
-    let by = By::request(Actor::Person(admin.0.user_id), &request);
+    let by = admin.0.by(&request);
     audit::tell_search(&mut tx, &by, &which, before.is_some()).await?;
     tx.commit().await?;
     let more = page::cut(&mut entries, limit);

@@ -3,7 +3,7 @@
 //! Cheap however large the database is: totals of large tables are estimates of PostgreSQL's own, what happened lately
 //! is counted along indexes, scans come from their rollup, and each server asks once in [`FRESH`], however many look.
 
-use crate::audit::{self, Actor, Brief, By};
+use crate::audit::{self, Brief};
 use crate::distribution::scans_per_day;
 use crate::error::{ErrorBody, Result};
 use crate::files::{self, Uploads};
@@ -91,7 +91,7 @@ async fn dashboard(
     state: web::Data<State>,
     board: web::Data<Board>,
 ) -> Result<HttpResponse> {
-    let by = By::request(Actor::Person(admin.0.user_id), &request);
+    let by = admin.0.by(&request);
     audit::tell_look(&mut *state.people.acquire().await?, &by, "dashboard").await?;
     // Whoever comes meanwhile waits for the same answer instead of asking for another one.
     let mut kept = board.0.lock().await;

@@ -1,13 +1,13 @@
 //! `/api/gateways`: the boxes at the places. For admins, keys with the scope `gateways:enrol`, and operators of the
 //! site or its programme. A gateway that is to stand at another site needs both.
 
-use super::{Done, Wanted};
+use super::Wanted;
 use crate::error::{Error, ErrorBody, Result};
 use crate::identity::access::Caller;
 use crate::identity::claims::{self, Claim};
 use crate::identity::gateways::{self, Listed};
 use crate::identity::keys::Scope;
-use crate::json::Json;
+use crate::json::{Done, Json};
 use crate::places;
 use crate::state::State;
 use actix_web::guard::GuardContext;
@@ -192,7 +192,7 @@ async fn revoke(
     why: web::Query<Why>,
 ) -> Result<HttpResponse> {
     let (tended, by) = caller.tends(Scope::GatewaysEnrol, &request)?;
-    lumbung_shared::check_text("reason", &why.reason, 500).map_err(|wrong| Error::Fields(vec![wrong]))?;
+    lumbung_shared::check_text("reason", &why.reason, 500)?;
     let gateway = known(&gateway_id)?;
     let mut tx = state.people.begin().await?;
     let held = gateways::hold(&mut tx, gateway).await?;
@@ -210,6 +210,6 @@ fn is_no_verb(context: &GuardContext<'_>) -> bool {
 
 /// A code of a form that some gateway may have; PostgreSQL is not asked for any other.
 fn known(code: &str) -> Result<&str> {
-    places::check_code("gateway_id", code).map_err(|wrong| Error::Fields(vec![wrong]))?;
+    places::check_code("gateway_id", code)?;
     Ok(code)
 }

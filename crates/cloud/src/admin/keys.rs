@@ -1,11 +1,10 @@
 //! `/api/keys`: access keys, for admins.
 
-use super::{Done, Wanted};
-use crate::audit::{Actor, By};
+use super::Wanted;
 use crate::error::{ErrorBody, Result};
 use crate::identity::Admin;
 use crate::identity::keys::{self, Listed, NewKey, Scope};
-use crate::json::Json;
+use crate::json::{Done, Json};
 use crate::state::State;
 use actix_web::{HttpRequest, HttpResponse, delete, get, post, web};
 use chrono::{DateTime, Utc};
@@ -75,7 +74,7 @@ async fn add(
     state: web::Data<State>,
     body: Json<Wish>,
 ) -> Result<HttpResponse> {
-    let by = By::request(Actor::Person(admin.0.user_id), &request);
+    let by = admin.0.by(&request);
     let mut tx = state.people.begin().await?;
     let key = keys::add(&mut tx, &body.name, &body.scopes, body.expires_at, &by).await?;
     tx.commit().await?;
@@ -94,7 +93,7 @@ async fn revoke(
     state: web::Data<State>,
     id: web::Path<i32>,
 ) -> Result<HttpResponse> {
-    let by = By::request(Actor::Person(admin.0.user_id), &request);
+    let by = admin.0.by(&request);
     let mut tx = state.people.begin().await?;
     keys::revoke(&mut tx, *id, &by).await?;
     tx.commit().await?;

@@ -14,8 +14,8 @@ pub use dashboard::Board;
 use crate::error::Result;
 use crate::page::{self, Page};
 use actix_web::web::ServiceConfig;
-use serde::{Deserialize, Serialize};
-use utoipa::{IntoParams, ToSchema};
+use serde::Deserialize;
+use utoipa::IntoParams;
 
 pub fn routes(routes: &mut ServiceConfig) {
     users::routes(routes);
@@ -51,16 +51,4 @@ impl Wanted {
     fn read(&self) -> Result<Page> {
         Page::read(self.page, self.limit, self.cursor.as_deref(), MOST)
     }
-}
-
-/// It was done.
-#[derive(Serialize, ToSchema)]
-#[schema(as = Success)]
-struct Done {
-    #[schema(example = true)]
-    success: bool,
-}
-
-impl Done {
-    const YES: Self = Self { success: true };
 }

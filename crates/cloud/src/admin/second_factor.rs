@@ -1,9 +1,8 @@
 //! `DELETE /api/admin/users/{id}/totp`: for somebody who lost their authenticator app.
 
-use super::Done;
-use crate::audit::{Actor, By};
 use crate::error::{ErrorBody, Result};
 use crate::identity::{Admin, People, second_factor};
+use crate::json::Done;
 use crate::state::State;
 use actix_web::{HttpRequest, HttpResponse, delete, web};
 
@@ -30,7 +29,7 @@ async fn reset(
     people: web::Data<People>,
     id: web::Path<i64>,
 ) -> Result<HttpResponse> {
-    let by = By::request(Actor::Person(admin.0.user_id), &request);
+    let by = admin.0.by(&request);
     let mut tx = state.people.begin().await?;
     second_factor::reset(&mut tx, *id, &by).await?;
     tx.commit().await?;

@@ -1,11 +1,9 @@
 //! `PUT /api/admin/users/{id}/role` and `/api/admin/users/{id}/grants`: what people are and may do.
 
-use super::Done;
-use crate::audit::{Actor, By};
 use crate::error::{ErrorBody, Result};
 use crate::identity::grants::{self, Duty, Place};
 use crate::identity::{Admin, People, Role, roster};
-use crate::json::Json;
+use crate::json::{Done, Json};
 use crate::state::State;
 use actix_web::{HttpRequest, HttpResponse, delete, get, post, put, web};
 use serde::{Deserialize, Serialize};
@@ -39,7 +37,7 @@ async fn set_role(
     id: web::Path<i64>,
     body: Json<NewRole>,
 ) -> Result<HttpResponse> {
-    let by = By::request(Actor::Person(admin.0.user_id), &request);
+    let by = admin.0.by(&request);
     let mut tx = state.people.begin().await?;
     roster::set_role(&mut tx, *id, body.role, &by).await?;
     tx.commit().await?;
@@ -103,7 +101,7 @@ async fn grant(
 ) -> Result<HttpResponse> {
     let NewGrant { role, programme, site } = body.into_inner();
     let place = Place::parse(programme, site)?;
-    let by = By::request(Actor::Person(admin.0.user_id), &request);
+    let by = admin.0.by(&request);
     let mut tx = state.people.begin().await?;
     let grant_id = grants::grant(&mut tx, *id, role, &place, &by).await?;
     tx.commit().await?;
@@ -126,7 +124,7 @@ async fn withdraw(
     ids: web::Path<(i64, i64)>,
 ) -> Result<HttpResponse> {
     let (user_id, grant_id) = *ids;
-    let by = By::request(Actor::Person(admin.0.user_id), &request);
+    let by = admin.0.by(&request);
     let mut tx = state.people.begin().await?;
     grants::withdraw(&mut tx, user_id, grant_id, &by).await?;
     tx.commit().await?;

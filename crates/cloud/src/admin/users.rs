@@ -1,11 +1,11 @@
 //! `GET /api/admin/users`, `POST /api/admin/ban-user` and `/unban-user`.
 
-use super::{Done, MOST};
-use crate::audit::{Action, Actor, By, Object};
-use crate::error::{Error, ErrorBody, Result};
+use super::MOST;
+use crate::audit::{Action, Object};
+use crate::error::{ErrorBody, Result};
 use crate::identity::roster::{self, Account, Search};
 use crate::identity::{Admin, People, Role, bans};
-use crate::json::Json;
+use crate::json::{Done, Json};
 use crate::page::{self, Page};
 use crate::state::State;
 use actix_web::{HttpRequest, HttpResponse, get, post, web};
@@ -79,13 +79,13 @@ async fn list(
     let page = Page::read(wanted.page, wanted.limit, wanted.cursor.as_deref(), MOST)?;
     let text = wanted.filter.clone().filter(|text| !text.is_empty());
     if let Some(text) = &text {
-        lumbung_shared::check_text("filter", text, 100).map_err(|wrong| Error::Fields(vec![wrong]))?;
+        lumbung_shared::check_text("filter", text, 100)?;
     }
     let active = wanted.state.map(|state| state == Standing::Active);
     let search = Search { role: wanted.role, active, text };
     let (mut users, total) = roster::search(&state.people, &search, page).await?;
     let next_cursor = page.cut(&mut users, |user| user.user_id);
-    let by = By::request(Actor::Person(admin.0.user_id), &request);
+    let by = admin.0.by(&request);
     let mut conn = state.people.acquire().await?;
     by.did(
         &mut conn,
@@ -122,7 +122,7 @@ async fn ban_user(
     people: web::Data<People>,
     body: Json<Ban>,
 ) -> Result<HttpResponse> {
-    let by = By::request(Actor::Person(admin.0.user_id), &request);
+    let by = admin.0.by(&request);
     let mut tx = state.people.begin().await?;
     bans::ban(&mut tx, body.user_id, Some(&body.reason), body.expires_at, &by).await?;
     tx.commit().await?;
@@ -148,7 +148,7 @@ async fn unban_user(
     state: web::Data<State>,
     body: Json<Unban>,
 ) -> Result<HttpResponse> {
-    let by = By::request(Actor::Person(admin.0.user_id), &request);
+    let by = admin.0.by(&request);
     let mut tx = state.people.begin().await?;
     bans::unban(&mut tx, body.user_id, &by).await?;
     tx.commit().await?;

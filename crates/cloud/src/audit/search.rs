@@ -45,7 +45,7 @@ impl Wanted {
         knows("actor", &kind, &mut ACTORS.iter().copied())?;
         for (field, text) in [("actor", &self.actor), ("object", &self.object)] {
             if let Some(text) = text {
-                lumbung_shared::check_text(field, text, 160).map_err(|wrong| Error::Fields(vec![wrong]))?;
+                lumbung_shared::check_text(field, text, 160)?;
             }
         }
         Ok(())

@@ -155,7 +155,7 @@ async fn summary(
         return Err(Error::field("limit", "must be between 0 and 10000"));
     }
     if let Some(programme) = &scope.programme {
-        crate::places::check_code("programme", programme).map_err(|wrong| Error::Fields(vec![wrong]))?;
+        crate::places::check_code("programme", programme)?;
     }
     let (pool, sites) = (&state.people, &reader.sites);
     let latest = Filter::newest(20);

@@ -256,12 +256,12 @@ pub(crate) async fn list(pool: &PgPool, sites: &Sites, filter: &Filter) -> Resul
     let tag = filter.nfc_tag_id.as_deref().map(|text| parse_tag("nfc_tag_id", text)).transpose()?;
     for (field, code) in [("gateway_id", &filter.gateway_id), ("site", &filter.site)] {
         if let Some(code) = code {
-            places::check_code(field, code).map_err(|wrong| Error::Fields(vec![wrong]))?;
+            places::check_code(field, code)?;
         }
     }
     // PostgreSQL cannot hold NUL, so nothing stored can match it.
     if let Some(status) = &filter.status_scan {
-        lumbung_shared::check_text("status_scan", status, 128).map_err(|wrong| Error::Fields(vec![wrong]))?;
+        lumbung_shared::check_text("status_scan", status, 128)?;
     }
     let of_one;
     let sites = match filter.site.as_deref() {

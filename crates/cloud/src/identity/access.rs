@@ -62,7 +62,7 @@ impl Caller {
             }
             Self::Key(_) => Err(Error::Forbidden("NOT_GRANTED")),
             Self::Person(person) => {
-                let by = By::request(Actor::Person(person.user_id), request);
+                let by = person.by(request);
                 match &person.granted {
                     _ if person.is_admin() => Ok((Tended::Everything, by)),
                     Some(granted) => Ok((Tended::Granted(Arc::clone(granted)), by)),

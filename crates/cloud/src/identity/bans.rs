@@ -28,7 +28,7 @@ pub async fn ban(
     by: &By,
 ) -> Result<()> {
     if let Some(reason) = reason {
-        lumbung_shared::check_text("reason", reason, 500).map_err(|wrong| Error::Fields(vec![wrong]))?;
+        lumbung_shared::check_text("reason", reason, 500)?;
     }
     if expires_at.is_some_and(|at| at <= Utc::now()) {
         return Err(Error::field("expires_at", "must be in the future"));

@@ -48,7 +48,7 @@ pub async fn claim(
     valid: std::time::Duration,
     by: &By,
 ) -> Result<Claim> {
-    check_code("gateway", gateway).map_err(|wrong| Error::Fields(vec![wrong]))?;
+    check_code("gateway", gateway)?;
     let gateway_id = sqlx::query_scalar!(
         "insert into gateway (code, site_id) select $1, site_id from site where code = $2
          on conflict on constraint gateway_code_key do update set site_id = excluded.site_id
@@ -75,7 +75,7 @@ pub async fn first(
     valid: std::time::Duration,
     by: &By,
 ) -> Result<Claim> {
-    check_code("gateway_id", gateway).map_err(|wrong| Error::Fields(vec![wrong]))?;
+    check_code("gateway_id", gateway)?;
     if VERBS.contains(&gateway) {
         return Err(Error::field("gateway_id", "is a word of the API's own paths; choose another"));
     }

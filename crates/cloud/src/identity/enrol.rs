@@ -39,7 +39,7 @@ async fn enrol(
 ) -> Result<HttpResponse> {
     check_key("key", &body.key)?;
     if let Some(hardware) = &body.hardware {
-        lumbung_shared::check_text("hardware", hardware, 128).map_err(|wrong| Error::Fields(vec![wrong]))?;
+        lumbung_shared::check_text("hardware", hardware, 128)?;
     }
     if let Some(signing) = &body.signing {
         check_proof(signing, &body.key)?;

@@ -113,7 +113,7 @@ pub async fn add(
     expires_at: Option<DateTime<Utc>>,
     by: &By,
 ) -> Result<NewKey> {
-    lumbung_shared::check_text("name", name, 100).map_err(|wrong| Error::Fields(vec![wrong]))?;
+    lumbung_shared::check_text("name", name, 100)?;
     let scopes: Vec<Scope> = Scope::ALL.into_iter().filter(|scope| scopes.contains(scope)).collect();
     if scopes.is_empty() {
         let all = Scope::ALL.map(Scope::word).join(", ");

@@ -115,7 +115,7 @@ async fn register(
     check_username(&username)?;
     let full_name = full_name.filter(|name| !name.is_empty());
     if let Some(name) = &full_name {
-        lumbung_shared::check_text("full_name", name, 255).map_err(|wrong| Error::Fields(vec![wrong]))?;
+        lumbung_shared::check_text("full_name", name, 255)?;
     }
     let password_hash = people.passwords.choose("password", password, &[&email, &username]).await?;
     let mut tx = state.people.begin().await?;

@@ -2,7 +2,6 @@
 
 use super::profile::{self, Me};
 use super::sessions::Person;
-use crate::audit::{Actor, By};
 use crate::error::{Error, Result};
 use crate::files::{self, Files, Form, Owner, Purpose, Uploaded};
 use crate::page;
@@ -60,7 +59,7 @@ async fn put_up(
     let image = files.put(form.purpose, image).await?;
     let mut tx = state.people.begin().await?;
     let owner = alone(&mut tx, person.user_id).await?;
-    let by = By::request(Actor::Person(person.user_id), &request);
+    let by = person.by(&request);
     files::drop_of(&mut tx, owner, &by).await?;
     files.keep(&mut tx, &image, owner, person.user_id, &by).await?;
     show(&mut tx, person.user_id, Some(image.name())).await?;
@@ -76,7 +75,7 @@ async fn put_up(
 async fn take_down(request: HttpRequest, person: Person, state: web::Data<State>) -> Result<HttpResponse> {
     let mut tx = state.people.begin().await?;
     let owner = alone(&mut tx, person.user_id).await?;
-    let by = By::request(Actor::Person(person.user_id), &request);
+    let by = person.by(&request);
     files::drop_of(&mut tx, owner, &by).await?;
     show(&mut tx, person.user_id, None).await?;
     tx.commit().await?;

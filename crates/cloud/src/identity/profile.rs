@@ -2,7 +2,7 @@
 
 use super::roles::Role;
 use super::sessions::Person;
-use crate::audit::{Action, Actor, By, Object};
+use crate::audit::{Action, Object};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::json::Json;
@@ -190,7 +190,7 @@ async fn change(
     .execute(&mut *tx)
     .await?;
     let (action, fields) = body.told();
-    let by = By::request(Actor::Person(person.user_id), &request);
+    let by = person.by(&request);
     by.did(&mut tx, action, Object::new("user", &person.user_id), None, json!({ "fields": fields })).await?;
     tx.commit().await?;
     let user_data = of(&state, person.user_id).await?;

@@ -15,7 +15,7 @@ use super::refresh::{self, Handed, Session};
 use super::roles::Role;
 use super::secret;
 use super::tokens::Named;
-use crate::audit::{Action, Origin};
+use crate::audit::{Action, Actor, By, Origin};
 use crate::error::{Error, Result};
 use crate::guards::{self, bearer};
 use crate::state::State;
@@ -56,6 +56,11 @@ impl Person {
 
     fn enrolled(self) -> Result<Self> {
         if self.must_enrol { Err(Error::Forbidden("TOTP_ENROLMENT_REQUIRED")) } else { Ok(self) }
+    }
+
+    /// Whoever changes something by this request.
+    pub fn by(&self, request: &HttpRequest) -> By {
+        By::request(Actor::Person(self.user_id), request)
     }
 
     /// A `user_id` in a body may only be the caller's own.

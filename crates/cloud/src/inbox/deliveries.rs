@@ -3,6 +3,7 @@
 use crate::audit::{Actor, Origin};
 use crate::error::{Error, Result};
 use crate::identity::Admin;
+use crate::json::Done;
 use crate::notify::undelivered::{self, STATES};
 use crate::page::{self, Page};
 use crate::state::State;
@@ -108,16 +109,10 @@ async fn list(_admin: Admin, state: web::Data<State>, asked: web::Query<Asked>) 
     Ok(HttpResponse::Ok().json(Deliveries { success: true, deliveries, page: page.number, next_cursor }))
 }
 
-#[derive(Serialize, ToSchema)]
-struct Retried {
-    #[schema(example = true)]
-    success: bool,
-}
-
 /// Give a dead message all of its tries anew, from now on. Admins may call.
 #[utoipa::path(tag = "messages", path = "/api/admin/deliveries/{id}/retry", security(("session" = [])),
     params(("id" = i64, Path, description = "from the list")),
-    responses((status = 200, body = Retried), (status = 400, body = crate::error::ErrorBody),
+    responses((status = 200, body = Done), (status = 400, body = crate::error::ErrorBody),
         (status = 401, body = crate::error::ErrorBody), (status = 403, body = crate::error::ErrorBody),
         (status = 404, body = crate::error::ErrorBody),
         (status = 409, description = "`DELIVERY_NOT_DEAD`", body = crate::error::ErrorBody)))]
@@ -131,5 +126,5 @@ async fn retry(
     let mut tx = state.people.begin().await?;
     undelivered::retry(&mut tx, *id, Actor::Person(admin.0.user_id), Some(Origin::of(&request))).await?;
     tx.commit().await?;
-    Ok(HttpResponse::Ok().json(Retried { success: true }))
+    Ok(HttpResponse::Ok().json(Done::YES))
 }

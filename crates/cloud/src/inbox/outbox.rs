@@ -2,7 +2,7 @@
 //!
 //! It shows links that open accounts, so an access key does not open it.
 
-use crate::audit::{Action, Actor, By, Object};
+use crate::audit::{Action, Object};
 use crate::error::{Error, Result};
 use crate::identity::{Admin, access};
 use crate::outside::{self, Kept};
@@ -38,7 +38,7 @@ async fn outbox(request: HttpRequest, state: web::Data<State>) -> Result<HttpRes
     };
     let kept = outside::kept(&state.people).await?;
     if let Some(Admin(person)) = admin {
-        let by = By::request(Actor::Person(person.user_id), &request);
+        let by = person.by(&request);
         let (object, detail) = (Object::new("outbox", &"*"), json!({ "messages": kept.len() }));
         by.did(&mut *state.people.acquire().await?, Action::SensitiveRead, object, None, detail).await?;
     }

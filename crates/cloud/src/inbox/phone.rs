@@ -1,7 +1,6 @@
 //! `GET`, `PUT` and `DELETE /api/notifications/phone`, `POST /api/notifications/phone/verify`: the telephone that text
 //! messages are sent to.
 
-use crate::audit::{Actor, By};
 use crate::error::{Error, ErrorBody, Result};
 use crate::identity::{Person, language};
 use crate::json::Json;
@@ -85,15 +84,14 @@ async fn give(
     if outside.texts_daily() == 0 {
         return Err(Error::NotFound("SMS_NOT_CONFIGURED"));
     }
-    lumbung_shared::check_text("phone_number", &body.phone_number, LONGEST)
-        .map_err(|wrong| Error::Fields(vec![wrong]))?;
+    lumbung_shared::check_text("phone_number", &body.phone_number, LONGEST)?;
     let number = Number::parse(&body.phone_number)
         .ok_or_else(|| Error::field("phone_number", "must be a number such as 0812-3456-7890 or +62812…"))?;
     let countries = &state.config.sms.countries;
     if !number.is_of(countries) {
         return Err(Error::field("phone_number", format!("must begin with {}", countries.join(" or "))));
     }
-    let by = By::request(Actor::Person(person.user_id), &request);
+    let by = person.by(&request);
     let mut tx = state.people.begin().await?;
     let language = language::of(&mut tx, person.user_id).await?;
     phones::ask(&mut tx, person.user_id, &number, language, &by).await?;
@@ -126,7 +124,7 @@ async fn verify(
     if body.code.len() != 6 || !body.code.bytes().all(|digit| digit.is_ascii_digit()) {
         return Err(Error::field("code", "must be six digits"));
     }
-    let by = By::request(Actor::Person(person.user_id), &request);
+    let by = person.by(&request);
     phones::verify(&state.people, person.user_id, &body.code, &by).await?;
     of(&mut *state.people.acquire().await?, person.user_id, &outside).await
 }
@@ -142,7 +140,7 @@ async fn end(
     state: web::Data<State>,
     outside: web::Data<Outside>,
 ) -> Result<HttpResponse> {
-    let by = By::request(Actor::Person(person.user_id), &request);
+    let by = person.by(&request);
     let mut tx = state.people.begin().await?;
     phones::end(&mut tx, person.user_id, &by).await?;
     let answer = of(&mut tx, person.user_id, &outside).await?;

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::identity::Person;
-use crate::json::Json;
+use crate::json::{Done, Json};
 use crate::notify::subscriptions;
 use crate::outside::{Outside, Subscription};
 use crate::state::State;
@@ -109,20 +109,14 @@ async fn subscribe(
     Ok(HttpResponse::Created().json(Subscribed { success: true, id }))
 }
 
-#[derive(Serialize, ToSchema)]
-struct Unsubscribed {
-    #[schema(example = true)]
-    success: bool,
-}
-
 /// Let one of your browsers sleep. Whoever is signed in may call.
 #[utoipa::path(tag = "messages", path = "/api/notifications/push-subscriptions/{id}", security(("session" = [])),
     params(("id" = i64, Path, description = "from the list")),
-    responses((status = 200, body = Unsubscribed), (status = 400, body = crate::error::ErrorBody),
+    responses((status = 200, body = Done), (status = 400, body = crate::error::ErrorBody),
         (status = 401, body = crate::error::ErrorBody),
         (status = 404, description = "not one of yours", body = crate::error::ErrorBody)))]
 #[delete("/api/notifications/push-subscriptions/{id}")]
 async fn unsubscribe(person: Person, state: web::Data<State>, id: web::Path<i64>) -> Result<HttpResponse> {
     subscriptions::end(&state.people, person.user_id, *id).await?;
-    Ok(HttpResponse::Ok().json(Unsubscribed { success: true }))
+    Ok(HttpResponse::Ok().json(Done::YES))
 }

@@ -1,10 +1,9 @@
 //! `GET` and `POST /api/webhooks`, `POST /api/webhooks/{id}/rotate`, `DELETE /api/webhooks/{id}`: operators' programs
 //! that are told, for admins.
 
-use crate::audit::{Actor, By};
 use crate::error::{Error, ErrorBody, Result};
 use crate::identity::Admin;
-use crate::json::Json;
+use crate::json::{Done, Json};
 use crate::notify::webhooks::{self, Listed, NewWebhook, Told};
 use crate::outside::Outside;
 use crate::state::State;
@@ -75,7 +74,7 @@ async fn add(
     body: Json<Wish>,
 ) -> Result<HttpResponse> {
     outside.check_address(&body.url).map_err(|wrong| Error::field("url", wrong))?;
-    let by = By::request(Actor::Person(admin.0.user_id), &request);
+    let by = admin.0.by(&request);
     let mut tx = state.people.begin().await?;
     let webhook = webhooks::add(&mut tx, &body.url, &body.kinds, &by).await?;
     tx.commit().await?;
@@ -95,24 +94,17 @@ async fn rotate(
     state: web::Data<State>,
     id: web::Path<i64>,
 ) -> Result<HttpResponse> {
-    let by = By::request(Actor::Person(admin.0.user_id), &request);
+    let by = admin.0.by(&request);
     let mut tx = state.people.begin().await?;
     let webhook = webhooks::rotate(&mut tx, *id, &by).await?;
     tx.commit().await?;
     Ok(HttpResponse::Ok().json(Made { success: true, webhook }))
 }
 
-#[derive(Serialize, ToSchema)]
-#[schema(as = WebhookEnded)]
-struct Ended {
-    #[schema(example = true)]
-    success: bool,
-}
-
 /// End a webhook; what it was still to be told is given up. For admins.
 #[utoipa::path(tag = "messages", path = "/api/webhooks/{id}", security(("session" = [])),
     params(("id" = i64, Path, description = "from the list", example = 4)),
-    responses((status = 200, body = Ended), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
+    responses((status = 200, body = Done), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
         (status = 403, description = "`ADMIN_ONLY`", body = ErrorBody), (status = 404, body = ErrorBody)))]
 #[delete("/api/webhooks/{id}")]
 async fn end(
@@ -121,9 +113,9 @@ async fn end(
     state: web::Data<State>,
     id: web::Path<i64>,
 ) -> Result<HttpResponse> {
-    let by = By::request(Actor::Person(admin.0.user_id), &request);
+    let by = admin.0.by(&request);
     let mut tx = state.people.begin().await?;
     webhooks::end(&mut tx, *id, &by).await?;
     tx.commit().await?;
-    Ok(HttpResponse::Ok().json(Ended { success: true }))
+    Ok(HttpResponse::Ok().json(Done::YES))
 }

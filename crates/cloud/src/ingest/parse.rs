@@ -161,10 +161,10 @@ fn object(gateway: &Gateway, text: &str, received_at: DateTime<Utc>) -> Result<I
         if !epochs.insert(epoch) {
             return Err(Error::field("epoch", "a run has one section in a batch"));
         }
-        check_start(section.start.as_ref()).map_err(|wrong| Error::Fields(vec![wrong]))?;
+        check_start(section.start.as_ref())?;
         let mut ranges = BTreeMap::new();
         for (stream, segments) in section.streams {
-            lumbung_shared::check_text("streams", &stream, 32).map_err(|wrong| Error::Fields(vec![wrong]))?;
+            lumbung_shared::check_text("streams", &stream, 32)?;
             let covered: &mut Vec<(i64, i64)> = ranges.entry(stream.clone()).or_default();
             for segment in segments.into_iter().filter(|segment| segment.n > 0) {
                 let seqs = numbers(&segment).map_err(unusable)?;

@@ -2,7 +2,6 @@
 
 use super::run::{Ran, history, run_now};
 use super::{JOBS, Timetable};
-use crate::audit::{Actor, By};
 use crate::error::{Error, ErrorBody, Result};
 use crate::identity::Admin;
 use crate::state::State;
@@ -87,7 +86,7 @@ async fn run(
     name: web::Path<String>,
 ) -> Result<HttpResponse> {
     let job = super::find(&name).ok_or(Error::NotFound("NOT_FOUND"))?;
-    let by = By::request(Actor::Person(admin.0.user_id), &request);
+    let by = admin.0.by(&request);
     let owned = state.get_ref().clone();
     // On a task of its own: a client that hangs up must leave neither a round without its lock nor one that nobody
     // is named for.

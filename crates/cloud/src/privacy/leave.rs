@@ -1,7 +1,7 @@
 //! `DELETE /api/users/me`: the end of an account. There is no grace period: what is gone is gone at once.
 
 use super::{export, requests};
-use crate::audit::{Action, Actor, By, Object};
+use crate::audit::{Action, By, Object};
 use crate::error::{Language, Result};
 use crate::files::{self, Files};
 use crate::guards;
@@ -71,7 +71,7 @@ async fn leave(
     body: Json<Leaving>,
 ) -> Result<HttpResponse> {
     owner::confirm(&request, &state, &people, &person, body.into_inner().password).await?;
-    let by = By::request(Actor::Person(person.user_id), &request);
+    let by = person.by(&request);
     let receipt = erase(&state, &files, person.user_id, &by).await?;
     people.forget(person.user_id);
     let message = match Language::of(&request) {

@@ -98,7 +98,7 @@ struct Page {
 #[post("/api/users/me/privacy-requests")]
 async fn ask(person: Person, state: web::Data<State>, body: Json<Wish>) -> Result<HttpResponse> {
     let flat = body.content.replace(['\n', '\r', '\t'], " ");
-    lumbung_shared::check_text("content", &flat, 2000).map_err(|wrong| Error::Fields(vec![wrong]))?;
+    lumbung_shared::check_text("content", &flat, 2000)?;
     let mut tx = state.people.begin().await?;
     let request = sqlx::query_as!(
         Request,
@@ -213,7 +213,7 @@ async fn answer(
     body: Json<Answer>,
 ) -> Result<HttpResponse> {
     let flat = body.answer.replace(['\n', '\r', '\t'], " ");
-    lumbung_shared::check_text("answer", &flat, 2000).map_err(|wrong| Error::Fields(vec![wrong]))?;
+    lumbung_shared::check_text("answer", &flat, 2000)?;
     let mut tx = state.people.begin().await?;
     let answered = sqlx::query_as!(
         Request,

@@ -144,12 +144,11 @@ async fn list(pool: &PgPool, sites: &Sites, filter: &Filter) -> Result<SeriesPag
     let limit = page::limit(filter.limit, MOST)?;
     for (field, code) in [("gateway_id", &filter.gateway_id), ("site", &filter.site)] {
         if let Some(code) = code {
-            places::check_code(field, code).map_err(|wrong| Error::Fields(vec![wrong]))?;
+            places::check_code(field, code)?;
         }
     }
     if let Some(prefix) = &filter.prefix {
-        lumbung_shared::check_text("prefix", prefix, SERIES_MAX_CHARS)
-            .map_err(|wrong| Error::Fields(vec![wrong]))?;
+        lumbung_shared::check_text("prefix", prefix, SERIES_MAX_CHARS)?;
     }
     let prefix = filter.prefix.as_deref().map(begins_with);
     // A series keeps its number and its name for ever, so its number is its place in the list.

@@ -243,7 +243,7 @@ async fn off(
         return Err(Error::field("code", "is wrong"));
     }
     remove(&mut tx, person.user_id).await?;
-    let by = By::request(Actor::Person(person.user_id), &request);
+    let by = person.by(&request);
     changed(&mut tx, person.user_id, Change::Off, &by, Some(person.session_id)).await?;
     tx.commit().await?;
     throttle::forgive(&state.people, &account).await?;

@@ -105,10 +105,9 @@ async fn list(pool: &PgPool, sites: &Sites, gateway_id: String, filter: &Filter)
     let limit = page::limit(filter.limit, MOST)?;
     let from = page::time("from", filter.from.as_deref())?;
     let to = page::time("to", filter.to.as_deref())?;
-    places::check_code("gateway_id", &gateway_id).map_err(|wrong| Error::Fields(vec![wrong]))?;
+    places::check_code("gateway_id", &gateway_id)?;
     if let Some(kind) = &filter.kind {
-        lumbung_shared::check_text("kind", kind, KIND_MAX_CHARS)
-            .map_err(|wrong| Error::Fields(vec![wrong]))?;
+        lumbung_shared::check_text("kind", kind, KIND_MAX_CHARS)?;
     }
     let after = filter.cursor.as_deref().map(page::read_cursor::<3>).transpose()?;
     let at = after.map(|[micros, ..]| page::time_of_cursor(micros));
