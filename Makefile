@@ -59,7 +59,7 @@ power-cut: setup-test mutants ## What the card holds after IMAGES power cuts at 
 	$(BUILD) --bins
 	$(TARGET)/debug/durability power-cut --images $(IMAGES) --seed $(SEED)
 
-schemathesis: setup-schemathesis ## The running cloud against its own OpenAPI document, about CASES drawn requests twice
+schemathesis: setup-schemathesis ## The running cloud against its own OpenAPI document, as four callers
 	$(BUILD) --bin lumbung-cloud
 	scripts/schemathesis.sh $(CASES) $(SEED)
 

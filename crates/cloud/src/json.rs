@@ -3,6 +3,8 @@
 //!
 //! serde also reads an array as a struct, its members in their order; a document that says `object` would be wrong then,
 //! and `[null,null]` a change of a profile. So handlers take [`Json`] and never actix-web's (`tests/house.rs`).
+//!
+//! And `12.0` is the whole number 12, as JSON Schema has it: there are languages that write it so.
 
 use actix_web::dev::Payload;
 use actix_web::{FromRequest, HttpRequest, web};
@@ -66,6 +68,14 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Strict<T> {
     }
 }
 
+macro_rules! whole {
+    ($($method:ident)*) => {$(
+        fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
+            self.0.deserialize_any(Within { visitor, wanted: Wanted::Whole })
+        }
+    )*};
+}
+
 /// A deserializer of JSON, or a part of one, that takes structs from objects only.
 struct ByName<D>(D);
 
@@ -73,7 +83,7 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for ByName<D> {
     type Error = D::Error;
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
-        self.0.deserialize_any(Within { visitor, object: false })
+        self.0.deserialize_any(Within { visitor, wanted: Wanted::Any })
     }
 
     fn deserialize_struct<V: Visitor<'de>>(
@@ -82,11 +92,11 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for ByName<D> {
         _: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, D::Error> {
-        self.0.deserialize_map(Within { visitor, object: true })
+        self.0.deserialize_map(Within { visitor, wanted: Wanted::Object })
     }
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
-        self.0.deserialize_option(Within { visitor, object: false })
+        self.0.deserialize_option(Within { visitor, wanted: Wanted::Any })
     }
 
     fn deserialize_newtype_struct<V: Visitor<'de>>(
@@ -103,7 +113,12 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for ByName<D> {
         variants: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, D::Error> {
-        self.0.deserialize_enum(name, variants, Within { visitor, object: false })
+        self.0.deserialize_enum(name, variants, Within { visitor, wanted: Wanted::Any })
+    }
+
+    whole! {
+        deserialize_i8 deserialize_i16 deserialize_i32 deserialize_i64 deserialize_u8 deserialize_u16 deserialize_u32
+        deserialize_u64
     }
 
     fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
@@ -111,7 +126,7 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for ByName<D> {
     }
 
     forward_to_deserialize_any! {
-        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit unit_struct seq
+        bool i128 u128 f32 f64 char str string bytes byte_buf unit unit_struct seq
         tuple tuple_struct map identifier
     }
 }
@@ -119,15 +134,27 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for ByName<D> {
 /// A visitor that hands on what lies within as [`ByName`].
 struct Within<V> {
     visitor: V,
+    wanted: Wanted,
+}
+
+#[derive(PartialEq, Eq)]
+enum Wanted {
+    Any,
     /// Only an object will do.
-    object: bool,
+    Object,
+    /// A whole number, however it is written.
+    Whole,
 }
 
 impl<'de, V: Visitor<'de>> Visitor<'de> for Within<V> {
     type Value = V::Value;
 
     fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.object { out.write_str("an object with named members") } else { self.visitor.expecting(out) }
+        if self.wanted == Wanted::Object {
+            out.write_str("an object with named members")
+        } else {
+            self.visitor.expecting(out)
+        }
     }
 
     fn visit_bool<E: Error>(self, v: bool) -> Result<V::Value, E> {
@@ -143,6 +170,11 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Within<V> {
     }
 
     fn visit_f64<E: Error>(self, v: f64) -> Result<V::Value, E> {
+        // Beyond this, neighbours are more than 1 apart: nobody knows which whole number was meant.
+        const EXACT: f64 = 9_007_199_254_740_992.0;
+        if self.wanted == Wanted::Whole && v.fract() == 0.0 && v.abs() <= EXACT {
+            return self.visitor.visit_i64(v as i64);
+        }
         self.visitor.visit_f64(v)
     }
 
@@ -272,6 +304,19 @@ mod tests {
         assert!(serde_json::from_str::<Inner>(row).is_ok(), "serde no longer reads arrays as structs");
         let said = serde_json::from_str::<Strict<Inner>>(row).err().map(|error| error.to_string());
         assert!(said.unwrap().starts_with("invalid type: sequence, expected an object with named members"));
+    }
+
+    #[test]
+    fn a_whole_number_may_be_written_with_a_point_and_no_other_may() {
+        let read = |number: &str| {
+            let text = format!(r#"{{"number":{number},"share":0,"place":[1.0,2e0],"kind":"farm"}}"#);
+            serde_json::from_str::<Strict<Inner>>(&text).map(|read| (read.0.number, read.0.place)).ok()
+        };
+        assert_eq!(read("12.0"), Some((12, (1, 2))));
+        assert_eq!((read("-3e3"), read("-0.0")), (Some((-3000, (1, 2))), Some((0, (1, 2)))));
+        for bad in ["12.5", "1e300", "9007199254740994.0", "true", "null"] {
+            assert_eq!(read(bad), None, "{bad}");
+        }
     }
 
     #[test]

@@ -82,6 +82,7 @@ struct Registration {
     refresh: bool,
     /// What the person agreed to, each by itself; the texts are at `GET /api/consents`.
     #[serde(default)]
+    #[schema(max_items = 3)]
     consents: Vec<Consent>,
 }
 

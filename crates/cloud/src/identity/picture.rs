@@ -21,10 +21,11 @@ pub(crate) struct Docs;
 
 /// The form of a picture.
 #[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "it describes the form; the fields are read one by one")]
 struct PictureForm {
     /// A JPEG, PNG or WebP of at most 5 MB.
-    #[schema(value_type = String, format = Binary, content_media_type = "image/jpeg")]
+    #[schema(value_type = String, format = Binary)]
     profile_picture: Vec<u8>,
     /// Only your own, if any.
     #[schema(nullable = false)]

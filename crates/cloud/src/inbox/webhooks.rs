@@ -43,7 +43,7 @@ struct Wish {
     #[schema(example = "https://operator.example.com/lumbung")]
     url: String,
     /// What it is told of; at least one.
-    #[schema(example = json!(["account.banned"]))]
+    #[schema(example = json!(["account.banned"]), min_items = 1)]
     kinds: Vec<Told>,
 }
 

@@ -30,7 +30,7 @@ pub(super) struct SyncBatch {
     clock: String,
     /// The codes that columns of scans point into.
     statuses: Vec<String>,
-    /// Oldest first; at most 2,000.
+    /// Oldest first, each once; at most 2,000.
     #[schema(max_items = 2000)]
     runs: Vec<SyncRun>,
     /// What the gateway says of itself.
@@ -39,6 +39,7 @@ pub(super) struct SyncBatch {
 
 #[derive(Serialize, ToSchema)]
 pub(super) struct SyncRun {
+    /// 16 hex digits, not all 0.
     #[schema(example = "9f86d081884c7d65", pattern = "^[0-9a-f]{16}$")]
     epoch: String,
     /// Until it was answered for once.
@@ -54,6 +55,7 @@ pub(super) struct SyncStart {
     #[schema(pattern = "^[0-9a-f]{16}$")]
     previous: Option<String>,
     /// The kernel's boot id.
+    #[schema(min_length = 1, max_length = 64)]
     boot: String,
     /// Code of the site where the gateway believed to stand.
     site: Option<String>,
@@ -62,6 +64,7 @@ pub(super) struct SyncStart {
     mono_ms: i64,
     #[schema(example = "held", pattern = "^(unset|held|synced)$")]
     clock: String,
+    #[schema(min_length = 1, max_length = 64)]
     version: String,
 }
 
