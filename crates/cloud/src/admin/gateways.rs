@@ -3,7 +3,7 @@
 
 use super::Wanted;
 use crate::error::{Error, ErrorBody, Result};
-use crate::identity::access::Caller;
+use crate::identity::access::{Caller, Tended};
 use crate::identity::claims::{self, Claim};
 use crate::identity::gateways::{self, Listed};
 use crate::identity::keys::Scope;
@@ -14,6 +14,7 @@ use actix_web::guard::GuardContext;
 use actix_web::{HttpRequest, HttpResponse, delete, get, post, web};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use sqlx::PgConnection;
 use utoipa::{IntoParams, ToSchema};
 
 pub(super) fn routes(routes: &mut web::ServiceConfig) {
@@ -129,14 +130,11 @@ async fn claim_again(
     body: Json<NewClaim>,
 ) -> Result<HttpResponse> {
     let (tended, by) = caller.tends(Scope::GatewaysEnrol, &request)?;
-    let gateway = known(&gateway_id)?;
     let mut tx = state.people.begin().await?;
-    let held = gateways::hold(&mut tx, gateway).await?;
-    tended.gateways_at(held.as_ref().map(|(site_id, _)| *site_id))?;
-    let (_, here) = held.ok_or(Error::NotFound("NOT_FOUND"))?;
+    let here = held(&mut tx, &gateway_id, &tended).await?;
     let site = body.into_inner().site.unwrap_or(here);
     tended.gateways_at(places::site_named(&mut *tx, &site).await?)?;
-    let claim = claims::claim(&mut tx, gateway, &site, state.config.enrolment.claim_valid, &by).await?;
+    let claim = claims::claim(&mut tx, &gateway_id, &site, state.config.enrolment.claim_valid, &by).await?;
     tx.commit().await?;
     Ok(HttpResponse::Created().json(Claimed::of(claim, &state)))
 }
@@ -157,12 +155,9 @@ async fn withdraw(
     gateway_id: web::Path<String>,
 ) -> Result<HttpResponse> {
     let (tended, by) = caller.tends(Scope::GatewaysEnrol, &request)?;
-    let gateway = known(&gateway_id)?;
     let mut tx = state.people.begin().await?;
-    let held = gateways::hold(&mut tx, gateway).await?;
-    tended.gateways_at(held.as_ref().map(|(site_id, _)| *site_id))?;
-    held.ok_or(Error::NotFound("NOT_FOUND"))?;
-    claims::withdraw(&mut tx, gateway, &by).await?;
+    held(&mut tx, &gateway_id, &tended).await?;
+    claims::withdraw(&mut tx, &gateway_id, &by).await?;
     tx.commit().await?;
     Ok(HttpResponse::Ok().json(Done::YES))
 }
@@ -193,11 +188,9 @@ async fn revoke(
 ) -> Result<HttpResponse> {
     let (tended, by) = caller.tends(Scope::GatewaysEnrol, &request)?;
     lumbung_shared::check_text("reason", &why.reason, 500)?;
-    let gateway = known(&gateway_id)?;
     let mut tx = state.people.begin().await?;
-    let held = gateways::hold(&mut tx, gateway).await?;
-    tended.gateways_at(held.map(|(site_id, _)| site_id))?;
-    gateways::revoke(&mut tx, gateway, Some(&why.reason), &by).await?;
+    held(&mut tx, &gateway_id, &tended).await?;
+    gateways::revoke(&mut tx, &gateway_id, Some(&why.reason), &by).await?;
     tx.commit().await?;
     Ok(HttpResponse::Ok().json(Done::YES))
 }
@@ -208,8 +201,11 @@ fn is_no_verb(context: &GuardContext<'_>) -> bool {
     !claims::VERBS.map(Some).contains(&last)
 }
 
-/// A code of a form that some gateway may have; PostgreSQL is not asked for any other.
-fn known(code: &str) -> Result<&str> {
+/// Holds a gateway that the caller may change; the code of its site. PostgreSQL is not asked for a code of a form that
+/// no gateway has.
+async fn held(conn: &mut PgConnection, code: &str, tended: &Tended) -> Result<String> {
     places::check_code("gateway_id", code)?;
-    Ok(code)
+    let held = gateways::hold(conn, code).await?;
+    tended.gateways_at(held.as_ref().map(|(site_id, _)| *site_id))?;
+    held.map(|(_, site)| site).ok_or(Error::NotFound("NOT_FOUND"))
 }

@@ -85,7 +85,7 @@ async fn sign_in(
     let vouched = google.verify(&google_token, Utc::now().timestamp()).await.map_err(|why| match why {
         NotVouched::Wrong => Error::Unauthenticated,
         NotVouched::Unreachable => {
-            Error::Busy { retry_after: 60, reason: "Google's keys cannot be had".into() }
+            Error::Busy { retry_after: 5, reason: "Google's keys cannot be had".into() }
         }
     })?;
     // Looked up before Google's id is: whoever opens the account in between is known by it then, and not taken for

@@ -3,7 +3,7 @@
 //! What must stay true:
 //! - A token counts only when it was made for one of our own client ids: others' apps get tokens of the same people.
 //! - Keys are asked for when they are out of date, or for one that is not known, at most once a minute whatever
-//!   strangers send; while Google cannot be reached, those that are known stay.
+//!   strangers send (every five seconds until the first answer); while Google cannot be reached, those that are known stay.
 
 use crate::config::Google as Settings;
 use anyhow::{Context, ensure};
@@ -23,6 +23,8 @@ const LONGEST: usize = 8 * 1024;
 const LARGEST_SET: usize = 64 * 1024;
 /// Between two requests for keys, and the least that an answer is believed.
 const FLOOR: Duration = Duration::from_secs(60);
+/// The same while no key was ever had: nobody can sign in until one is.
+const EAGER: Duration = Duration::from_secs(5);
 /// How long an answer is believed that does not say.
 const UNSAID: Duration = Duration::from_secs(3600);
 /// And that says too much.
@@ -62,6 +64,14 @@ struct Known {
     keys: HashMap<String, Arc<Key>>,
     fresh_until: Option<Instant>,
     asked: Option<Instant>,
+}
+
+impl Known {
+    fn must_ask(&self, kid: &str, now: Instant) -> bool {
+        let wanted = self.fresh_until.is_none_or(|until| until <= now) || !self.keys.contains_key(kid);
+        let floor = if self.keys.is_empty() { EAGER } else { FLOOR };
+        wanted && self.asked.is_none_or(|at| now.duration_since(at) >= floor)
+    }
 }
 
 struct Key {
@@ -156,8 +166,7 @@ impl Google {
     async fn key(&self, kid: &str) -> Result<Arc<Key>, NotVouched> {
         let mut known = self.known.lock().await;
         let now = Instant::now();
-        let wanted = known.fresh_until.is_none_or(|until| until <= now) || !known.keys.contains_key(kid);
-        if wanted && known.asked.is_none_or(|at| now.duration_since(at) >= FLOOR) {
+        if known.must_ask(kid, now) {
             known.asked = Some(now);
             match self.fetch().await {
                 Ok((keys, lasts)) => (known.keys, known.fresh_until) = (keys, Some(now + lasts)),
@@ -271,6 +280,24 @@ mod tests {
         assert!(owns("hd", json!("desa.example")));
         assert!(owns("email", json!("Budi@Gmail.com")));
         assert!(!owns("email", json!("budi@gmail.com.example")));
+    }
+
+    #[test]
+    fn keys_are_asked_for_once_a_minute_and_sooner_only_until_some_are_there() {
+        let (start, second) = (Instant::now(), Duration::from_secs(1));
+        let mut known = Known::default();
+        assert!(known.must_ask("one", start));
+        known.asked = Some(start);
+        assert!(
+            !known.must_ask("one", start + 4 * second),
+            "a minute of strangers would be a minute of questions"
+        );
+        assert!(known.must_ask("one", start + 5 * second), "one lost answer is a minute without sign-ins");
+        known.keys.insert("one".into(), Arc::new(Key { n: vec![], e: vec![] }));
+        known.fresh_until = Some(start + 100 * second);
+        assert!(!known.must_ask("one", start + 99 * second));
+        assert!(!known.must_ask("two", start + 59 * second) && known.must_ask("two", start + 60 * second));
+        assert!(known.must_ask("one", start + 100 * second), "they are out of date");
     }
 
     #[test]
