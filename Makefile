@@ -10,11 +10,12 @@ CYCLES ?= 300
 IMAGES ?= 2000
 SEED   ?= 7
 CASES  ?= 2000
+FUZZ   ?= 60
 
 # The same packages and features everywhere, so that no dependency is compiled twice.
 BUILD := $(CARGO) build --workspace
 
-.PHONY: help run build test mutants lint fmt sqlx durability power-cut schemathesis bench deb deb-check pi pi-check pi-emulated setup setup-test setup-lint setup-schemathesis
+.PHONY: help run build test mutants lint fmt sqlx durability power-cut schemathesis fuzz bench deb deb-check pi pi-check pi-emulated setup setup-test setup-lint setup-schemathesis
 
 help: ## What there is to make
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -28,9 +29,10 @@ run: setup build ## Cloud, gateway and a demo's worth of scans on this machine; 
 build: ## All programs, for development
 	$(BUILD) --bins
 
-test: setup-test mutants ## Everything: the stories with real programs, a short kill run, every unit
+test: setup-test mutants ## Everything: the stories with real programs, a short kill run, every unit, drawn requests
 	$(BUILD) --bins
 	$(CARGO) test --workspace --no-fail-fast
+	scripts/schemathesis.sh 100 $(SEED)
 
 # First the misbehaving gateway, copied aside, then the plain one in its place (both stay cached).
 mutants: ## The gateway that the durability harness must catch, in target/mutants/
@@ -62,6 +64,9 @@ power-cut: setup-test mutants ## What the card holds after IMAGES power cuts at 
 schemathesis: setup-schemathesis ## The running cloud against its own OpenAPI document, as four callers
 	$(BUILD) --bin lumbung-cloud
 	scripts/schemathesis.sh $(CASES) $(SEED)
+
+fuzz: setup ## The parsers that face the network under libFuzzer, FUZZ seconds each; needs rustup's nightly
+	scripts/fuzz.sh $(FUZZ)
 
 bench: setup-test ## Each measure beside its baseline, in release builds; ONLY="login-flood people" names some
 	$(BUILD) --release --bins

@@ -33,7 +33,7 @@ if [ "$purpose" = test ]; then
   command -v systemd-analyze >/dev/null || packages+=(systemd)
 fi
 # Debian's Python comes without what makes a place of its own for packages.
-if [ "$purpose" = schemathesis ] && ! python3.11 -c 'import venv, ensurepip' 2>/dev/null; then
+if [[ "$purpose" = @(test|schemathesis) ]] && ! python3.11 -c 'import venv, ensurepip' 2>/dev/null; then
   packages+=(python3-venv)
 fi
 # The server's package brings the client along.

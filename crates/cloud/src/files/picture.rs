@@ -125,6 +125,7 @@ fn is_marker(pair: &[u8]) -> bool {
 mod tests {
     use super::*;
     use image::{ExtendedColorType, ImageEncoder, Rgba, RgbaImage};
+    use proptest::prelude::*;
 
     fn encoded(image: &DynamicImage, format: ImageFormat) -> Vec<u8> {
         let mut bytes = Cursor::new(Vec::new());
@@ -253,5 +254,24 @@ mod tests {
         assert_eq!((kept.width, kept.height), (2_560, 26));
         assert_eq!(read(&kept.jpeg).get_pixel(9, 9).0, [255, 255, 255]);
         assert_eq!(read(&kept.thumbnail).width(), 320);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn a_spoiled_picture_is_refused_or_made_anew(
+            format in prop_oneof![Just(ImageFormat::Jpeg), Just(ImageFormat::Png), Just(ImageFormat::WebP)],
+            changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6),
+            cut in prop::option::of(any::<prop::sample::Index>()),
+        ) {
+            let mut bytes = encoded(&two_halves(), format);
+            for (place, byte) in changes {
+                *place.get_mut(&mut bytes) = byte;
+            }
+            bytes.truncate(cut.map_or(bytes.len(), |cut| cut.index(bytes.len())));
+            if let Ok(picture) = remake(&bytes) {
+                prop_assert_eq!(image::guess_format(&picture.jpeg).unwrap(), ImageFormat::Jpeg);
+            }
+        }
     }
 }

@@ -127,6 +127,7 @@ async fn stored(pool: &PgPool) -> sqlx::Result<Option<Vec<u8>>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
     use serde_json::{Value, json};
 
     const NOW: i64 = 1_800_000_000;
@@ -195,6 +196,26 @@ mod tests {
         }
         for bad in ["", ".", "..", "a.b.c", &format!("{said}."), &format!("{good}="), &"x".repeat(2000)] {
             assert_eq!(tokens().read(bad, NOW), None, "{bad}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn whoever_is_named_is_read_again_and_nothing_else_is_a_token(
+            user_id: i64,
+            token_id in "\\PC{0,40}",
+            text in "\\PC{0,200}|[A-Za-z0-9_-]{0,60}(\\.[A-Za-z0-9_-]{0,60}){0,3}",
+            place: prop::sample::Index,
+            bit in 0..7_u32,
+        ) {
+            let named = Named { user_id, token_id };
+            let token = tokens().issue(&named, NOW, NOW + 60).unwrap();
+            let mut changed = token.clone().into_bytes();
+            *place.get_mut(&mut changed) ^= 1 << bit;
+            let read = |text: &str| tokens().read(text, NOW).map(|named| (named.user_id, named.token_id));
+            prop_assert_eq!(read(&token), (token.len() <= LONGEST).then_some((named.user_id, named.token_id)));
+            prop_assert_eq!(read(&text), None);
+            prop_assert_eq!(str::from_utf8(&changed).ok().and_then(read), None);
         }
     }
 }

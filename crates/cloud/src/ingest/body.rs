@@ -115,6 +115,7 @@ async fn collect(mut payload: web::Payload, limit: usize) -> Result<Option<Bytes
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
     use std::io::Write;
 
     fn gzip(bytes: &[u8]) -> Vec<u8> {
@@ -138,6 +139,28 @@ mod tests {
         for (encoding, bomb) in bombs {
             assert!(bomb.len() < 100_000);
             assert!(matches!(encoding.decode(&bomb, 1_000_000), Err(Error::TooLarge(_))), "{encoding:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_comes_is_decoded_within_the_limit_or_refused(
+            bytes in prop::collection::vec(any::<u8>(), 0..300),
+            cut: prop::sample::Index,
+            limit in 0..400_usize,
+        ) {
+            let zstd = zstd::encode_all(&bytes[..], 1).unwrap();
+            for (encoding, whole) in [(Encoding::Gzip, gzip(&bytes)), (Encoding::Zstd, zstd)] {
+                match encoding.decode(&whole, limit) {
+                    Ok(decoded) => prop_assert!(decoded == bytes && decoded.len() <= limit),
+                    Err(error) => prop_assert!(matches!(error, Error::TooLarge(_)) && bytes.len() > limit),
+                }
+                for broken in [&whole[..cut.index(whole.len())], &bytes] {
+                    if let Ok(decoded) = encoding.decode(broken, limit) {
+                        prop_assert!(decoded.len() <= limit);
+                    }
+                }
+            }
         }
     }
 }

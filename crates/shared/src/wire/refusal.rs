@@ -57,6 +57,10 @@ pub fn numbers(segment: &Segment) -> Result<Vec<i64>, SegmentError> {
     if segment.seq < 1 {
         return Err(Numbering("seq starts at 1"));
     }
+    // Columns of nothing would be kept under a number that another record has.
+    if segment.n == 0 {
+        return Err(Numbering("n starts at 1"));
+    }
     let n = usize::try_from(segment.n).map_err(|_| Numbering("n is too large"))?;
     let mut seqs = Vec::with_capacity(n);
     let mut seq = segment.seq;

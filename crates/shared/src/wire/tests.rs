@@ -102,6 +102,7 @@ fn numbers_that_cannot_be_are_the_envelopes_fault() {
     let cols = || RawValue::from_string("{}".to_owned()).unwrap();
     for (seq, n, step) in [
         (0, 1, None),
+        (1, 0, None),
         (i64::MAX, 2, None),
         (1, u64::MAX, None),
         (1, 2, Some(vec![0])),

@@ -220,6 +220,7 @@ fn time_ms(value: &Value) -> Option<i64> {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     pub(in crate::capture::mqtt) fn maps(toml: &str) -> Result<MqttMaps, MapError> {
         #[derive(serde::Deserialize)]
@@ -335,5 +336,25 @@ pub(super) mod tests {
             assert!(maps(&bad).is_err(), "{bad}");
         }
         assert!(maps("[[map]]\ntopic = \"a\"\nfields = []").is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_a_device_sends_is_finite_readings_or_a_reason(
+            topic in "kulkas/[^/]{0,8}/suhu|zigbee2mqtt/\\PC{0,8}|\\PC{0,20}",
+            payload in prop_oneof![
+                prop::collection::vec(any::<u8>(), 0..60),
+                any::<f64>().prop_map(|value| value.to_string().into_bytes()),
+                r#"\{"temperature":[-0-9.e"]{0,12},"humidity":(\PC{0,6}|null|\{\}),"last_seen":[-0-9."T:Z]{0,20}\}"#
+                    .prop_map(String::into_bytes),
+            ],
+        ) {
+            if let Some(read) = maps(FRIDGE).unwrap().read(&topic, &payload) {
+                prop_assert!(read.unreadable.is_some() || !read.readings.is_empty());
+                for reading in read.readings {
+                    prop_assert!(reading.check().is_ok());
+                }
+            }
+        }
     }
 }

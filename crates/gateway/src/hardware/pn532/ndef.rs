@@ -190,6 +190,7 @@ pub(super) fn area_with_text(text: &str) -> Option<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn text_in(area: &[u8]) -> Option<String> {
         match find_message(area) {
@@ -260,6 +261,23 @@ mod tests {
             if let Area::Message(message) = find_message(&bytes) {
                 let _ = text_of(message);
             }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_on_a_tag_is_looked_at_and_what_we_write_is_read(
+            bytes in prop::collection::vec(prop_oneof![any::<u8>(), prop::sample::select(&b"\x03\xFE\xFF\xD1TU\x01\x00"[..])], 0..200),
+            text in "\\PC{1,60}",
+        ) {
+            match find_message(&bytes) {
+                Area::Message(message) => drop(text_of(message)),
+                // Else a reader would ask for what it has, for ever.
+                Area::Needs(length) => prop_assert!(length > bytes.len()),
+                Area::Nothing => {}
+            }
+            drop(text_of(&bytes));
+            prop_assert_eq!(area_with_text(&text).and_then(|area| text_in(&area)), Some(text));
         }
     }
 }
