@@ -6,7 +6,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use lumbung_tests::http::{self, Reply};
 use lumbung_tests::programs::Cloud;
 use lumbung_tests::story::story;
-use lumbung_tests::wait::eventually;
+use lumbung_tests::wait::{eventually, when};
 use reqwest::Method;
 use ring::hmac;
 use serde_json::{Value, json};
@@ -191,6 +191,37 @@ fn a_wrong_password_and_an_unknown_account_are_answered_alike() -> Result<()> {
             assert_eq!(login(&cloud, "budi@example.com", &format!("salah lagi {turn}")).await?.status, 401);
         }
         assert_eq!(login(&cloud, "budi@example.com", PASSWORD).await?.status, 200);
+        Ok(())
+    })
+}
+
+#[test]
+fn tries_at_the_same_moment_are_no_reason_to_wait() -> Result<()> {
+    story(async |stand| {
+        let cloud = stand.cloud().await?;
+        let database = cloud.database().await?;
+        assert_eq!(login(&cloud, "nobody@example.com", "kata sandi salah").await?.status, 401);
+        // One that came later gets to the row first.
+        let mut first = database.begin().await?;
+        sqlx::query("select from sign_in_failure for update").execute(&mut *first).await?;
+        let second = login(&cloud, "nobody@example.com", "kata sandi salah");
+        let let_go = async {
+            eventually("the second try waits for the row", || async {
+                let waiting: i64 = sqlx::query_scalar(
+                    "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()",
+                )
+                .fetch_one(&database)
+                .await?;
+                Ok(when(waiting == 1))
+            })
+            .await?;
+            sqlx::query("update sign_in_failure set free_at = clock_timestamp()")
+                .execute(&mut *first)
+                .await?;
+            first.commit().await.context("letting go")
+        };
+        let (reply, ()) = futures_util::future::try_join(second, let_go).await?;
+        assert_eq!((reply.status, reply.error_code()), (401, "WRONG_CREDENTIALS".to_owned()));
         Ok(())
     })
 }

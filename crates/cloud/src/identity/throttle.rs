@@ -1,5 +1,5 @@
-//! How fast one account may be tried, by passwords or by codes of a second factor: a few at once, then each wrong try doubles the wait. It is kept in the
-//! database, so asking another replica gains nothing.
+//! How fast one account may be tried, by passwords or by codes of a second factor: a few at once, then each wrong try
+//! doubles the wait. It is kept in the database, so asking another replica gains nothing.
 
 use super::secret;
 use crate::error::{Error, Result};
@@ -26,6 +26,7 @@ pub(super) fn locks(failures: i32) -> bool {
 /// [`Error::TooMany`] with the seconds to wait, or the database's.
 pub(super) async fn count(pool: &PgPool, email: &str) -> Result<i32> {
     let address = address_hash(email);
+    // A try that waited for another's row may be older than what that one wrote: hence the clock, not the time it came.
     let let_through = sqlx::query_scalar!(
         "insert into sign_in_failure as f (address_hash, failures, last_at, free_at) values ($1, 1, now(), now())
          on conflict on constraint sign_in_failure_pk do update set
@@ -35,7 +36,7 @@ pub(super) async fn count(pool: &PgPool, email: &str) -> Result<i32> {
                  when f.last_at < now() - interval '1 day' or f.failures < 4 then now()
                  else now() + least(interval '15 minutes', interval '1 second' * power(2, least(f.failures - 4, 20)))
              end
-         where f.free_at <= now()
+         where f.free_at <= clock_timestamp()
          returning failures",
         address
     )
