@@ -15,6 +15,7 @@ const CLOUD: Table = &[
     ("json", &[]),
     ("metrics", &[]),
     ("moment", &[]),
+    ("random", &[]),
     ("watchdog", &[]),
     ("database", &["config", "finding"]),
     ("state", &["config", "metrics"]),
@@ -23,12 +24,15 @@ const CLOUD: Table = &[
     ("tls", &["config", "error", "finding", "guards", "metrics", "state"]),
     ("audit", &["error", "finding", "guards"]),
     ("outside", &["config", "finding"]),
-    ("notify", &["audit", "error", "finding", "metrics", "outside", "page"]),
+    ("notify", &["audit", "error", "finding", "metrics", "outside", "page", "random"]),
     ("places", &["error", "page"]),
-    ("files", &["audit", "config", "error", "finding", "state"]),
+    ("files", &["audit", "config", "error", "finding", "random", "state"]),
     (
         "identity",
-        &["audit", "error", "files", "guards", "json", "notify", "outside", "page", "places", "state"],
+        &[
+            "audit", "error", "files", "guards", "json", "notify", "outside", "page", "places", "random",
+            "state",
+        ],
     ),
     ("inbox", &["audit", "error", "identity", "json", "notify", "outside", "page", "state"]),
     (

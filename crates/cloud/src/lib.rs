@@ -29,6 +29,7 @@ mod outside;
 mod page;
 mod places;
 mod privacy;
+mod random;
 mod state;
 mod telemetry;
 mod tls;

@@ -12,8 +12,9 @@ use crate::ingest::{self, Boxes};
 use crate::notify::undelivered::{self, Messages};
 use crate::state::State;
 use actix_web::{HttpRequest, HttpResponse, get, web};
-use chrono::{DateTime, NaiveDate, Utc};
+use chrono::{DateTime, Days, NaiveDate, Utc};
 use serde::Serialize;
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
 use utoipa::ToSchema;
@@ -21,7 +22,7 @@ use utoipa::ToSchema;
 /// How long an answer is given again.
 const FRESH: Duration = Duration::from_secs(5);
 /// Days of a chart, today included.
-const DAYS: i32 = 30;
+const DAYS: u8 = 30;
 /// Entries of the audit log that are shown.
 const RECENT: i64 = 20;
 
@@ -115,13 +116,20 @@ async fn look(state: &State) -> Result<Overview> {
         gateways: ingest::boxes(&mut tx).await?,
         messages: undelivered::messages(&mut tx).await?,
     };
-    let days =
-        |counted: Vec<(NaiveDate, i64)>| counted.into_iter().map(|(day, count)| Day { day, count }).collect();
+    let today = sqlx::query_scalar!(r#"select (now() at time zone 'Asia/Jakarta')::date as "today!""#)
+        .fetch_one(&mut *tx)
+        .await?;
+    let first = today - Days::new(u64::from(DAYS) - 1);
+    let every_day = |counted: Vec<(NaiveDate, i64)>| {
+        let counted: HashMap<_, _> = counted.into_iter().collect();
+        let days = first.iter_days().take(DAYS.into());
+        days.map(|day| Day { day, count: counted.get(&day).copied().unwrap_or(0) }).collect()
+    };
     let charts = Charts {
         time_zone: "Asia/Jakarta",
-        sign_ups: days(identity::sign_ups_per_day(&mut tx, DAYS).await?),
-        uploads: days(files::uploads_per_day(&mut tx, DAYS).await?),
-        scans: days(scans_per_day(&mut tx, DAYS).await?),
+        sign_ups: every_day(identity::sign_ups_per_day(&mut tx, first).await?),
+        uploads: every_day(files::uploads_per_day(&mut tx, first).await?),
+        scans: every_day(scans_per_day(&mut tx, first).await?),
     };
     let recent_activity = audit::recent(&mut tx, RECENT).await?;
     tx.commit().await?;

@@ -354,17 +354,18 @@ pub(super) async fn in_ranges(
     Ok(rows.into_iter().rev().map(ScanView::from).collect())
 }
 
-/// Scans of each of the last days, today included, of their sites' own days, from the counts that are kept of them.
+/// Scans of each of their sites' own days from `first`, from the counts that are kept of them; days without any are
+/// left out.
 ///
 /// # Errors
 /// The database's.
-pub(crate) async fn scans_per_day(conn: &mut PgConnection, days: i32) -> Result<Vec<(NaiveDate, i64)>> {
+pub(crate) async fn scans_per_day(
+    conn: &mut PgConnection,
+    first: NaiveDate,
+) -> Result<Vec<(NaiveDate, i64)>> {
     let rows = sqlx::query!(
-        r#"with today as (select (now() at time zone 'Asia/Jakarta')::date as day)
-           select d.day::date as "day!",
-               (select coalesce(sum(s.scans), 0)::bigint from scan_day s where s.local_day = d.day::date) as "count!"
-           from today, generate_series(today.day - $1::int + 1, today.day, interval '1 day') as d (day) order by 1"#,
-        days
+        r#"select local_day as "day!", sum(scans)::bigint as "count!" from scan_day where local_day >= $1 group by 1"#,
+        first
     )
     .fetch_all(conn)
     .await?;

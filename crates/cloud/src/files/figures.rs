@@ -41,21 +41,15 @@ pub async fn uploads(conn: &mut PgConnection) -> Result<Uploads> {
     .await?)
 }
 
-/// Uploads of each of the last days, today included, as days are in Jakarta.
+/// Uploads of each day from `first`, as days are in Jakarta; days without any are left out.
 ///
 /// # Errors
 /// The database's.
-pub async fn uploads_per_day(conn: &mut PgConnection, days: i32) -> Result<Vec<(NaiveDate, i64)>> {
+pub async fn uploads_per_day(conn: &mut PgConnection, first: NaiveDate) -> Result<Vec<(NaiveDate, i64)>> {
     let rows = sqlx::query!(
-        r#"with today as (select (now() at time zone 'Asia/Jakarta')::date as day),
-               counted as (
-                   select (created_at at time zone 'Asia/Jakarta')::date as day, count(*) as count from file
-                   where created_at >= ((select day from today) - $1::int + 1)::timestamp at time zone 'Asia/Jakarta'
-                   group by 1)
-           select d.day::date as "day!", coalesce(c.count, 0) as "count!"
-           from today, generate_series(today.day - $1::int + 1, today.day, interval '1 day') as d (day)
-           left join counted c on c.day = d.day::date order by 1"#,
-        days
+        r#"select (created_at at time zone 'Asia/Jakarta')::date as "day!", count(*) as "count!" from file
+           where created_at >= $1::date::timestamp at time zone 'Asia/Jakarta' group by 1"#,
+        first
     )
     .fetch_all(conn)
     .await?;

@@ -25,8 +25,9 @@ pub use store::check;
 use crate::audit::{Action, By, Object};
 use crate::config::Config;
 use crate::error::{Error, Result};
+use crate::random;
 use crate::state::State;
-use anyhow::{Context, anyhow};
+use anyhow::Context;
 use chrono::{DateTime, Utc};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
@@ -117,10 +118,8 @@ impl Files {
     /// [`Error::Busy`] while the store does not take it.
     pub async fn put(&self, purpose: Purpose, picture: Picture) -> Result<Image> {
         let Picture { jpeg, thumbnail, width, height } = picture;
-        let mut random = [0u8; 16];
-        getrandom::fill(&mut random).map_err(|error| anyhow!("the system gave no random bytes: {error}"))?;
         let image = Image {
-            name: random.iter().map(|byte| format!("{byte:02x}")).collect(),
+            name: random::draw::<16>()?.iter().map(|byte| format!("{byte:02x}")).collect(),
             purpose,
             bytes: i64::try_from(jpeg.len() + thumbnail.len()).unwrap_or(i64::MAX),
             width: i32::try_from(width).unwrap_or(i32::MAX),

@@ -1,6 +1,6 @@
 //! Random secrets and their hashes. A secret leaves this program once and is then known only by hash.
 
-use anyhow::anyhow;
+use crate::random::draw;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
@@ -8,13 +8,6 @@ use sha2::{Digest, Sha256};
 /// 256 random bits behind a prefix that says what they open.
 pub(super) fn draw_key(prefix: &str) -> anyhow::Result<String> {
     Ok(format!("{prefix}{}", URL_SAFE_NO_PAD.encode(draw::<32>()?)))
-}
-
-/// Random bytes, as what keys are made from.
-pub(super) fn draw<const N: usize>() -> anyhow::Result<[u8; N]> {
-    let mut bytes = [0u8; N];
-    getrandom::fill(&mut bytes).map_err(|error| anyhow!("the system gave no random bytes: {error}"))?;
-    Ok(bytes)
 }
 
 /// 128 random bits as 26 characters that can be read aloud: Crockford's base 32, in dashed groups.

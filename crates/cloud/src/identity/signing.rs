@@ -6,8 +6,8 @@
 //!   after it was shut out. A retired key still speaks for what its card holds, a revoked one for nothing.
 //! - The cloud's key is made once and is the same for every replica.
 
-use super::secret;
 use crate::error::{Error, Result};
+use crate::random;
 use anyhow::Context;
 use chrono::{DateTime, Utc};
 use lumbung_shared::bundle::Seal;
@@ -68,7 +68,7 @@ pub async fn seals(pool: &PgPool, gateway: &super::Gateway) -> Result<Vec<Seal>>
 pub async fn receipt_signer(pool: &PgPool) -> Result<Signer> {
     let mut seed = stored_seed(pool).await?;
     if seed.is_none() {
-        let drawn = secret::draw::<32>()?;
+        let drawn = random::draw::<32>()?;
         // Two replicas may be at it: the first one's stays.
         sqlx::query!("insert into receipt_key (seed) values ($1) on conflict do nothing", &drawn[..])
             .execute(pool)

@@ -7,7 +7,7 @@
 //! - The secret is the same for every replica and is never logged. Another one ends every session: it also keys the
 //!   hashes of refresh tokens.
 
-use super::secret;
+use crate::random;
 use anyhow::Context;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -65,7 +65,7 @@ impl Tokens {
         }
         let mut kept = stored(pool).await?;
         if kept.is_none() {
-            let drawn = secret::draw::<32>()?;
+            let drawn = random::draw::<32>()?;
             // Two replicas may be at it: the first one's stays.
             sqlx::query!("insert into token_key (secret) values ($1) on conflict do nothing", &drawn[..])
                 .execute(pool)

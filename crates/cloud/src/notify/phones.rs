@@ -13,8 +13,8 @@ use super::render::{self, Rendered};
 use crate::audit::{Action, By, Object};
 use crate::error::{Error, Language, Result};
 use crate::outside::{Outside, Text, Undelivered};
-use anyhow::{Context, anyhow};
-use ring::rand::{SecureRandom, SystemRandom};
+use crate::random;
+use anyhow::Context;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use sqlx::{PgConnection, PgPool};
@@ -288,9 +288,7 @@ async fn give_back(pool: &PgPool) -> sqlx::Result<()> {
 
 /// Six digits.
 fn draw() -> Result<String> {
-    let mut bytes = [0_u8; 8];
-    SystemRandom::new().fill(&mut bytes).map_err(|_| anyhow!("the system gave no random bytes"))?;
-    Ok(format!("{:06}", u64::from_be_bytes(bytes) % 1_000_000))
+    Ok(format!("{:06}", u64::from_be_bytes(random::draw()?) % 1_000_000))
 }
 
 fn hash(user_id: i64, code: &str) -> Vec<u8> {

@@ -7,11 +7,10 @@
 use crate::audit::{Action, By, Object};
 use crate::error::{Error, Result};
 use crate::outside::Webhook;
-use anyhow::anyhow;
+use crate::random;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use chrono::{DateTime, SecondsFormat, Utc};
-use ring::rand::{SecureRandom, SystemRandom};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sqlx::{PgConnection, PgPool};
@@ -93,7 +92,7 @@ pub async fn add(conn: &mut PgConnection, url: &str, kinds: &[Told], by: &By) ->
         let all = Told::ALL.map(Told::word).join(", ");
         return Err(Error::field("kinds", format!("must name at least one of {all}")));
     }
-    let secret = draw()?;
+    let secret = random::draw::<32>()?;
     let id = sqlx::query_scalar!(
         "insert into webhook (url, secret, kinds, made_by)
          select $1, $2, $3, $4 where (select count(*) from webhook) < $5 returning webhook_id",
@@ -117,7 +116,7 @@ pub async fn add(conn: &mut PgConnection, url: &str, kinds: &[Told], by: &By) ->
 /// # Errors
 /// `NOT_FOUND`, or the database's.
 pub async fn rotate(conn: &mut PgConnection, id: i64, by: &By) -> Result<NewWebhook> {
-    let secret = draw()?;
+    let secret = random::draw::<32>()?;
     sqlx::query_scalar!(
         "update webhook set secret = $2, old_secret = secret, old_until = now() + make_interval(hours => $3)
          where webhook_id = $1 returning webhook_id",
@@ -130,12 +129,6 @@ pub async fn rotate(conn: &mut PgConnection, id: i64, by: &By) -> Result<NewWebh
     .ok_or(Error::NotFound("NOT_FOUND"))?;
     by.did(conn, Action::AdminAction, Object::new("webhook", &id), None, json!({ "rotated": true })).await?;
     Ok(NewWebhook::of(id, secret))
-}
-
-fn draw() -> Result<[u8; 32]> {
-    let mut secret = [0_u8; 32];
-    SystemRandom::new().fill(&mut secret).map_err(|_| anyhow!("the system gave no random bytes"))?;
-    Ok(secret)
 }
 
 /// A webhook as admins list it.

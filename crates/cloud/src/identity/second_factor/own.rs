@@ -12,6 +12,7 @@ use super::{
 use crate::audit::{Actor, By};
 use crate::error::{Error, ErrorBody, Language, Result};
 use crate::json::Json;
+use crate::random;
 use crate::state::State;
 use actix_web::{HttpRequest, HttpResponse, get, post, web};
 use anyhow::anyhow;
@@ -107,7 +108,7 @@ async fn enrol(
     body: Json<Enrolment>,
 ) -> Result<HttpResponse> {
     let person = person.0;
-    let drawn: [u8; 20] = secret::draw()?;
+    let drawn: [u8; 20] = random::draw()?;
     let sealed = people.vault.seal(person.user_id, &drawn)?;
     let email = owner::confirm(&request, &state, &people, &person, body.into_inner().password).await?;
     sqlx::query_scalar!(

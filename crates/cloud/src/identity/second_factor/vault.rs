@@ -1,6 +1,7 @@
 //! Second factors' secrets as they are kept: encrypted with a key that is not in the database.
 
 use crate::error::{Error, Result};
+use crate::random;
 use anyhow::{Context, anyhow};
 use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use ring::hmac;
@@ -26,7 +27,7 @@ impl Vault {
     /// `TOTP_NOT_CONFIGURED`, or the system's for want of random bytes.
     pub fn seal(&self, user_id: i64, secret: &[u8]) -> Result<Vec<u8>> {
         let key = self.0.as_ref().ok_or(Error::NotFound("TOTP_NOT_CONFIGURED"))?;
-        let nonce: [u8; NONCE_LEN] = super::secret::draw()?;
+        let nonce: [u8; NONCE_LEN] = random::draw()?;
         let mut sealed = secret.to_vec();
         key.seal_in_place_append_tag(
             Nonce::assume_unique_for_key(nonce),
