@@ -26,6 +26,7 @@ mod jobs;
 mod leaving;
 mod live;
 mod logs;
+mod made_once;
 mod messages;
 mod monitoring;
 mod mqtt;

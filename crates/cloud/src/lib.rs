@@ -30,6 +30,7 @@ mod page;
 mod places;
 mod privacy;
 mod random;
+mod sealed;
 mod state;
 mod telemetry;
 mod tls;

@@ -2,7 +2,7 @@
 
 mod bounds;
 
-use crate::guards::TAKES_KEYS;
+use crate::guards::{Keys, TAKES_KEYS};
 use crate::{
     admin, dashboard, distribution, files, health, identity, inbox, ingest, jobs, privacy, telemetry,
 };
@@ -32,8 +32,8 @@ use utoipa_swagger_ui::{Config, SwaggerUi};
             that is not this cloud's is answered 421, `BAD_HOST`.\n\n\
             Endpoints that list the header `Idempotency-Key` do a request once, however often it is sent within 24 \
             hours; a repeat gets the first answer with `Idempotency-Replayed: true`. Refusals are not kept. \
-            Answers with a secret in them (keys, claims, tokens) are never kept, so those endpoints do not take the \
-            header: look whether it was made before you repeat."
+            Answers are kept encrypted, and only their request opens them: where they hold a secret (keys, claims, \
+            tokens) the header must be a random UUID."
     ),
     tags(
         (name = "gateways", description = "Enrolment and records, for gateways"),
@@ -168,29 +168,38 @@ fn complete(method: &str, path: &str, operation: &mut Operation) {
     let with_body = operation.request_body.is_some().then_some(body);
     let of_api = path.starts_with("/api/").then_some(always);
     let once: &[_] = &[("409", "InFlight"), ("422", "KeyReused")];
-    let takes_keys = (method == "POST" && TAKES_KEYS.contains(&path)).then_some(once);
-    if takes_keys.is_some() {
-        operation.parameters.get_or_insert_default().push(idempotency_key().into());
+    let keys = TAKES_KEYS.iter().find(|(known, _)| method == "POST" && *known == path).map(|(_, keys)| *keys);
+    if let Some(keys) = keys {
+        operation.parameters.get_or_insert_default().push(idempotency_key(keys).into());
     }
+    let takes_keys = keys.map(|_| once);
     for (status, name) in [with_body, of_api, takes_keys].into_iter().flatten().flatten() {
         let responses = &mut operation.responses.responses;
         responses.entry((*status).to_owned()).or_insert_with(|| RefOr::Ref(Ref::from_response_name(*name)));
     }
 }
 
-fn idempotency_key() -> Parameter {
-    ParameterBuilder::new()
-        .name("Idempotency-Key")
-        .parameter_in(ParameterIn::Header)
-        .description(Some(
-            "a UUID, the same with every repeat: done once within 24 hours. While it is being done a repeat gets \
-             409 `IDEMPOTENCY_IN_FLIGHT`; with another body, 422 `IDEMPOTENCY_KEY_REUSED`",
-        ))
-        .schema(Some(
-            ObjectBuilder::new().schema_type(Type::String).min_length(Some(1)).max_length(Some(64)).pattern(Some("^[!-~]+$")),
-        ))
-        .example(Some("8e03978e-40d5-43dd-bc93-6894a57f9324".into()))
-        .build()
+fn idempotency_key(keys: Keys) -> Parameter {
+    let once = "the same with every repeat: done once within 24 hours. While it is being done a repeat gets \
+        409 `IDEMPOTENCY_IN_FLIGHT`; with another body, 422 `IDEMPOTENCY_KEY_REUSED`";
+    let text = ObjectBuilder::new().schema_type(Type::String);
+    let key = ParameterBuilder::new().name("Idempotency-Key").parameter_in(ParameterIn::Header);
+    match keys {
+        Keys::Any => key
+            .description(Some(format!("best a UUID, {once}")))
+            .schema(Some(text.min_length(Some(1)).max_length(Some(64)).pattern(Some("^[!-~]+$"))))
+            .example(Some("8e03978e-40d5-43dd-bc93-6894a57f9324".into())),
+        // Without an example, for nobody may use it.
+        Keys::Random | Keys::RandomOfAnyone => key
+            .description(Some(format!(
+                "a random UUID (version 4), drawn anew for each request, for it opens the answer, whose secret is \
+                 kept nowhere else; {once}. The answer is the first one: what it gave may have ended since"
+            )))
+            .schema(Some(text.pattern(Some(
+                "^[0-9A-Fa-f]{8}-[0-9A-Fa-f]{4}-4[0-9A-Fa-f]{3}-[89ABab][0-9A-Fa-f]{3}-[0-9A-Fa-f]{12}$",
+            )))),
+    }
+    .build()
 }
 
 fn operations(item: &mut PathItem) -> impl Iterator<Item = (&'static str, &mut Operation)> {

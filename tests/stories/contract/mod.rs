@@ -25,7 +25,8 @@
 //! callers without an account), `{n}` a number never used before, and whatever `given` answers. A JSON text that is
 //! nothing but a place becomes the value itself. Each row is tried by every caller in `CALLERS`; whom it serves is its
 //! [`row::For`], which also says what security the document must name. 408, 429 and 503 have stories elsewhere.
-//! Bodies that nobody can read, too large ones and wrong content types are tried on every row with a JSON body.
+//! Bodies that nobody can read, too large ones and wrong content types are tried on every row with a JSON body; rows
+//! whose endpoint takes an `Idempotency-Key` are sent again with one.
 
 mod answers;
 mod callers;
@@ -35,12 +36,14 @@ mod rows;
 use answers::answer;
 use anyhow::{Context, Result};
 use callers::{CALLERS, Caller, Stage};
+use lumbung_tests::http;
 use lumbung_tests::story::story;
 use reqwest::Method;
 use row::{Body, Row};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::path::Path;
+use uuid::Uuid;
 
 #[test]
 fn every_endpoint_lets_in_whom_it_names_and_answers_everyone_else_alike() -> Result<()> {
@@ -95,6 +98,12 @@ async fn check_row(stage: &Stage, row: &Row, operation: &Value, wrong: &mut Vec<
     if let Some(Body::Json(_)) = row.body {
         seen.extend(unusable_bodies(stage, row, wrong).await?);
     }
+    let mut parameters = operation["parameters"].as_array().into_iter().flatten();
+    let takes_keys = parameters.any(|parameter| parameter["name"] == "Idempotency-Key");
+    // What is made for nobody is told in a story of its own.
+    if takes_keys && row.expected(row.whose.allowed()) < 300 {
+        seen.insert(said_again(stage, row, wrong).await?);
+    }
     let statuses = operation["responses"].as_object().into_iter().flatten();
     let documented: BTreeSet<u16> =
         statuses.filter_map(|(status, _)| status.parse().ok()).filter(|status| *status >= 400).collect();
@@ -112,6 +121,26 @@ async fn check_row(stage: &Stage, row: &Row, operation: &Value, wrong: &mut Vec<
         wrong.push(format!("{name}: refused with {seen:?}, documented {here:?}"));
     }
     Ok(())
+}
+
+/// The same request twice is done once, and with another body refused; the status of that.
+async fn said_again(stage: &Stage, row: &Row, wrong: &mut Vec<String>) -> Result<u16> {
+    let what = format!("{} with an Idempotency-Key", row.name());
+    let request = row.usual(stage, row.whose.allowed()).await?;
+    let request = request.header("idempotency-key", Uuid::new_v4().to_string());
+    let again = || request.try_clone().context("a body that cannot be sent twice");
+    let (first, second) = (http::send(again()?).await?, http::send(again()?).await?);
+    if (second.status, &second.text) != (first.status, &first.text)
+        || [first.header("idempotency-replayed"), second.header("idempotency-replayed")]
+            != [None, Some("true")]
+    {
+        wrong.push(format!("{what}: {first:?}, then {second:?}"));
+    }
+    let (status, code, _) = answer(&what, again()?.body("[]")).await?;
+    if code != "IDEMPOTENCY_KEY_REUSED" {
+        wrong.push(format!("{what} and another body: {status} {code}"));
+    }
+    Ok(status)
 }
 
 /// Bodies that no endpoint takes, sent by somebody who may call it; the statuses they got.

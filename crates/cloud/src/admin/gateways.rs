@@ -3,6 +3,7 @@
 
 use super::Wanted;
 use crate::error::{Error, ErrorBody, Result};
+use crate::guards;
 use crate::identity::access::{Caller, Tended};
 use crate::identity::claims::{self, Claim};
 use crate::identity::gateways::{self, Listed};
@@ -11,6 +12,7 @@ use crate::json::{Done, Json};
 use crate::places;
 use crate::state::State;
 use actix_web::guard::GuardContext;
+use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, delete, get, post, web};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -103,8 +105,7 @@ async fn make(
     tended.gateways_at(places::site_named(&mut *tx, &body.site).await?)?;
     let valid = state.config.enrolment.claim_valid;
     let claim = claims::first(&mut tx, &body.gateway_id, &body.site, valid, &by).await?;
-    tx.commit().await?;
-    Ok(HttpResponse::Created().json(Claimed::of(claim, &state)))
+    guards::commit(&request, tx, StatusCode::CREATED, &Claimed::of(claim, &state)).await
 }
 
 #[derive(Deserialize, ToSchema)]
@@ -135,8 +136,7 @@ async fn claim_again(
     let site = body.into_inner().site.unwrap_or(here);
     tended.gateways_at(places::site_named(&mut *tx, &site).await?)?;
     let claim = claims::claim(&mut tx, &gateway_id, &site, state.config.enrolment.claim_valid, &by).await?;
-    tx.commit().await?;
-    Ok(HttpResponse::Created().json(Claimed::of(claim, &state)))
+    guards::commit(&request, tx, StatusCode::CREATED, &Claimed::of(claim, &state)).await
 }
 
 /// End the open claim to a gateway: nobody becomes it with that code any more. The gateway itself goes on. For

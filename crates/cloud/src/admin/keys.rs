@@ -2,10 +2,12 @@
 
 use super::Wanted;
 use crate::error::{ErrorBody, Result};
+use crate::guards;
 use crate::identity::Admin;
 use crate::identity::keys::{self, Listed, NewKey, Scope};
 use crate::json::{Done, Json};
 use crate::state::State;
+use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, delete, get, post, web};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -77,8 +79,7 @@ async fn add(
     let by = admin.0.by(&request);
     let mut tx = state.people.begin().await?;
     let key = keys::add(&mut tx, &body.name, &body.scopes, body.expires_at, &by).await?;
-    tx.commit().await?;
-    Ok(HttpResponse::Created().json(Made { success: true, key }))
+    guards::commit(&request, tx, StatusCode::CREATED, &Made { success: true, key }).await
 }
 
 /// End an access key, at once. For admins.

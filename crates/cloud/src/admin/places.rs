@@ -4,11 +4,13 @@
 use super::Wanted;
 use crate::audit::{Action, Object};
 use crate::error::{Error, ErrorBody, Result};
+use crate::guards;
 use crate::identity::access::Caller;
 use crate::identity::keys::Scope;
 use crate::json::Json;
 use crate::places::{self, NewSite, Programme, Site};
 use crate::state::State;
+use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, get, post, put, web};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -92,9 +94,8 @@ async fn make_programme(
     let programme_id = places::make_programme(&mut *tx, &code, &name).await?;
     let detail = json!({ "made": true, "name": name });
     by.did(&mut tx, Action::PlaceChanged, Object::new("programme", &code), None, detail).await?;
-    tx.commit().await?;
     let programme = Programme { programme_id, code, name };
-    Ok(HttpResponse::Created().json(OneProgramme { success: true, programme }))
+    guards::commit(&request, tx, StatusCode::CREATED, &OneProgramme { success: true, programme }).await
 }
 
 #[derive(Deserialize, ToSchema)]
@@ -221,8 +222,7 @@ async fn make_site(
     let site_id = places::make_site(&mut *tx, &site).await?;
     let detail = json!({ "made": true, "programme": rest.programme });
     by.did(&mut tx, Action::PlaceChanged, Object::new("site", &code), None, detail).await?;
-    tx.commit().await?;
-    Ok(HttpResponse::Created().json(rest.at(site_id, code)))
+    guards::commit(&request, tx, StatusCode::CREATED, &rest.at(site_id, code)).await
 }
 
 /// Change a site, or give it to another programme. For admins, keys with `places:write` and operators of the

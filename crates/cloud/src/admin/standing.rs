@@ -1,10 +1,12 @@
 //! `PUT /api/admin/users/{id}/role` and `/api/admin/users/{id}/grants`: what people are and may do.
 
 use crate::error::{ErrorBody, Result};
+use crate::guards;
 use crate::identity::grants::{self, Duty, Place};
 use crate::identity::{Admin, People, Role, roster};
 use crate::json::{Done, Json};
 use crate::state::State;
+use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, delete, get, post, put, web};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -104,9 +106,10 @@ async fn grant(
     let by = admin.0.by(&request);
     let mut tx = state.people.begin().await?;
     let grant_id = grants::grant(&mut tx, *id, role, &place, &by).await?;
-    tx.commit().await?;
+    let answer =
+        guards::commit(&request, tx, StatusCode::CREATED, &Granted { success: true, grant_id }).await?;
     people.forget(*id);
-    Ok(HttpResponse::Created().json(Granted { success: true, grant_id }))
+    Ok(answer)
 }
 
 /// Take a grant away. Felt everywhere within a second. For admins.

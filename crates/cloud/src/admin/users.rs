@@ -3,11 +3,13 @@
 use super::MOST;
 use crate::audit::{Action, Object};
 use crate::error::{ErrorBody, Result};
+use crate::guards;
 use crate::identity::roster::{self, Account, Search};
 use crate::identity::{Admin, People, Role, bans};
 use crate::json::{Done, Json};
 use crate::page::{self, Page};
 use crate::state::State;
+use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, get, post, web};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -125,9 +127,9 @@ async fn ban_user(
     let by = admin.0.by(&request);
     let mut tx = state.people.begin().await?;
     bans::ban(&mut tx, body.user_id, Some(&body.reason), body.expires_at, &by).await?;
-    tx.commit().await?;
+    let answer = guards::commit(&request, tx, StatusCode::OK, &Done::YES).await?;
     people.forget(body.user_id);
-    Ok(HttpResponse::Ok().json(Done::YES))
+    Ok(answer)
 }
 
 #[derive(Deserialize, ToSchema)]

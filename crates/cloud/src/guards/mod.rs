@@ -27,7 +27,7 @@ pub(crate) use limits::limit;
 #[cfg(test)]
 pub(crate) use limits::named;
 pub use limits::turn;
-pub(crate) use once::{TAKES_KEYS, forget_answers, forget_person, once};
+pub(crate) use once::{Keys, TAKES_KEYS, answers_to, commit, forget_answers, forget_person, once};
 pub use principal::{Principal, accept_key, accept_person, accepted, accepted_person, bearer};
 pub use request_id::RequestId;
 

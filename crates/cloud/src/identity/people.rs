@@ -13,9 +13,11 @@ use super::sessions::{self, Enrolling, Sessions};
 use super::tokens::Tokens;
 use crate::audit::Action;
 use crate::error::{Error, Language, Result};
+use crate::guards;
 use crate::json::Json;
 use crate::outside::Google;
 use crate::state::State;
+use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, post, web};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -137,13 +139,15 @@ async fn register(
     did(&mut tx, &request, user_id, Action::UserCreated).await?;
     consent::give(&mut tx, user_id, &consents, &request).await?;
     let handed = sessions::open(&mut tx, &people, user_id, &request, refresh).await?;
-    tx.commit().await?;
-    tracing::info!(user_id, "account opened");
     let message = match language {
         Language::Indonesian => "Pendaftaran berhasil",
         Language::English => "Registration successful",
     };
-    Ok(HttpResponse::Created().json(Registered { success: true, user_id, handed, message }))
+    guards::answers_to(&request, user_id);
+    let registered = Registered { success: true, user_id, handed, message };
+    let answer = guards::commit(&request, tx, StatusCode::CREATED, &registered).await?;
+    tracing::info!(user_id, "account opened");
+    Ok(answer)
 }
 
 /// Which of the two names somebody else has.

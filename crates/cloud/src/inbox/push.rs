@@ -1,12 +1,14 @@
 //! `GET` and `POST /api/notifications/push-subscriptions`, `DELETE …/{id}`: browsers that may be woken.
 
 use crate::error::{Error, Result};
+use crate::guards;
 use crate::identity::Person;
 use crate::json::{Done, Json};
 use crate::notify::subscriptions;
 use crate::outside::{Outside, Subscription};
 use crate::state::State;
-use actix_web::{HttpResponse, delete, get, post, web};
+use actix_web::http::StatusCode;
+use actix_web::{HttpRequest, HttpResponse, delete, get, post, web};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::{DateTime, Utc};
@@ -93,6 +95,7 @@ struct Subscribed {
         (status = 401, body = crate::error::ErrorBody)))]
 #[post("/api/notifications/push-subscriptions")]
 async fn subscribe(
+    request: HttpRequest,
     person: Person,
     state: web::Data<State>,
     outside: web::Data<Outside>,
@@ -105,8 +108,7 @@ async fn subscribe(
     browser.check().map_err(|wrong| Error::field("keys", wrong))?;
     let mut tx = state.people.begin().await?;
     let id = subscriptions::keep(&mut tx, person.user_id, &browser).await?;
-    tx.commit().await?;
-    Ok(HttpResponse::Created().json(Subscribed { success: true, id }))
+    guards::commit(&request, tx, StatusCode::CREATED, &Subscribed { success: true, id }).await
 }
 
 /// Let one of your browsers sleep. Whoever is signed in may call.

@@ -2,11 +2,13 @@
 //! that are told, for admins.
 
 use crate::error::{Error, ErrorBody, Result};
+use crate::guards;
 use crate::identity::Admin;
 use crate::json::{Done, Json};
 use crate::notify::webhooks::{self, Listed, NewWebhook, Told};
 use crate::outside::Outside;
 use crate::state::State;
+use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, delete, get, post, web};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -77,8 +79,7 @@ async fn add(
     let by = admin.0.by(&request);
     let mut tx = state.people.begin().await?;
     let webhook = webhooks::add(&mut tx, &body.url, &body.kinds, &by).await?;
-    tx.commit().await?;
-    Ok(HttpResponse::Created().json(Made { success: true, webhook }))
+    guards::commit(&request, tx, StatusCode::CREATED, &Made { success: true, webhook }).await
 }
 
 /// Give a webhook another secret; the answer is the only time that it is shown. For 24 hours `webhook-signature` holds
@@ -97,8 +98,7 @@ async fn rotate(
     let by = admin.0.by(&request);
     let mut tx = state.people.begin().await?;
     let webhook = webhooks::rotate(&mut tx, *id, &by).await?;
-    tx.commit().await?;
-    Ok(HttpResponse::Ok().json(Made { success: true, webhook }))
+    guards::commit(&request, tx, StatusCode::OK, &Made { success: true, webhook }).await
 }
 
 /// End a webhook; what it was still to be told is given up. For admins.

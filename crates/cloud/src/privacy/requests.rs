@@ -3,11 +3,13 @@
 use super::leave::Receipt;
 use crate::audit::{self, Action, Actor, Entry, Object, Origin};
 use crate::error::{Error, Result};
+use crate::guards;
 use crate::identity::{Admin, Person, personal};
 use crate::json::Json;
 use crate::notify::{self, Kind as Told, Message};
 use crate::page;
 use crate::state::State;
+use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, get, post, web};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -96,7 +98,12 @@ struct Page {
         (status = 401, body = crate::error::ErrorBody),
         (status = 409, description = "`TOO_MANY_OPEN_REQUESTS`", body = crate::error::ErrorBody)))]
 #[post("/api/users/me/privacy-requests")]
-async fn ask(person: Person, state: web::Data<State>, body: Json<Wish>) -> Result<HttpResponse> {
+async fn ask(
+    http: HttpRequest,
+    person: Person,
+    state: web::Data<State>,
+    body: Json<Wish>,
+) -> Result<HttpResponse> {
     let flat = body.content.replace(['\n', '\r', '\t'], " ");
     lumbung_shared::check_text("content", &flat, 2000)?;
     let mut tx = state.people.begin().await?;
@@ -115,8 +122,7 @@ async fn ask(person: Person, state: web::Data<State>, body: Json<Wish>) -> Resul
     .await?
     .ok_or(Error::Conflict("TOO_MANY_OPEN_REQUESTS"))?;
     tell_admins(&mut tx).await?;
-    tx.commit().await?;
-    Ok(HttpResponse::Created().json(One { success: true, request }))
+    guards::commit(&http, tx, StatusCode::CREATED, &One { success: true, request }).await
 }
 
 /// One message for all that wait, with the nearest deadline.

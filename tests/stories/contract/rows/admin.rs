@@ -2,7 +2,7 @@
 
 use super::super::callers::Stage;
 use super::super::row::{For, Row, delete, get, post, put};
-use super::{INVALID, UNREADABLE};
+use super::{INVALID, ONCE, UNREADABLE};
 use anyhow::Result;
 use serde_json::json;
 
@@ -26,7 +26,8 @@ pub(super) fn rows(_: &Stage) -> Result<Vec<Row>> {
         post("/api/admin/ban-user", For::Admins, json!({ "user_id": 0, "reason": "Iklan" }))
             .answered(404)
             .refuses_body(json!({ "user_id": 0, "reason": "" }), 400, INVALID)
-            .told_in(409, last),
+            .told_in(409, last)
+            .told_in(422, ONCE),
         post("/api/admin/unban-user", For::Admins, json!({ "user_id": 0 }))
             .answered(404)
             .told_in(409, "admin::a_ban_ends_sessions_everywhere_says_why_and_runs_out_by_itself"),
@@ -60,7 +61,8 @@ pub(super) fn rows(_: &Stage) -> Result<Vec<Row>> {
             .refuses("/api/keys?page=0", 400, INVALID),
         post("/api/keys", For::Admins, json!({ "name": "kunci {n}", "scopes": ["read"] }))
             .answered(201)
-            .refuses_body(json!({ "name": "x", "scopes": [] }), 400, INVALID),
+            .refuses_body(json!({ "name": "x", "scopes": [] }), 400, INVALID)
+            .told_in(409, ONCE),
         delete("/api/keys/{id}", For::Admins).example("/api/keys/0").answered(404).refuses(
             "/api/keys/x",
             400,

@@ -2,7 +2,7 @@
 
 use super::super::callers::{Account, Stage};
 use super::super::row::{For, Row, delete, get, post, put};
-use super::{INVALID, UNREADABLE};
+use super::{INVALID, ONCE, UNREADABLE};
 use anyhow::Result;
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
@@ -26,8 +26,7 @@ pub(super) fn rows(_: &Stage) -> Result<Vec<Row>> {
         post(subscriptions, For::People, browser("https://push.example.com/{n}"))
             .answered(201)
             .refuses_body(browser("http://push.example.com/"), 400, INVALID)
-            .told_in(409, "once::twenty_at_once_are_done_once")
-            .told_in(422, "once::a_request_that_is_sent_again_gets_its_first_answer_from_any_replica"),
+            .told_in(409, "once::twenty_at_once_are_done_once"),
         delete("/api/notifications/push-subscriptions/{id}", For::People)
             .example("/api/notifications/push-subscriptions/{subscription}")
             .given(a_browser)
@@ -54,7 +53,8 @@ pub(super) fn rows(_: &Stage) -> Result<Vec<Row>> {
             .example("/api/webhooks/{webhook}/rotate")
             .given(a_webhook)
             .refuses("/api/webhooks/0/rotate", 404, "NOT_FOUND")
-            .refuses("/api/webhooks/x/rotate", 400, UNREADABLE),
+            .refuses("/api/webhooks/x/rotate", 400, UNREADABLE)
+            .told_in(409, ONCE),
         delete("/api/webhooks/{id}", For::Admins)
             .example("/api/webhooks/{webhook}")
             .given(a_webhook)

@@ -17,6 +17,9 @@ use anyhow::Result;
 
 const INVALID: &str = "VALIDATION_ERROR";
 const UNREADABLE: &str = "UNREADABLE_REQUEST";
+/// Where two with one Idempotency-Key meet.
+const ONCE: &str =
+    "made_once::what_answers_a_secret_is_made_once_by_two_replicas_and_its_secret_lies_nowhere";
 
 pub(super) fn all(stage: &Stage) -> Result<Vec<Row>> {
     let domains = [

@@ -2,12 +2,10 @@
 
 use super::super::callers::{Caller, Stage};
 use super::super::row::{For, Row, delete, get, post, put};
-use super::INVALID;
+use super::{INVALID, ONCE};
 use anyhow::Result;
 use futures_util::FutureExt;
 use serde_json::{Value, json};
-
-const ONCE: &str = "once::services_and_people_send_what_they_make_again_and_it_is_made_once";
 
 pub(super) fn rows(_: &Stage) -> Result<Vec<Row>> {
     let site = |code: &str, programme: &str| {
@@ -25,8 +23,7 @@ pub(super) fn rows(_: &Stage) -> Result<Vec<Row>> {
             .answered(201)
             .but(Caller::Operator, 403)
             .refuses_body(json!({ "code": "-", "name": "" }), 400, INVALID)
-            .refuses_body(json!({ "code": "MBG", "name": "Lagi" }), 409, "PROGRAMME_TAKEN")
-            .told_in(422, ONCE),
+            .refuses_body(json!({ "code": "MBG", "name": "Lagi" }), 409, "PROGRAMME_TAKEN"),
         put("/api/programmes/{id}", For::Placers, json!({ "name": "Makan Bergizi {n}" }))
             .example("/api/programmes/{programme}")
             .given(|stage, _| keys(stage).boxed_local())
@@ -53,8 +50,7 @@ pub(super) fn rows(_: &Stage) -> Result<Vec<Row>> {
                 403,
                 "NOT_GRANTED",
             )
-            .refuses_body(site("DAPUR-1", "MBG"), 409, "SITE_TAKEN")
-            .told_in(422, ONCE),
+            .refuses_body(site("DAPUR-1", "MBG"), 409, "SITE_TAKEN"),
         put("/api/sites/{id}", For::Placers, fields.clone())
             .example("/api/sites/{site}")
             .given(|stage, _| keys(stage).boxed_local())
@@ -79,7 +75,8 @@ pub(super) fn rows(_: &Stage) -> Result<Vec<Row>> {
                 Some(json!({}).into()),
                 404,
                 "NOT_FOUND",
-            ),
+            )
+            .told_in(409, ONCE),
         delete("/api/gateways/{gateway_id}/claim", For::Enrollers)
             .example("/api/gateways/GW-2/claim")
             .given(|stage, _| open_claim(stage).boxed_local())

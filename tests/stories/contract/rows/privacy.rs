@@ -38,8 +38,7 @@ pub(super) fn rows(_: &Stage) -> Result<Vec<Row>> {
             .answered(201)
             .fresh()
             .refuses_body(wish(""), 400, INVALID)
-            .told_in(409, "privacy::a_request_has_three_days_and_is_answered_by_an_admin")
-            .told_in(422, "once::services_and_people_send_what_they_make_again_and_it_is_made_once"),
+            .told_in(409, "privacy::a_request_has_three_days_and_is_answered_by_an_admin"),
         get(requests, For::People).refuses("/api/users/me/privacy-requests?limit=51", 400, INVALID).refuses(
             "/api/users/me/privacy-requests?cursor=x",
             400,

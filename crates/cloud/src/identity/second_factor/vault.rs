@@ -1,13 +1,12 @@
 //! Second factors' secrets as they are kept: encrypted with a key that is not in the database.
 
 use crate::error::{Error, Result};
-use crate::random;
-use anyhow::{Context, anyhow};
-use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use crate::sealed::Key;
+use anyhow::Context;
 use ring::hmac;
 
 /// Empty without `people.totp_key`: then nothing is sealed or opened.
-pub(in crate::identity) struct Vault(Option<LessSafeKey>);
+pub(in crate::identity) struct Vault(Option<Key>);
 
 impl Vault {
     /// # Errors
@@ -18,36 +17,22 @@ impl Vault {
         }
         let configured = hmac::Key::new(hmac::HMAC_SHA256, configured.as_bytes());
         let key = hmac::sign(&configured, b"lumbung: secrets of second factors");
-        let key = UnboundKey::new(&CHACHA20_POLY1305, key.as_ref())
-            .map_err(|_| anyhow!("the key of second factors cannot be used"))?;
-        Ok(Self(Some(LessSafeKey::new(key))))
+        Ok(Self(Some(Key::of(&key)?)))
     }
 
     /// # Errors
     /// `TOTP_NOT_CONFIGURED`, or the system's for want of random bytes.
     pub fn seal(&self, user_id: i64, secret: &[u8]) -> Result<Vec<u8>> {
         let key = self.0.as_ref().ok_or(Error::NotFound("TOTP_NOT_CONFIGURED"))?;
-        let nonce: [u8; NONCE_LEN] = random::draw()?;
-        let mut sealed = secret.to_vec();
-        key.seal_in_place_append_tag(
-            Nonce::assume_unique_for_key(nonce),
-            Aad::from(whose(user_id)),
-            &mut sealed,
-        )
-        .map_err(|_| anyhow!("a second factor's secret cannot be sealed"))?;
-        Ok([&nonce[..], &sealed].concat())
+        Ok(key.seal(&whose(user_id), secret)?)
     }
 
     /// # Errors
     /// A key that is missing, or another than it was sealed with: unexpected, for the operator to mend.
     pub fn unseal(&self, user_id: i64, sealed: &[u8]) -> anyhow::Result<Vec<u8>> {
         let key = self.0.as_ref().context("there are second factors, but people.totp_key is missing")?;
-        let (nonce, sealed) = sealed.split_first_chunk().context("a second factor's secret is cut short")?;
-        let mut secret = sealed.to_vec();
-        let opened = key
-            .open_in_place(Nonce::assume_unique_for_key(*nonce), Aad::from(whose(user_id)), &mut secret)
-            .map_err(|_| anyhow!("a second factor's secret was sealed with another people.totp_key"))?;
-        Ok(opened.to_vec())
+        let opened = key.open(&whose(user_id), sealed);
+        opened.context("a second factor's secret does not open with this people.totp_key")
     }
 }
 
