@@ -27,12 +27,12 @@ const CLOUD: Table = &[
     ("outside", &["config", "finding"]),
     ("notify", &["audit", "error", "finding", "metrics", "outside", "page", "random"]),
     ("places", &["error", "page"]),
-    ("files", &["audit", "config", "error", "finding", "random", "state"]),
+    ("files", &["audit", "config", "error", "finding", "guards", "random", "state"]),
     (
         "identity",
         &[
-            "audit", "error", "files", "guards", "json", "notify", "outside", "page", "places", "random",
-            "sealed", "state",
+            "audit", "error", "files", "finding", "guards", "json", "notify", "outside", "page", "places",
+            "random", "sealed", "state",
         ],
     ),
     ("inbox", &["audit", "error", "guards", "identity", "json", "notify", "outside", "page", "state"]),
@@ -59,7 +59,7 @@ const CLOUD: Table = &[
         ],
     ),
     ("dashboard", &["distribution", "error", "guards", "identity", "places", "state"]),
-    ("backup", &["audit", "config", "database", "finding"]),
+    ("backup", &["audit", "config", "database", "files", "finding"]),
     (
         "admin",
         &[
@@ -137,8 +137,8 @@ const CLOUD: Table = &[
     (
         "doctor",
         &[
-            "audit", "backup", "config", "database", "files", "finding", "ingest", "jobs", "notify",
-            "outside", "tls",
+            "audit", "backup", "config", "database", "files", "finding", "identity", "ingest", "jobs",
+            "notify", "outside", "tls",
         ],
     ),
     (

@@ -26,6 +26,7 @@ struct Inside {
     /// By upload and number.
     parts: Mutex<BTreeMap<(String, u32), Bytes>>,
     uploads: AtomicU64,
+    gets: AtomicU64,
     broken: AtomicBool,
 }
 
@@ -75,6 +76,16 @@ impl Storage {
         self.inside.objects().values_mut().for_each(|object| object.modified -= by);
     }
 
+    /// What is kept by a key.
+    pub fn get(&self, key: &str) -> Option<Vec<u8>> {
+        self.inside.objects().get(key).map(|object| object.bytes.clone())
+    }
+
+    /// How many objects it has sent.
+    pub fn sent(&self) -> u64 {
+        self.inside.gets.load(Ordering::SeqCst)
+    }
+
     /// Whether it answers nothing but errors.
     pub fn is_broken(&self, broken: bool) {
         self.inside.broken.store(broken, Ordering::SeqCst);
@@ -110,14 +121,18 @@ async fn take(request: HttpRequest, body: Bytes, inside: Data<Inside>) -> HttpRe
     let etag = ("etag", "\"x\"");
     match (request.method().as_str(), key) {
         ("GET", "") => list(&inside, &query),
-        ("GET", _) => match inside.objects().get(key) {
-            Some(object) => HttpResponse::Ok()
-                .insert_header(etag)
-                .insert_header((
-                    "last-modified",
-                    object.modified.format("%a, %d %b %Y %H:%M:%S GMT").to_string(),
-                ))
-                .body(object.bytes.clone()),
+        // Of a HEAD's answer the server sends no body.
+        (method @ ("GET" | "HEAD"), _) => match inside.objects().get(key) {
+            Some(object) => {
+                inside.gets.fetch_add(u64::from(method == "GET"), Ordering::SeqCst);
+                HttpResponse::Ok()
+                    .insert_header(etag)
+                    .insert_header((
+                        "last-modified",
+                        object.modified.format("%a, %d %b %Y %H:%M:%S GMT").to_string(),
+                    ))
+                    .body(object.bytes.clone())
+            }
             None => refused(404, "NoSuchKey"),
         },
         ("PUT", _) => {

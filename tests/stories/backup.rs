@@ -8,6 +8,8 @@ use lumbung_tests::story::story;
 use lumbung_tests::wait::{eventually, when};
 use lumbung_tests::wire::{batch, scans};
 use serde_json::{Value, json};
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{Connection, PgConnection};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -58,8 +60,24 @@ fn after_a_restore_everything_that_gateways_send_again_is_kept_once() -> Result<
         hand_made.send(&second).await?;
         let refused = cloud.cli(&["restore", text(&folder)?, "--replace"]).await?;
         assert!(refused.code() == 1 && refused.stderr.contains("stop it"), "{refused:?}");
+        assert!(refused.stdout.contains("waiting 10 s"), "{refused:?}");
+        // One whose connections are seen a moment longer than it runs, as PostgreSQL is told late that it is gone.
+        let url = cloud.settings.database_url.clone().context("no URL")?;
+        let options = url.parse::<PgConnectOptions>()?.application_name("lumbung-cloud");
+        let late = PgConnection::connect_with(&options).await?;
         cloud.stop().await?;
-        let refused = cloud.cli(&["restore", text(&folder)?]).await?;
+        let restore = ["restore", text(&folder)?];
+        let (refused, ()) = tokio::try_join!(cloud.cli(&restore), async {
+            eventually("it waits", || async {
+                let asking = "select count(*) from pg_stat_activity where application_name = 'lumbung-cloud'
+                              and datname = current_database()";
+                let there: i64 = sqlx::query_scalar(asking).fetch_one(&database).await?;
+                Ok(when(there > 1))
+            })
+            .await?;
+            late.close().await?;
+            anyhow::Ok(())
+        })?;
         assert!(refused.code() == 1 && refused.stderr.contains("not empty"), "{refused:?}");
         cloud.must(&["restore", text(&folder)?, "--replace"]).await?;
         cloud_holds(&database, &held).await?;

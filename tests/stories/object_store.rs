@@ -44,6 +44,13 @@ fn what_people_upload_is_in_the_bucket_for_every_replica_and_nothing_of_it_stays
             let bytes = http::client()?.get(replica.url(&path)).send().await?.bytes().await?;
             assert_eq!(image::load_from_memory(&bytes)?.width(), width);
         }
+        // Only the head of a picture is no reason to fetch it.
+        let fetched = storage.sent();
+        let head = http::client()?.head(cloud.url(&first)).send().await?;
+        let length = head.headers().get("content-length").and_then(|length| length.to_str().ok());
+        let kept = storage.get(first.trim_start_matches("/files/")).context("not there")?.len();
+        assert_eq!((head.status().as_u16(), length), (200, Some(kept.to_string().as_str())));
+        assert_eq!(storage.sent(), fetched);
 
         // A copy of so much that it travels in parts.
         let database = cloud.database().await?;
@@ -93,6 +100,56 @@ fn what_people_upload_is_in_the_bucket_for_every_replica_and_nothing_of_it_stays
         let leave = leave.header("content-type", "application/json").body(password.to_string());
         assert_eq!(http::send(leave).await?.expect(200)?["receipt"]["files"], 2);
         assert_eq!(storage.keys(), ["punya-tetangga.txt"]);
+        Ok(())
+    })
+}
+
+#[test]
+fn a_restore_says_which_uploads_the_bucket_has_not_and_they_can_be_brought_back() -> Result<()> {
+    story(async |stand| {
+        let storage = Storage::start()?;
+        let mut cloud = stand.cloud_not_started().await?;
+        keeps_in(&mut cloud, &storage).await?;
+        let token = register(&cloud, "budi").await?;
+        let first = show(&cloud, &token, &picture(900, 600, ImageFormat::Png)?).await?.expect(200)?;
+        let first = path_of(&cloud, &first)?;
+        // What the bucket's versions are for.
+        let versions: Vec<(String, Vec<u8>)> =
+            storage.keys().into_iter().filter_map(|key| Some((key.clone(), storage.get(&key)?))).collect();
+        let dir = stand.path().join("backups");
+        let said = cloud.must(&["backup", dir.to_str().context("path")?, "--verify"]).await?;
+        assert!(said.contains("uploads are in the bucket lumbung and not in this backup"), "{said}");
+        let folder = std::fs::read_dir(&dir)?.next().context("no backup")??.path();
+        assert!(!folder.join("files").exists(), "something of the bucket is in it");
+        let folder = folder.to_str().context("path")?;
+        // Since then another picture has taken its place, and it is gone.
+        let second = show(&cloud, &token, &picture(64, 64, ImageFormat::Png)?).await?.expect(200)?;
+        let second = path_of(&cloud, &second)?;
+        cloud.must(&["files", "sweep"]).await?;
+        assert_eq!((storage.keys().len(), versions.len()), (2, 2));
+
+        // As on a new machine, which has no folder yet.
+        cloud.stop().await?;
+        std::fs::remove_dir_all(&cloud.settings.dir)?;
+        storage.is_broken(true);
+        let said = cloud.must(&["restore", folder, "--replace"]).await?;
+        assert!(said.contains("the bucket lumbung cannot be looked at for uploads"), "{said}");
+        storage.is_broken(false);
+        let said = cloud.must(&["restore", folder, "--replace"]).await?;
+        assert!(said.contains("1 of 1 uploads are not in the bucket lumbung"), "{said}");
+        for (key, bytes) in &versions {
+            storage.put(key, bytes.clone());
+        }
+        let said = cloud.must(&["restore", folder, "--replace"]).await?;
+        assert!(!said.contains("uploads"), "{said}");
+        cloud.start().await?;
+        let kept = &versions.iter().find(|(key, _)| first.ends_with(key.as_str())).context("versions")?.1;
+        assert_eq!(&http::client()?.get(cloud.url(&first)).send().await?.bytes().await?, kept);
+        assert_eq!(cloud.get(&second).await?.status, 404);
+        // What came after the backup is nobody's now, and goes.
+        storage.age(TimeDelta::hours(25));
+        assert_eq!(cloud.must(&["files", "sweep"]).await?.trim(), "0 dropped files and 2 strays removed");
+        assert_eq!(storage.keys(), versions.iter().map(|(key, _)| key.clone()).collect::<Vec<_>>());
         Ok(())
     })
 }

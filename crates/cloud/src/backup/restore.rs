@@ -5,13 +5,17 @@ use super::uploads;
 use crate::audit::{Action, By, Object};
 use crate::config::Config;
 use crate::database::{self, Server, programs::Programs};
+use crate::files;
 use anyhow::{Context, bail, ensure};
 use serde_json::json;
 use sqlx::{Connection, PgConnection, PgPool};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// What was there before, until the restore is complete.
 const ASIDE: &str = "before_restore";
+/// PostgreSQL sees a moment late that a cloud is gone.
+const GONE_WITHIN: Duration = Duration::from_secs(10);
 
 /// Restores into the configured database, which must be empty unless `replace`, then migrates it. No cloud may
 /// run on it meanwhile. `say` is told how far it is.
@@ -28,7 +32,7 @@ pub async fn restore(
     let server = Server::start(config).await?;
     let restored = into(config, &server, folder, &manifest, replace, &say).await;
     let restored = match restored {
-        Ok(()) => finish(config, &server, manifest, folder).await,
+        Ok(()) => finish(config, &server, manifest, folder, &say).await,
         Err(error) => Err(error),
     };
     server.stop().await?;
@@ -40,17 +44,38 @@ async fn finish(
     server: &Server,
     manifest: Manifest,
     folder: &Path,
+    say: &impl Fn(&str) -> anyhow::Result<()>,
 ) -> anyhow::Result<Manifest> {
     let pool = server.gateway_pool(&config.database);
-    let told = match database::migrate(&pool).await {
-        Ok(()) => tell(&pool, &manifest, folder).await,
+    let finished = match database::migrate(&pool).await {
+        Ok(()) => with_uploads(config, &pool, manifest, folder, say).await,
         Err(error) => Err(error),
     };
     pool.close().await;
-    told?;
-    let (config, folder) = (config.clone(), folder.to_owned());
-    tokio::task::spawn_blocking(move || uploads::bring_back(&config, &manifest, &folder).map(|()| manifest))
-        .await?
+    finished
+}
+
+async fn with_uploads(
+    config: &Config,
+    pool: &PgPool,
+    manifest: Manifest,
+    folder: &Path,
+    say: &impl Fn(&str) -> anyhow::Result<()>,
+) -> anyhow::Result<Manifest> {
+    tell(pool, &manifest, folder).await?;
+    let (to, from) = (config.clone(), folder.to_owned());
+    let manifest =
+        tokio::task::spawn_blocking(move || uploads::bring_back(&to, &manifest, &from).map(|()| manifest))
+            .await??;
+    // The database is whole by now: what its rows name can also be brought later.
+    match files::missing(config, pool).await {
+        Ok((0, _)) => {}
+        Ok((missing, all)) => {
+            say(&format!("{missing} of {all} uploads are not in {}", uploads::place(config)))?;
+        }
+        Err(error) => say(&format!("{} cannot be looked at for uploads: {error}", uploads::place(config)))?,
+    }
+    Ok(manifest)
 }
 
 /// What stands in the restored log ends with the backup; the next entry says why.
@@ -106,17 +131,15 @@ async fn into(
     say: &impl Fn(&str) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     let mut connection = PgConnection::connect_with(&server.connect_options()).await?;
+    alone(&mut connection, say).await?;
     let there = sqlx::query!(
         r#"select current_setting('server_version_num')::int / 10000 as "major!",
                exists (select from pg_tables where schemaname = 'public') as "full!",
-               exists (select from pg_namespace where nspname = $1) as "aside!",
-               exists (select from pg_stat_activity where application_name = 'lumbung-cloud'
-                   and datname = current_database() and pid <> pg_backend_pid()) as "in_use!""#,
+               exists (select from pg_namespace where nspname = $1) as "aside!""#,
         ASIDE
     )
     .fetch_one(&mut connection)
     .await?;
-    ensure!(!there.in_use, "a cloud runs on this database: stop it (and every replica) first");
     ensure!(
         !there.aside,
         "an earlier restore was interrupted. What was there before is in the schema {ASIDE}: look, then \
@@ -144,6 +167,34 @@ async fn into(
     }
     connection.close().await?;
     restored
+}
+
+/// Waits for a cloud that has just stopped; refuses beside one that runs.
+async fn alone(
+    connection: &mut PgConnection,
+    say: &impl Fn(&str) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let (began, mut told) = (Instant::now(), false);
+    loop {
+        let in_use = sqlx::query_scalar!(
+            r#"select exists (select from pg_stat_activity where application_name = 'lumbung-cloud'
+                   and datname = current_database() and pid <> pg_backend_pid()) as "in_use!""#
+        )
+        .fetch_one(&mut *connection)
+        .await?;
+        if !in_use {
+            return Ok(());
+        }
+        ensure!(
+            began.elapsed() < GONE_WITHIN,
+            "a cloud runs on this database: stop it (and every replica) first"
+        );
+        if !told {
+            say(&format!("waiting {} s for a cloud on this database to be gone", GONE_WITHIN.as_secs()))?;
+            told = true;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
 }
 
 async fn load(

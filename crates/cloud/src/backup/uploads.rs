@@ -2,7 +2,7 @@
 //! holds is linked from there instead of being copied each night.
 
 use super::manifest::{Manifest, Part};
-use crate::config::Config;
+use crate::config::{Config, Store};
 use anyhow::Context;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -15,6 +15,14 @@ const FOLDER: &str = "files";
 
 /// Copies of people's data in it, which are gone in a week and made anew at any time.
 const EXPORTS: &str = "files/exports";
+
+/// Where the cloud looks for uploads, for people.
+pub(super) fn place(config: &Config) -> String {
+    match config.files.store {
+        Store::Local => config.data_dir.join(FOLDER).display().to_string(),
+        Store::S3 => format!("the bucket {}", config.files.bucket),
+    }
+}
 
 /// Copies every upload into the backup `to`; `before` is the one made last.
 pub(super) fn save(config: &Config, to: &Path, before: Option<&Path>) -> anyhow::Result<Vec<Part>> {
@@ -49,12 +57,16 @@ pub(super) fn save(config: &Config, to: &Path, before: Option<&Path>) -> anyhow:
 
 /// Puts the uploads of a backup where the cloud looks for them; what is there stays.
 pub(super) fn bring_back(config: &Config, manifest: &Manifest, from: &Path) -> anyhow::Result<()> {
-    let owner = fs::metadata(&config.data_dir)?;
+    let mut parts = manifest.parts.iter().filter(|part| Path::new(&part.name).starts_with(FOLDER)).peekable();
+    if parts.peek().is_none() {
+        return Ok(());
+    }
+    let owner = fs::metadata(&config.data_dir).with_context(|| config.data_dir.display().to_string())?;
     let give = |path: &Path| match nix::unistd::Uid::effective().is_root() && owner.uid() != 0 {
         true => lchown(path, Some(owner.uid()), Some(owner.gid())),
         false => Ok(()),
     };
-    for part in manifest.parts.iter().filter(|part| Path::new(&part.name).starts_with(FOLDER)) {
+    for part in parts {
         let target = config.data_dir.join(&part.name);
         if target.exists() {
             continue;

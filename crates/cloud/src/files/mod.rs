@@ -21,6 +21,7 @@ pub use personal::{EXPORTS, erase, export, names_of};
 pub use picture::Picture;
 pub use serve::routes;
 pub use store::check;
+pub use sweep::missing;
 
 use crate::audit::{Action, By, Object};
 use crate::config::Config;

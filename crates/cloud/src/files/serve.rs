@@ -2,9 +2,10 @@
 
 use super::{Files, Purpose, objects, picture, store};
 use crate::error::{Error, Result};
+use crate::guards;
 use actix_web::http::header::{self, EntityTag, IfNoneMatch};
-use actix_web::{HttpResponse, get, web};
-use futures_util::TryStreamExt;
+use actix_web::{HttpRequest, HttpResponse, get, web};
+use futures_util::{TryStreamExt, stream};
 use object_store::ObjectStoreExt;
 
 pub fn routes(routes: &mut web::ServiceConfig) {
@@ -43,6 +44,7 @@ impl<'a> Named<'a> {
         (status = 404, body = crate::error::ErrorBody)))]
 #[get("/files/{name}")]
 async fn file(
+    request: HttpRequest,
     files: web::Data<Files>,
     path: web::Path<String>,
     known: web::Header<IfNoneMatch>,
@@ -73,14 +75,21 @@ async fn file(
         return Ok(answer.status(actix_web::http::StatusCode::NOT_MODIFIED).finish());
     }
     let [whole, small] = objects(name);
-    let object = files.store.get(if thumbnail { &small } else { &whole }).await.map_err(|error| {
+    let wanted = if thumbnail { &small } else { &whole };
+    let refused = |error: object_store::Error| {
         if matches!(error, object_store::Error::NotFound { .. }) {
             tracing::error!(file_id = row.file_id, "a file has a row and no object");
             return not_found();
         }
         store::unreachable(&error)
-    })?;
-    answer.content_type("image/jpeg").no_chunking(object.meta.size);
+    };
+    answer.content_type("image/jpeg");
+    if guards::is_head(&request) {
+        let size = files.store.head(wanted).await.map_err(refused)?.size;
+        return Ok(answer.no_chunking(size).streaming(stream::empty::<std::io::Result<web::Bytes>>()));
+    }
+    let object = files.store.get(wanted).await.map_err(refused)?;
+    answer.no_chunking(object.meta.size);
     Ok(answer.streaming(object.into_stream().map_err(std::io::Error::other)))
 }
 

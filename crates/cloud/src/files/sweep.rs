@@ -1,11 +1,12 @@
 //! The job that makes the store what the table says.
 
 use super::{Files, objects, store};
-use crate::config::Store;
+use crate::config::{Config, Store};
 use crate::error::Result;
 use anyhow::Context;
 use futures_util::{StreamExt, TryStreamExt};
 use object_store::ObjectStoreExt;
+use sqlx::PgPool;
 use std::collections::HashSet;
 use std::time::{Duration, SystemTime};
 
@@ -86,6 +87,30 @@ async fn strays(files: &Files) -> Result<u64> {
         }
     }
     Ok(count)
+}
+
+/// How many files that are somebody's have no object in the store, and how many there are.
+///
+/// # Errors
+/// The database's or the store's.
+pub async fn missing(config: &Config, pool: &PgPool) -> Result<(u64, u64)> {
+    let folder = config.data_dir.join("files");
+    let mut there = HashSet::new();
+    if config.files.store != Store::Local || folder.exists() {
+        let store = store::open(&config.files, &folder)?;
+        let mut objects = store.list(None);
+        while let Some(object) = objects.try_next().await.map_err(|error| store::unreachable(&error))? {
+            there.extend(object.location.filename().map(str::to_owned));
+        }
+    }
+    let names = sqlx::query_scalar!("select name from file where deleted_at is null");
+    let mut names = names.fetch(pool);
+    let (mut missing, mut all) = (0, 0);
+    while let Some(name) = names.try_next().await? {
+        all += 1;
+        missing += u64::from(!objects(&name).iter().all(|path| there.contains(path.as_ref())));
+    }
+    Ok((missing, all))
 }
 
 /// In a folder of ours an object is first written beside its place. What a crash leaves there is no object to

@@ -5,6 +5,7 @@ use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::Method;
 use actix_web::middleware::Next;
 use actix_web::web::Bytes;
+use actix_web::{HttpMessage, HttpRequest};
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -18,8 +19,17 @@ pub(crate) async fn head(
         return Ok(next.call(request).await?.map_into_boxed_body());
     }
     request.head_mut().method = Method::GET;
+    request.extensions_mut().insert(Asked);
     let response = next.call(request).await?;
     Ok(response.map_body(|_, body| Unsent(body.size())).map_into_boxed_body())
+}
+
+/// That a request was a HEAD.
+struct Asked;
+
+/// Whether only the head is asked for: for handlers whose body costs something to begin.
+pub(crate) fn is_head(request: &HttpRequest) -> bool {
+    request.extensions().get::<Asked>().is_some()
 }
 
 /// As long as the body it stands for, and empty.

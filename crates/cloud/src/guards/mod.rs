@@ -19,7 +19,7 @@ pub use content_policy::ContentPolicy;
 pub(crate) use cors::cors;
 pub use crowd::Crowd;
 pub(crate) use crowd::crowd;
-pub(crate) use head::head;
+pub(crate) use head::{head, is_head};
 pub use host::asks_for_loopback;
 pub(crate) use host::host;
 pub use limits::Limits;
