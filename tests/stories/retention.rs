@@ -69,6 +69,13 @@ const RULES: &[(&str, &str, &str, &str)] = &[
          select sha256(gen_random_uuid()::text::bytea), 1, now() - $2, now() where $1 > 0",
     ),
     (
+        "sign_in_failures_purge",
+        "sign_in_challenge",
+        "0 days",
+        "insert into sign_in_challenge (challenge_hash, user_id, refresh, expires_at)
+         values (sha256(gen_random_uuid()::text::bytea), $1, false, now() - $2)",
+    ),
+    (
         "answers_purge",
         "idempotent_request",
         "1 day",
@@ -136,6 +143,42 @@ fn whatever_knows_people_goes_in_its_time_and_not_an_hour_earlier() -> Result<()
             }
             assert_eq!(count(table).await?, before + 3, "{table}: {job} took what it should not");
         }
+        // A ban that ran out, of somebody who never came back.
+        let (budi, _) = someone(&cloud, "budi").await?;
+        for (hour, stays) in [("-1 hour", 1), ("1 hour", 0)] {
+            let ban = format!(
+                "with shut as (update app_user set is_active = false where user_id = $1 returning user_id)
+                 insert into user_ban (user_id, banned_at, expires_at)
+                 select user_id, now() - interval '9 years', now() - interval '2 years {hour}' from shut"
+            );
+            sqlx::query(AssertSqlSafe(ban)).bind(budi).execute(&database).await?;
+            cloud.must(&["jobs", "run", "bans_purge"]).await?;
+            let (is_active, bans): (bool, i64) = sqlx::query_as(
+                "select is_active, (select count(*) from user_ban b where b.user_id = u.user_id)
+                 from app_user u where user_id = $1",
+            )
+            .bind(budi)
+            .fetch_one(&database)
+            .await?;
+            assert_eq!((is_active, bans), (true, stays), "2 years {hour} after it ran out");
+            sqlx::query("delete from user_ban where user_id = $1").bind(budi).execute(&database).await?;
+        }
+        // A second factor that was begun, and one that somebody signs in with.
+        for (confirmed, age, stays) in
+            [("null", "1 day -1 hour", 1), ("null", "1 day 1 hour", 0), ("now()", "9 years", 1)]
+        {
+            let begun = format!(
+                "insert into user_totp (user_id, sealed_secret, confirmed_at, created_at)
+                 values ($1, '', {confirmed}, now() - interval '{age}')"
+            );
+            sqlx::query(AssertSqlSafe(begun)).bind(budi).execute(&database).await?;
+            cloud.must(&["jobs", "run", "sign_in_failures_purge"]).await?;
+            assert_eq!(count("user_totp").await?, stays, "confirmed {confirmed}, {age} old");
+            sqlx::query("delete from user_totp").execute(&database).await?;
+        }
+        let holds = "select count(*) from user_ban where lifted_at is null";
+        let holds: i64 = sqlx::query_scalar(holds).fetch_one(&database).await?;
+        assert_eq!(holds, 1, "one without an end was lifted");
         Ok(())
     })
 }

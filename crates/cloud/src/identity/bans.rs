@@ -14,7 +14,7 @@ use crate::notify::webhooks::{self, Told};
 use crate::notify::{self, Kind, Message};
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::json;
-use sqlx::PgConnection;
+use sqlx::{PgConnection, PgPool};
 
 /// Shuts an account; a second ban takes the place of the first. The person is told by e-mail.
 ///
@@ -97,6 +97,33 @@ async fn lift(conn: &mut PgConnection, user_id: i64) -> sqlx::Result<()> {
         .execute(conn)
         .await?;
     Ok(())
+}
+
+/// Lifts every ban that has run out, as of then: its person may never come and have it lifted.
+///
+/// # Errors
+/// The database's.
+pub(super) async fn lift_ended(pool: &PgPool) -> Result<u64> {
+    let mut tx = pool.begin().await?;
+    // The accounts first, as everybody does who bans or lets in; only then is sure which bans are theirs.
+    let held = sqlx::query_scalar!(
+        "select u.user_id from app_user u join user_ban b using (user_id)
+         where b.lifted_at is null and b.expires_at <= now() order by u.user_id for update of u"
+    )
+    .fetch_all(&mut *tx)
+    .await?;
+    let lifted = sqlx::query_scalar!(
+        "update user_ban set lifted_at = expires_at
+         where user_id = any($1) and lifted_at is null and expires_at <= now() returning user_id",
+        &held
+    )
+    .fetch_all(&mut *tx)
+    .await?;
+    let opened = sqlx::query!("update app_user set is_active = true where user_id = any($1)", &lifted)
+        .execute(&mut *tx)
+        .await?;
+    tx.commit().await?;
+    Ok(opened.rows_affected())
 }
 
 /// For somebody who has just shown that a shut account is theirs: opens it when the ban has run out, else says

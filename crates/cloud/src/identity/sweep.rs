@@ -1,5 +1,6 @@
 //! What nobody needs any more.
 
+use super::bans;
 use crate::error::Result;
 use sqlx::PgPool;
 
@@ -49,11 +50,12 @@ pub async fn purge_mail_tokens(pool: &PgPool) -> Result<u64> {
     Ok(old.execute(pool).await?.rows_affected())
 }
 
-/// Bans that were lifted two years ago. One that ran out is lifted when its person next signs in.
+/// Bans that were lifted, or ran out, two years ago.
 ///
 /// # Errors
 /// The database's.
 pub async fn purge_bans(pool: &PgPool) -> Result<u64> {
+    bans::lift_ended(pool).await?;
     let old = sqlx::query!("delete from user_ban where lifted_at < now() - interval '2 years'");
     Ok(old.execute(pool).await?.rows_affected())
 }
