@@ -98,6 +98,12 @@ fn another_secret_signs_everybody_out_and_the_old_one_brings_them_back() -> Resu
         };
         let (one, other) =
             ("one secret of this story, thirty-two letters", "another one of it, thirty-two letters");
+        // How many are listed, by the one who asks and at the command line.
+        let listed = async |cloud: &Cloud, token: &str| -> Result<(usize, usize)> {
+            let list = ask(cloud, Method::GET, "/api/auth/sessions", Some(token), json!({})).await?;
+            let sessions = list.expect(200)?["sessions"].as_array().context("sessions")?.len();
+            Ok((sessions, cloud.must(&["user", "sessions", "budi@example.com"]).await?.lines().count()))
+        };
         cloud.set("people.token_secret", one);
         cloud.start().await?;
         let first = sign_in(&cloud, "budi").await?;
@@ -107,6 +113,8 @@ fn another_secret_signs_everybody_out_and_the_old_one_brings_them_back() -> Resu
             restart(&mut cloud, secret).await?;
             assert_eq!(me(&cloud, &kept.token).await?.status, 401, "{secret:?}");
             assert_eq!(present(&cloud, &kept).await?.status, 401, "{secret:?}: it was renewed");
+            let here = again(&cloud, "budi", PASSWORD).await?;
+            assert_eq!(listed(&cloud, &here.token).await?, (1, 1), "{secret:?}: what is dead is listed");
         }
         // Kept in the database it is no different.
         let drawn = again(&cloud, "budi", PASSWORD).await?;
@@ -114,7 +122,12 @@ fn another_secret_signs_everybody_out_and_the_old_one_brings_them_back() -> Resu
         restart(&mut cloud, "").await?;
         assert_eq!(present(&cloud, &drawn).await?.status, 401);
         restart(&mut cloud, one).await?;
-        renew(&cloud, &kept).await?;
+        let back = renew(&cloud, &kept).await?;
+        assert_eq!(listed(&cloud, &back.token).await?, (1, 1));
+        // Of those from before it was kept nobody knows.
+        let forget = "update user_session set token_key_mark = null";
+        sqlx::query(forget).execute(&cloud.database().await?).await?;
+        assert_eq!(listed(&cloud, &back.token).await?, (4, 4));
         Ok(())
     })
 }

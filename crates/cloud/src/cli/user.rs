@@ -184,7 +184,7 @@ impl User {
                 say(format_args!("{email} signs in without a second factor and may enrol another"))
             }
             Self::Sessions { email } => {
-                for session in roster::sessions(pool, &email).await? {
+                for session in roster::sessions(pool, &config.people.token_secret, &email).await? {
                     let time =
                         |at: chrono::DateTime<chrono::Utc>| at.to_rfc3339_opts(SecondsFormat::Secs, true);
                     let (since, seen) = (time(session.created_at), time(session.last_seen_at));

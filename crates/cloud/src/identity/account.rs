@@ -52,14 +52,16 @@ struct Session {
 #[utoipa::path(tag = "people", path = "/api/auth/sessions", security(("session" = [])),
     responses((status = 200, body = SessionList), (status = 401, body = crate::error::ErrorBody)))]
 #[get("/api/auth/sessions")]
-async fn list(person: Person, state: web::Data<State>) -> Result<HttpResponse> {
+async fn list(person: Person, state: web::Data<State>, people: web::Data<People>) -> Result<HttpResponse> {
     let sessions = sqlx::query_as!(
         Session,
         r#"select session_id, user_agent, created_at, last_seen_at, expires_at, session_id = $2 as "current!"
            from user_session where user_id = $1 and revoked_at is null and expires_at > now()
+               and (token_key_mark is null or token_key_mark = $3)
            order by session_id desc limit 100"#,
         person.user_id,
-        person.session_id
+        person.session_id,
+        people.tokens.mark()
     )
     .fetch_all(&state.people)
     .await?;

@@ -13,7 +13,7 @@ pub async fn export(conn: &mut PgConnection, user_id: i64) -> Result<Value> {
     sqlx::query_scalar!(
         r#"select jsonb_build_object(
                'account', to_jsonb(u) - 'password_hash',
-               'sessions', (select coalesce(jsonb_agg(to_jsonb(s) - 'token_id_hash' order by s.session_id), '[]')
+               'sessions', (select coalesce(jsonb_agg(to_jsonb(s) - 'token_id_hash' - 'token_key_mark' order by s.session_id), '[]')
                             from user_session s where s.user_id = $1),
                'grants', (select coalesce(jsonb_agg(to_jsonb(g) - 'granted_by' order by g.grant_id), '[]')
                           from role_grant g where g.user_id = $1),

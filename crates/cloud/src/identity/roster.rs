@@ -5,6 +5,7 @@ use super::passwords::Passwords;
 use super::people::{check_email, check_username, taken};
 use super::roles::Role;
 use super::secret;
+use super::tokens::Tokens;
 use crate::audit::{Action, By, Object};
 use crate::error::{Error, Result};
 use crate::page::Page;
@@ -218,18 +219,21 @@ pub struct SignIn {
     pub last_seen_at: DateTime<Utc>,
 }
 
-/// The sessions of an account that are good, oldest first.
+/// The sessions of an account that are good by the configured secret of tokens, oldest first.
 ///
 /// # Errors
 /// The database's.
-pub async fn sessions(pool: &PgPool, email: &str) -> Result<Vec<SignIn>> {
+pub async fn sessions(pool: &PgPool, token_secret: &str, email: &str) -> Result<Vec<SignIn>> {
+    let tokens = Tokens::open(pool, token_secret).await?;
     Ok(sqlx::query_as!(
         SignIn,
         "select s.session_id, s.user_agent, s.created_at, s.last_seen_at
          from user_session s join app_user u using (user_id)
          where lower(u.email) = lower($1) and s.revoked_at is null and s.expires_at > now()
+             and (s.token_key_mark is null or s.token_key_mark = $2)
          order by s.session_id",
-        email
+        email,
+        tokens.mark()
     )
     .fetch_all(pool)
     .await?)

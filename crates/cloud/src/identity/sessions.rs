@@ -231,13 +231,14 @@ pub(super) async fn open(
         notices::new_sign_in(conn, user_id, agent.as_deref(), network.as_deref()).await?;
     }
     let session_id = sqlx::query_scalar!(
-        "insert into user_session (user_id, token_id_hash, user_agent, network, expires_at)
-         values ($1, $2, $3, $4, $5) returning session_id",
+        "insert into user_session (user_id, token_id_hash, user_agent, network, expires_at, token_key_mark)
+         values ($1, $2, $3, $4, $5, $6) returning session_id",
         user_id,
         secret::hash(&token_id),
         agent,
         network,
-        expires
+        expires,
+        people.tokens.mark()
     )
     .fetch_one(&mut *conn)
     .await?;

@@ -98,6 +98,12 @@ impl Tokens {
         hmac::sign(&self.key, secret.as_bytes()).as_ref().to_vec()
     }
 
+    /// Which key this is, for knowing it again.
+    pub fn mark(&self) -> Vec<u8> {
+        let whole = hmac::sign(&self.key, b"lumbung: which key of tokens");
+        whole.as_ref().iter().take(8).copied().collect()
+    }
+
     /// Whom a token speaks for; `None` for everything that is not a token of ours in its time.
     pub fn read(&self, token: &str, now: i64) -> Option<Named> {
         if token.len() > LONGEST {
