@@ -49,6 +49,28 @@ fn a_claim_is_redeemed_once_and_the_key_stays_secret() -> Result<()> {
 }
 
 #[test]
+fn a_gateway_is_not_named_like_what_gateways_call_and_one_that_is_can_still_be_shut_out() -> Result<()> {
+    story(async |stand| {
+        let cloud = stand.cloud().await?;
+        cloud.furnish().await?;
+        let add = async |code: &str| cloud.cli(&["gateway", "add", code, "--site", "DAPUR-1"]).await;
+        for code in ["enrol", "rotate", "signing_key"] {
+            let refused = add(code).await?;
+            assert!(refused.code() != 0 && refused.stderr.contains("choose another"), "{refused:?}");
+        }
+        assert_eq!(cloud.must(&["gateway", "list"]).await?, "");
+        // One from a time when nobody looked.
+        let made =
+            "insert into gateway (code, site_id) select 'rotate', site_id from site where code = 'DAPUR-1'";
+        sqlx::query(made).execute(&cloud.database().await?).await?;
+        add("rotate").await?.ok()?;
+        cloud.must(&["gateway", "revoke", "rotate"]).await?;
+        assert!(cloud.must(&["gateway", "list"]).await?.contains("rotate\tDAPUR-1\trevoked"));
+        Ok(())
+    })
+}
+
+#[test]
 fn the_uri_of_the_qr_code_enrols_however_the_claim_is_typed() -> Result<()> {
     story(async |stand| {
         let cloud = stand.cloud().await?;

@@ -1,6 +1,7 @@
 //! What every answer must be, whoever asked for whatever: its headers, and the one shape of errors in both languages.
 
 use anyhow::{Context, Result};
+use chrono::DateTime;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
@@ -18,6 +19,20 @@ pub(super) async fn answer(what: &str, request: reqwest::RequestBuilder) -> Resu
         assert_ne!(message, translated, "{what}: {code} is not translated");
     }
     Ok((status, code, allow))
+}
+
+/// Times are UTC and no finer than they are kept: the same one never looks like two.
+fn check_times(what: &str, body: &Value) {
+    match body {
+        Value::Array(items) => items.iter().for_each(|item| check_times(what, item)),
+        Value::Object(fields) => fields.values().for_each(|value| check_times(what, value)),
+        Value::String(text) if DateTime::parse_from_rfc3339(text).is_ok() => {
+            let fraction =
+                text.strip_suffix('Z').map(|time| time.split_once('.').map_or("", |(_, rest)| rest));
+            assert!(fraction.is_some_and(|digits| digits.len() <= 6), "{what}: {text}");
+        }
+        _ => {}
+    }
 }
 
 async fn once(what: &str, request: reqwest::RequestBuilder) -> Result<(u16, String, String, Option<String>)> {
@@ -38,6 +53,9 @@ async fn once(what: &str, request: reqwest::RequestBuilder) -> Result<(u16, Stri
     assert_eq!(later, header("retry-after").is_some(), "{what}: {status}");
     if status.as_u16() < 400 {
         // A stream has no end to wait for.
+        if kind.as_deref() == Some("application/json") {
+            check_times(what, &serde_json::from_str(&response.text().await?)?);
+        }
         return Ok((status.as_u16(), String::new(), String::new(), allow));
     }
     let text = response.text().await?;

@@ -116,10 +116,11 @@ async fn look(state: &State) -> Result<Overview> {
         gateways: ingest::boxes(&mut tx).await?,
         messages: undelivered::messages(&mut tx).await?,
     };
-    let today = sqlx::query_scalar!(r#"select (now() at time zone 'Asia/Jakarta')::date as "today!""#)
-        .fetch_one(&mut *tx)
-        .await?;
-    let first = today - Days::new(u64::from(DAYS) - 1);
+    let moment =
+        sqlx::query!(r#"select now() as "now!", (now() at time zone 'Asia/Jakarta')::date as "today!""#)
+            .fetch_one(&mut *tx)
+            .await?;
+    let first = moment.today - Days::new(u64::from(DAYS) - 1);
     let every_day = |counted: Vec<(NaiveDate, i64)>| {
         let counted: HashMap<_, _> = counted.into_iter().collect();
         let days = first.iter_days().take(DAYS.into());
@@ -133,5 +134,5 @@ async fn look(state: &State) -> Result<Overview> {
     };
     let recent_activity = audit::recent(&mut tx, RECENT).await?;
     tx.commit().await?;
-    Ok(Overview { success: true, generated_at: Utc::now(), stats, charts, recent_activity })
+    Ok(Overview { success: true, generated_at: moment.now, stats, charts, recent_activity })
 }

@@ -1,7 +1,7 @@
 //! Messages on their way.
 
 use super::{say, say_json};
-use crate::audit::Actor;
+use crate::audit::By;
 use crate::notify::undelivered::{self, STATES};
 use crate::page::Page;
 use clap::Subcommand;
@@ -41,7 +41,7 @@ impl Message {
             }
             Self::Retry { id } => {
                 let mut tx = pool.begin().await?;
-                undelivered::retry(&mut tx, id, Actor::Command, None).await?;
+                undelivered::retry(&mut tx, id, &By::command()).await?;
                 tx.commit().await?;
                 say(format_args!("message {id} is tried again"))
             }

@@ -49,10 +49,10 @@ pub async fn claim(
     by: &By,
 ) -> Result<Claim> {
     check_code("gateway", gateway)?;
-    let gateway_id = sqlx::query_scalar!(
-        "insert into gateway (code, site_id) select $1, site_id from site where code = $2
-         on conflict on constraint gateway_code_key do update set site_id = excluded.site_id
-         returning gateway_id",
+    let found = sqlx::query!(
+        r#"insert into gateway (code, site_id) select $1, site_id from site where code = $2
+           on conflict on constraint gateway_code_key do update set site_id = excluded.site_id
+           returning gateway_id, xmax = 0 as "made!""#,
         gateway,
         site
     )
@@ -60,8 +60,11 @@ pub async fn claim(
     .await
     .on_constraint("gateway_code_form", Error::field("gateway", "has an unusable form"))?
     .ok_or_else(|| Error::field("site", "is not known; `lumbung-cloud site list` shows them"))?;
-    gateways::stands(conn, gateway_id, site).await?;
-    draw(conn, gateway_id, gateway, site, valid, by).await
+    if found.made {
+        check_no_verb("gateway", gateway)?;
+    }
+    gateways::stands(conn, found.gateway_id, site).await?;
+    draw(conn, found.gateway_id, gateway, site, valid, by).await
 }
 
 /// Makes a gateway that is not there yet, and its first claim.
@@ -76,9 +79,7 @@ pub async fn first(
     by: &By,
 ) -> Result<Claim> {
     check_code("gateway_id", gateway)?;
-    if VERBS.contains(&gateway) {
-        return Err(Error::field("gateway_id", "is a word of the API's own paths; choose another"));
-    }
+    check_no_verb("gateway_id", gateway)?;
     let gateway_id = sqlx::query_scalar!(
         "insert into gateway (code, site_id) select $1, site_id from site where code = $2 returning gateway_id",
         gateway,
@@ -90,6 +91,12 @@ pub async fn first(
     .ok_or_else(|| Error::field("site", "is not known"))?;
     gateways::stands(conn, gateway_id, site).await?;
     draw(conn, gateway_id, gateway, site, valid, by).await
+}
+
+/// One that has such a code from earlier goes on with it, and is revoked at the command line.
+fn check_no_verb(field: &'static str, gateway: &str) -> Result<()> {
+    let good = !VERBS.contains(&gateway);
+    good.then_some(()).ok_or_else(|| Error::field(field, "is a word of the API's own paths; choose another"))
 }
 
 async fn draw(
@@ -108,13 +115,14 @@ async fn draw(
     sqlx::query!("delete from gateway_claim where gateway_id = $1 and redeemed_at is null", gateway_id)
         .execute(&mut *conn)
         .await?;
-    sqlx::query!(
-        "insert into gateway_claim (claim_hash, gateway_id, expires_at) values ($1, $2, $3)",
+    // As it is kept: the clock here is finer.
+    let expires_at = sqlx::query_scalar!(
+        "insert into gateway_claim (claim_hash, gateway_id, expires_at) values ($1, $2, $3) returning expires_at",
         secret::hash(&secret::normalise_claim(&code)),
         gateway_id,
         expires_at
     )
-    .execute(&mut *conn)
+    .fetch_one(&mut *conn)
     .await?;
     let detail = json!({ "what": "claim", "site": site, "until": expires_at });
     by.did(conn, Action::TokenCreated, Object::new("gateway", &gateway), None, detail).await?;

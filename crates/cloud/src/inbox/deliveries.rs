@@ -1,6 +1,5 @@
 //! `GET /api/admin/deliveries`, `POST /api/admin/deliveries/{id}/retry`.
 
-use crate::audit::{Actor, Origin};
 use crate::error::{Error, Result};
 use crate::identity::Admin;
 use crate::json::Done;
@@ -123,8 +122,9 @@ async fn retry(
     state: web::Data<State>,
     id: web::Path<i64>,
 ) -> Result<HttpResponse> {
+    let by = admin.0.by(&request);
     let mut tx = state.people.begin().await?;
-    undelivered::retry(&mut tx, *id, Actor::Person(admin.0.user_id), Some(Origin::of(&request))).await?;
+    undelivered::retry(&mut tx, *id, &by).await?;
     tx.commit().await?;
     Ok(HttpResponse::Ok().json(Done::YES))
 }

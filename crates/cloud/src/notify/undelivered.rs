@@ -2,12 +2,13 @@
 //!
 //! No address and no text is shown: whose it is, is enough.
 
-use crate::audit::{self, Action, Actor, Entry, Object, Origin};
+use crate::audit::{Action, By, Object};
 use crate::error::{Error, Result};
 use crate::finding::Finding;
 use crate::page::Page;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
+use serde_json::json;
 use sqlx::{PgConnection, PgPool};
 use utoipa::ToSchema;
 
@@ -104,12 +105,7 @@ pub async fn check(pool: &PgPool) -> Finding {
 /// # Errors
 /// `NOT_FOUND`; `DELIVERY_NOT_DEAD` when it is not dead, or was a link that opens an account, which is not kept; or
 /// the database's.
-pub async fn retry(
-    conn: &mut PgConnection,
-    delivery_id: i64,
-    actor: Actor<'_>,
-    origin: Option<Origin>,
-) -> Result<()> {
+pub async fn retry(conn: &mut PgConnection, delivery_id: i64, by: &By) -> Result<()> {
     let revived = sqlx::query_scalar!(
         "update delivery set state = 'queued', attempts = 0, next_try_at = now(), ended_at = null
          where delivery_id = $1 and state = 'dead' and content is not null returning delivery_id",
@@ -126,6 +122,5 @@ pub async fn retry(
         .await?;
         return Err(if known { Error::Conflict("DELIVERY_NOT_DEAD") } else { Error::NotFound("NOT_FOUND") });
     }
-    let object = Some(Object::new("delivery", &delivery_id));
-    audit::record(conn, &Entry { object, origin, ..Entry::of(actor, Action::AdminAction) }).await
+    by.did(conn, Action::AdminAction, Object::new("delivery", &delivery_id), None, json!({})).await
 }
