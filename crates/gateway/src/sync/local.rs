@@ -24,8 +24,22 @@ pub struct LocalGateway {
     base: String,
 }
 
+/// How long an answer may take that is there at once.
+const SOON: Duration = Duration::from_secs(10);
+/// And one that takes as long as the store is large.
+const IN_ITS_TIME: Duration = Duration::from_secs(24 * 3_600);
+
 impl LocalGateway {
     pub fn at(listen: SocketAddr) -> Result<Self, LocalError> {
+        Self::within(SOON, listen)
+    }
+
+    /// For what goes over everything that is stored.
+    pub fn at_leisure(listen: SocketAddr) -> Result<Self, LocalError> {
+        Self::within(IN_ITS_TIME, listen)
+    }
+
+    fn within(patience: Duration, listen: SocketAddr) -> Result<Self, LocalError> {
         let mut address = listen;
         if address.ip().is_unspecified() {
             address.set_ip(match address {
@@ -33,7 +47,7 @@ impl LocalGateway {
                 SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
             });
         }
-        let client = http_client("", Duration::from_secs(10), Arc::default())?.http;
+        let client = http_client("", patience, Arc::default())?.http;
         Ok(Self { client, base: format!("http://{address}") })
     }
 
