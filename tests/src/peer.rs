@@ -71,8 +71,9 @@ async fn take(request: HttpRequest, body: Bytes, inside: Data<Inside>) -> HttpRe
         headers: request.headers().iter().map(header).collect(),
         body: body.to_vec(),
     };
-    inside.asked.lock().unwrap_or_else(PoisonError::into_inner).push(asked);
+    // Before it shows that it was asked: whoever waits for that may have the next one answered otherwise.
     let status = StatusCode::from_u16(inside.answer.load(Ordering::SeqCst));
     let said = inside.said.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    inside.asked.lock().unwrap_or_else(PoisonError::into_inner).push(asked);
     HttpResponse::build(status.unwrap_or(StatusCode::OK)).body(said)
 }

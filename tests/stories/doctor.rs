@@ -29,6 +29,7 @@ fn a_healthy_cloud_is_told_so_and_every_fault_has_its_line() -> Result<()> {
         let (mut cloud, _proxy, mut gateway) = stand.trio().await?;
         gateway.stop().await?;
         cloud.set("http.public_url", "https://127.0.0.1:1").set("development.open_loopback", false);
+        cloud.set("jobs.claims_purge", "0 30 18 * * *");
         let (code, findings) = look(&cloud).await?;
         assert_eq!(code, 0, "{findings:?}");
         for check in

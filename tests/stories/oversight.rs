@@ -40,7 +40,8 @@ async fn told(database: &PgPool, action: &str, object_kind: &str) -> Result<i64>
 #[test]
 fn an_admin_runs_a_job_sees_how_it_ended_and_the_log_says_who_it_was() -> Result<()> {
     story(async |stand| {
-        let cloud = stand.cloud().await?;
+        let mut cloud = stand.cloud_not_started().await?;
+        cloud.set("jobs.claims_purge", "0 0 0 29 2 *").start().await?;
         let database = cloud.database().await?;
         let (id, admin) = person(&cloud, "admin", "admin").await?;
         let run = async || ask(&cloud, "POST /api/admin/jobs/claims_purge/run", &admin, None).await;
@@ -125,6 +126,11 @@ fn whoever_asks_for_what_is_not_theirs_is_told_a_few_times_and_then_as_a_number(
         let cloud = stand.cloud().await?;
         let database = cloud.database().await?;
         let (id, budi) = person(&cloud, "budi", "user").await?;
+        let minute = async || -> Result<i64> {
+            let minute = "select floor(extract(epoch from now()) / 60)::bigint";
+            Ok(sqlx::query_scalar(minute).fetch_one(&database).await?)
+        };
+        let began = minute().await?;
         for _ in 0..40 {
             assert_eq!(ask(&cloud, "GET /api/admin/users/7/grants", &budi, None).await?.status, 403);
         }
@@ -134,8 +140,9 @@ fn whoever_asks_for_what_is_not_theirs_is_told_a_few_times_and_then_as_a_number(
         )
         .fetch_all(&database)
         .await?;
-        // The forty may have seen the turn of a minute.
-        assert!((5..=10).contains(&entries.len()), "{} entries", entries.len());
+        // Five in each minute that the forty have seen, of which there are many on a busy machine.
+        let minutes = usize::try_from(minute().await? - began + 1)?;
+        assert!((5..=5 * minutes).contains(&entries.len()), "{} entries in {minutes} minutes", entries.len());
         let entry = (id.to_string(), "ADMIN_ONLY".to_owned(), "/api/admin/users/{id}/grants".to_owned());
         assert!(entries.iter().all(|other| *other == entry), "{entries:?}");
         sqlx::query("update audit_tally set minute = minute - interval '1 hour'").execute(&database).await?;
@@ -173,17 +180,6 @@ fn what_operators_do_at_the_command_line_and_whose_mails_admins_read_is_in_the_l
         assert_eq!(told(&database, "authz_admin", "backup").await?, 1);
         let folder = std::fs::read_dir(&into)?.next().context("no backup")??.path();
         cloud.stop().await?;
-        // PostgreSQL sees a moment later that it is gone.
-        eventually("its connections are gone", || async {
-            let open: i64 = sqlx::query_scalar(
-                "select count(*) from pg_stat_activity
-                 where application_name = 'lumbung-cloud' and datname = current_database()",
-            )
-            .fetch_one(&database)
-            .await?;
-            Ok(when(open == 0))
-        })
-        .await?;
         database.close().await;
         cloud.must(&["restore", folder.to_str().context("path")?, "--replace"]).await?;
         let database = cloud.database().await?;

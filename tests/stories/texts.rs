@@ -75,9 +75,9 @@ async fn becomes(database: &PgPool, state: &str, attempts: i32) -> Result<Option
     .await
 }
 
-/// How many are counted today.
-async fn counted(database: &PgPool) -> Result<i32> {
-    Ok(sqlx::query_scalar("select sent from text_day").fetch_one(database).await?)
+/// How many are counted; midnight may have come in between.
+async fn counted(database: &PgPool) -> Result<i64> {
+    Ok(sqlx::query_scalar("select coalesce(sum(sent), 0) from text_day").fetch_one(database).await?)
 }
 
 async fn later(database: &PgPool) -> Result<()> {
