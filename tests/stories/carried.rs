@@ -7,7 +7,7 @@ use lumbung_tests::proxy::{Fate, Line, Proxy};
 use lumbung_tests::stand::cloud_holds;
 use lumbung_tests::story::story;
 use lumbung_tests::wait::{eventually, when};
-use lumbung_tests::wire::HandMade;
+use lumbung_tests::wire::{HandMade, new_key};
 use serde_json::{Value, json};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -72,6 +72,61 @@ fn a_gateway_that_was_enrolled_before_there_were_signing_keys_registers_one_with
             Ok(when(keys(&cloud, "GW-1").await? == (1, 1) && signing(&gateway)?["registered"].is_object()))
         })
         .await
+    })
+}
+
+#[test]
+fn the_key_of_receipts_is_sealed_and_stays_the_one_that_gateways_believe() -> Result<()> {
+    story(async |stand| {
+        let (mut cloud, proxy, gateway) = stand.trio().await?;
+        proxy.line(Line::Refused);
+        let tags = gateway.scan_many("BAWA", 3).await?;
+        let (bundle, receipt) = (stand.path().join("GW-1.lumbung"), stand.path().join("GW-1.receipt"));
+        export(&gateway, &bundle).await?;
+        let doctor = async |cloud: &Cloud| -> Result<Value> {
+            let found: Value = serde_json::from_str(&cloud.cli(&["doctor", "--json"]).await?.stdout)?;
+            let receipts =
+                found["checks"].as_array().into_iter().flatten().find(|c| c["check"] == "receipts");
+            Ok(receipts.context("no receipts")?["state"].clone())
+        };
+        assert_eq!(doctor(&cloud).await?, "warn", "it lies there in clear");
+        let drawn: Vec<u8> =
+            sqlx::query_scalar("select seed from receipt_key").fetch_one(&cloud.database().await?).await?;
+        // Set since then, it is sealed when it is next used.
+        let seal = "what the key of receipts is sealed with";
+        cloud.stop().await?;
+        cloud.set("receipts.seal_key", seal).start().await?;
+        let told = |of: &Value| of["registered"]["receipt_key"].as_str().map(str::to_owned);
+        let second = stand.gateway_not_started("GW-2", &cloud, &cloud.base()).await?;
+        assert_eq!(told(&signing(&second)?), told(&signing(&gateway)?));
+        let (clear, kept): (Option<Vec<u8>>, Vec<u8>) =
+            sqlx::query_as("select seed, sealed_seed from receipt_key")
+                .fetch_one(&cloud.database().await?)
+                .await?;
+        assert!(clear.is_none() && !kept.windows(8).any(|part| part == &drawn[..8]), "it can be read");
+        assert_eq!(doctor(&cloud).await?, "ok");
+        // While it cannot be opened nothing is taken, and nobody is told of another.
+        for wrong in ["", "another key than that it was sealed with"] {
+            cloud.stop().await?;
+            cloud.set("receipts.seal_key", wrong).start().await?;
+            assert_eq!(doctor(&cloud).await?, "fail", "{wrong}");
+            let refused = import(&cloud, &bundle, &receipt).await?;
+            assert!(refused.code() == 1 && refused.stderr.contains("receipts.seal_key"), "{refused:?}");
+            assert!(!receipt.exists());
+            cloud_holds(&cloud.database().await?, &[]).await?;
+            let claim = cloud.claim(&format!("GW-3{}", wrong.len())).await?;
+            let made = HandMade::with_key("GW-3", &cloud.base(), &new_key())?;
+            let enrolled = made.redeem(&claim.claim).await?.expect(200)?;
+            assert_eq!(enrolled["receipt_key"], Value::Null, "{enrolled}");
+        }
+        cloud.stop().await?;
+        cloud.set("receipts.seal_key", seal).start().await?;
+        import(&cloud, &bundle, &receipt).await?.ok()?;
+        settle(&gateway, &receipt).await?.ok()?;
+        assert_eq!(gateway.unsent()?, 0);
+        cloud_holds(&cloud.database().await?, &tags).await?;
+        assert!(!stand.logs().contains(seal), "a log holds the key");
+        Ok(())
     })
 }
 

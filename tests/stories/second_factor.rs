@@ -187,6 +187,9 @@ fn once_an_app_has_shown_a_code_no_sign_in_goes_without_one() -> Result<()> {
         let body = answer(&replica, &half, &ahead).await?.expect(200)?;
         assert_eq!((&body["user_data"]["email"], &body["refresh_token"]), (&json!(email), &Value::Null));
         assert_eq!(me(&cloud, &token_of(&body)?).await?.status, 200);
+        // Two signed in by the password alone, one by both steps; none by the first of them.
+        let signed_in = "select count(*) from audit_entry where action = 'authn_login_success'";
+        assert_eq!(sqlx::query_scalar::<_, i64>(signed_in).fetch_one(&database).await?, 3);
         let unknown = refusal(404, "CHALLENGE_UNKNOWN");
         assert_eq!(code_of(&answer(&cloud, &half, &app.shows(0)?).await?), unknown, "it was good twice");
         assert_eq!(code_of(&sign_in(&cloud, email, &ahead).await?), refusal(401, "WRONG_CODE"));
@@ -266,6 +269,10 @@ fn codes_are_tried_as_slowly_as_passwords_and_a_right_password_forgives_none() -
                 assert!(reply.header("retry-after").is_some());
             }
         }
+        // Nobody else waits for it.
+        let (_, other) = register(&cloud, "siti").await?;
+        let (hers, _) = enrol(&cloud, &other, json!(PASSWORD)).await?;
+        sign_in(&cloud, "siti@example.com", &hers.shows(1)?).await?.expect(200)?;
         // Nor is a new password a way around it.
         forgot(&cloud, "budi@example.com").await?.expect(200)?;
         let link = mailed(&cloud, &database, "budi@example.com", "reset_password", 1).await?.remove(0);
@@ -290,6 +297,51 @@ fn codes_are_tried_as_slowly_as_passwords_and_a_right_password_forgives_none() -
 }
 
 #[test]
+fn whoever_has_a_session_does_not_guess_the_code_that_switches_it_on() -> Result<()> {
+    story(async |stand| {
+        let cloud = cloud(stand).await?;
+        let replica = replica(stand, &cloud).await?;
+        let database = cloud.database().await?;
+        let (_, token) = register(&cloud, "budi").await?;
+        let confirm =
+            async |at: &Cloud, code: &str| totp(at, "/confirm", &token, json!({ "code": code })).await;
+        // Nothing is counted that could not have been right.
+        for _ in 0..6 {
+            assert_eq!(code_of(&confirm(&cloud, "123456").await?), refusal(409, "TOTP_OFF"));
+        }
+        let app = begin(&cloud, &token, json!(PASSWORD)).await?;
+        for turn in 0..5 {
+            let at = if turn % 2 == 0 { &cloud } else { &replica };
+            let reply = confirm(at, &app.never_shows()?).await?;
+            assert_eq!(code_of(&reply), refusal(400, "VALIDATION_ERROR"), "{turn}");
+        }
+        sqlx::query("update sign_in_failure set free_at = now() + interval '1 hour'")
+            .execute(&database)
+            .await?;
+        for at in [&cloud, &replica] {
+            assert_eq!(code_of(&confirm(at, &app.shows(0)?).await?), refusal(429, "TOO_MANY_REQUESTS"));
+        }
+        // Another secret is no new chance.
+        let app = begin(&cloud, &token, json!(PASSWORD)).await?;
+        assert_eq!(confirm(&cloud, &app.shows(0)?).await?.status, 429);
+        sqlx::query("update sign_in_failure set free_at = now()").execute(&database).await?;
+        confirm(&cloud, &app.shows(0)?).await?.expect(200)?;
+        let held: i64 =
+            sqlx::query_scalar("select count(*) from sign_in_failure").fetch_one(&database).await?;
+        assert_eq!(held, 0);
+        assert_eq!(code_of(&confirm(&cloud, &app.shows(0)?).await?), refusal(409, "TOTP_ON"));
+        let entries: Vec<(String, i64)> = sqlx::query_as(
+            "select action, count(*) from audit_entry where reason = 'wrong code' group by 1 order by 1",
+        )
+        .fetch_all(&database)
+        .await?;
+        let entry = |action: &str, many: i64| (action.to_owned(), many);
+        assert_eq!(entries, [entry("authn_login_fail", 5), entry("authn_login_lock", 1)]);
+        Ok(())
+    })
+}
+
+#[test]
 fn a_recovery_code_signs_in_once_even_while_the_key_of_all_secrets_is_lost() -> Result<()> {
     story(async |stand| {
         let mut cloud = cloud(stand).await?;
@@ -300,6 +352,12 @@ fn a_recovery_code_signs_in_once_even_while_the_key_of_all_secrets_is_lost() -> 
             .await?
             .expect(200)?;
         let (app, recovery) = enrol(&cloud, &token, json!(PASSWORD)).await?;
+        // Another's are none of theirs.
+        let (_, other) = register(&cloud, "siti").await?;
+        let (_, hers) = enrol(&cloud, &other, json!(PASSWORD)).await?;
+        let foreign = sign_in(&cloud, "budi@example.com", &hers[0]).await?;
+        assert_eq!(code_of(&foreign), refusal(401, "WRONG_CODE"));
+        assert_eq!(standing(&cloud, &other).await?["recovery_codes_left"], 10);
         let typed = recovery[0].to_lowercase().replace('-', " ");
         sign_in(&cloud, "budi@example.com", &typed).await?.expect(200)?;
         let again = sign_in(&cloud, "budi@example.com", &recovery[0]).await?;
@@ -407,8 +465,12 @@ fn switching_it_off_takes_the_password_and_a_code() -> Result<()> {
         assert_eq!(me(&cloud, &token).await?.status, 200);
         refused(&cloud, &other).await?;
         login(&cloud, "budi@example.com", PASSWORD).await?.expect(200)?;
-        let left: i64 = sqlx::query_scalar("select count(*) from recovery_code").fetch_one(&database).await?;
-        assert_eq!(left, 0, "what was for a lost app stays");
+        let left: (i64, i64) = sqlx::query_as(
+            "select (select count(*) from recovery_code), (select count(*) from sign_in_failure)",
+        )
+        .fetch_one(&database)
+        .await?;
+        assert_eq!(left, (0, 0), "what was for a lost app stays, or is held against them");
         let titles = told(&database, "budi@example.com", 4).await?;
         assert_eq!(titles[3], "Langkah kedua akun Anda sudah dimatikan", "{titles:?}");
         Ok(())

@@ -28,6 +28,7 @@ pub struct Config {
     pub database: Database,
     pub ingest: Ingest,
     pub enrolment: Enrolment,
+    pub receipts: Receipts,
     pub people: People,
     pub google: Google,
     pub files: Files,
@@ -155,6 +156,19 @@ pub struct Ingest {
 pub struct Enrolment {
     #[serde(with = "humantime_serde")]
     pub claim_valid: Duration,
+}
+
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Receipts {
+    pub seal_key: String,
+}
+
+/// The key is never printed.
+impl std::fmt::Debug for Receipts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Receipts").finish_non_exhaustive()
+    }
 }
 
 #[derive(Clone, Deserialize)]
@@ -365,6 +379,10 @@ impl Config {
         anyhow::ensure!(
             self.people.totp_key.is_empty() || self.people.totp_key.len() >= 32,
             "people.totp_key must have at least 32 characters, drawn at random"
+        );
+        anyhow::ensure!(
+            self.receipts.seal_key.is_empty() || self.receipts.seal_key.len() >= 32,
+            "receipts.seal_key must have at least 32 characters, drawn at random"
         );
         let known = ["user", "volunteer", "ambassador", "admin", "operator", "officer"];
         for role in &self.people.totp_required_for {

@@ -66,7 +66,7 @@ async fn bundle(config: &Config, pool: &PgPool, file: &Path, receipt: &Path) -> 
     let (ingest, writers) = Ingest::new(pool.clone(), Arc::new(Metrics::new()), config.ingest.clone());
     let stop = CancellationToken::new();
     let writing = tokio::spawn(writers.run(stop.clone()));
-    let imported = carried::import(pool, &ingest, config.ingest.max_decoded_bytes, bytes).await;
+    let imported = carried::import(pool, &ingest, config, bytes).await;
     stop.cancel();
     writing.await.context("the writers")?;
     let imported = imported.map_err(|error| match error {

@@ -7,6 +7,7 @@ mod settings;
 use crate::config::Config;
 use crate::database::Server;
 use crate::finding::Finding;
+use crate::identity::receipts;
 use crate::notify::undelivered;
 use crate::{audit, backup, database, files, ingest, jobs, outside, tls};
 
@@ -34,6 +35,7 @@ pub async fn look(config: &Config) -> Vec<Finding> {
                 findings.push(audit::check(&pool).await);
                 findings.push(outside::check(config, &pool).await);
                 findings.push(undelivered::check(&pool).await);
+                findings.push(receipts::check(&pool, &config.receipts.seal_key).await);
             }
             pool.close().await;
             if let Err(error) = server.stop().await {

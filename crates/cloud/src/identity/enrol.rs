@@ -1,7 +1,7 @@
 //! `POST /api/gateways/enrol` and `/rotate`.
 
 use super::gateways::Gateway;
-use super::{claims, gateways, signing};
+use super::{claims, gateways, receipts, signing};
 use crate::audit::Origin;
 use crate::error::{Error, Result};
 use crate::guards::bearer;
@@ -115,7 +115,7 @@ async fn enrolled(state: &State, gateway_id: i32) -> Result<Enrolled> {
         gateway_id: row.gateway,
         site: EnrolledSite { code: row.code, name: row.name, time_zone: row.time_zone },
         server_time: rfc3339(Utc::now().timestamp_millis()),
-        receipt_key: Some(signing::receipt_signer(&state.people).await?.public_key()),
+        receipt_key: receipts::public_key(&state.people, &state.config.receipts.seal_key).await?,
     })
 }
 

@@ -22,6 +22,7 @@ pub mod people;
 pub mod personal;
 pub mod picture;
 pub mod profile;
+pub mod receipts;
 pub mod refresh;
 mod refused;
 pub mod reset;
@@ -34,6 +35,7 @@ pub mod signing;
 mod sweep;
 mod throttle;
 mod tokens;
+mod vault;
 pub mod verification;
 
 pub use access::{MetricsReader, SiteReader};

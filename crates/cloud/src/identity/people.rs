@@ -8,9 +8,10 @@ use super::owner::{self, Account};
 use super::passwords::{Checked, Password, Passwords};
 use super::profile::{self, Profile};
 use super::refresh::Handed;
-use super::second_factor::{Vault, sign_in};
+use super::second_factor::sign_in;
 use super::sessions::{self, Enrolling, Sessions};
 use super::tokens::Tokens;
+use super::vault::{Kept, Vault};
 use crate::audit::Action;
 use crate::error::{Error, Language, Result};
 use crate::guards;
@@ -54,7 +55,7 @@ impl People {
             passwords: Passwords::new(),
             tokens: Tokens::open(&state.people, &config.token_secret).await?,
             sessions: Sessions::default(),
-            vault: Vault::open(&config.totp_key)?,
+            vault: Vault::open(&config.totp_key, Kept::SecondFactors)?,
             google: Google::open(&state.config.google)?,
             letters: Arc::new(Semaphore::new(16)),
         })

@@ -1,17 +1,14 @@
-//! Whose signature counts: the gateways' keys for bundles that people carry, and the cloud's own for receipts.
+//! Whose signature counts: the gateways' keys for bundles that people carry.
 //!
 //! What must stay true:
 //! - A public key belongs to one gateway, which showed that it holds the other half.
 //! - A key is retired when a newer one has come into use; it is revoked when its gateway is let in again
 //!   after it was shut out. A retired key still speaks for what its card holds, a revoked one for nothing.
-//! - The cloud's key is made once and is the same for every replica.
 
 use crate::error::{Error, Result};
-use crate::random;
-use anyhow::Context;
 use chrono::{DateTime, Utc};
 use lumbung_shared::bundle::Seal;
-use lumbung_shared::signing::{PublicKey, Signer};
+use lumbung_shared::signing::PublicKey;
 use sqlx::{PgConnection, PgPool};
 
 /// Who signed a bundle.
@@ -59,28 +56,6 @@ pub async fn seals(pool: &PgPool, gateway: &super::Gateway) -> Result<Vec<Seal>>
     .fetch_all(pool)
     .await?;
     Ok(hashes.into_iter().map(Seal::of_hash).collect())
-}
-
-/// What the cloud signs receipts with; made when it is first asked for.
-///
-/// # Errors
-/// The database's, or the system's for want of random bytes.
-pub async fn receipt_signer(pool: &PgPool) -> Result<Signer> {
-    let mut seed = stored_seed(pool).await?;
-    if seed.is_none() {
-        let drawn = random::draw::<32>()?;
-        // Two replicas may be at it: the first one's stays.
-        sqlx::query!("insert into receipt_key (seed) values ($1) on conflict do nothing", &drawn[..])
-            .execute(pool)
-            .await?;
-        seed = stored_seed(pool).await?;
-    }
-    let seed = seed.context("the receipt key was not kept")?;
-    Ok(Signer::from_seed(&seed).context("the receipt key")?)
-}
-
-async fn stored_seed(pool: &PgPool) -> sqlx::Result<Option<Vec<u8>>> {
-    sqlx::query_scalar!("select seed from receipt_key").fetch_optional(pool).await
 }
 
 /// Makes a public key the gateway's newest. The older ones are retired by [`retire_older`].

@@ -10,7 +10,9 @@
 use super::body::Encoding;
 use super::parse::{self, Incoming, Outcome};
 use super::writers::Ingest;
+use crate::config::Config;
 use crate::error::{Error, Result};
+use crate::identity::receipts;
 use crate::identity::signing::{self, Carried};
 use chrono::Utc;
 use lumbung_shared::bundle::{Bundle, BundleError, Opener};
@@ -55,8 +57,9 @@ impl Checked {
 /// # Errors
 /// [`Error::Unreadable`] for a file that is damaged, forged or sealed for another cloud, the codes of
 /// [`signing::signed_by`], `SIGNING_KEY_RETIRED`, or those of storing.
-pub async fn import(pool: &PgPool, ingest: &Ingest, most_decoded: usize, file: Vec<u8>) -> Result<Imported> {
+pub async fn import(pool: &PgPool, ingest: &Ingest, config: &Config, file: Vec<u8>) -> Result<Imported> {
     let bundle = aside(move || Bundle::read(file).map_err(refusal)).await?;
+    let signer = receipts::signer(pool, &config.receipts.seal_key).await?;
     let carried = signing::signed_by(pool, bundle.manifest().signed_by).await?;
     if bundle.manifest().gateway_id != carried.gateway.code {
         let told = &bundle.manifest().gateway_id;
@@ -65,6 +68,7 @@ pub async fn import(pool: &PgPool, ingest: &Ingest, most_decoded: usize, file: V
     }
     let _place = ingest.admit(carried.gateway.id)?;
     let opener = bundle.opener(&signing::seals(pool, &carried.gateway).await?).map_err(refusal)?;
+    let most_decoded = config.ingest.max_decoded_bytes;
     let checked = Arc::new(Checked { bundle, opener, carried, most_decoded });
 
     let mut epochs = Vec::new();
@@ -94,7 +98,6 @@ pub async fn import(pool: &PgPool, ingest: &Ingest, most_decoded: usize, file: V
         issued_at: rfc3339(Utc::now().timestamp_millis()),
         runs: tally.runs(),
     };
-    let signer = signing::receipt_signer(pool).await?;
     let receipt = Receipt::sign(&statement, &signer).map_err(|error| Error::Unexpected(error.into()))?;
     tracing::info!(
         gateway,

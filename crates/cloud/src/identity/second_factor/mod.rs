@@ -10,9 +10,6 @@
 
 pub mod own;
 pub mod sign_in;
-mod vault;
-
-pub(super) use vault::Vault;
 
 use super::notices;
 use super::people::People;

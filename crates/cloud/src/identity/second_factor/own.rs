@@ -18,6 +18,7 @@ use actix_web::{HttpRequest, HttpResponse, get, post, web};
 use anyhow::anyhow;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use sqlx::PgConnection;
 use utoipa::ToSchema;
 
 pub(in crate::identity) fn routes(routes: &mut web::ServiceConfig) {
@@ -108,6 +109,9 @@ async fn enrol(
     body: Json<Enrolment>,
 ) -> Result<HttpResponse> {
     let person = person.0;
+    if !people.vault.has_key() {
+        return Err(Error::NotFound("TOTP_NOT_CONFIGURED"));
+    }
     let drawn: [u8; 20] = random::draw()?;
     let sealed = people.vault.seal(person.user_id, &drawn)?;
     let email = owner::confirm(&request, &state, &people, &person, body.into_inner().password).await?;
@@ -144,6 +148,8 @@ struct RecoveryCodes {
 }
 
 /// Switch the second factor on, with a code of the app. Every other device is signed out. Whoever is signed in may call.
+///
+/// Wrong codes count like those to sign in.
 #[utoipa::path(tag = "people", path = "/api/auth/totp/confirm", request_body = FirstCode, security(("session" = [])),
     responses((status = 200, body = RecoveryCodes), (status = 400, description = "also a wrong code", body = ErrorBody),
         (status = 401, body = ErrorBody),
@@ -159,19 +165,20 @@ async fn confirm(
 ) -> Result<HttpResponse> {
     let Person { user_id, session_id, .. } = person.0;
     check_code(&body.code)?;
+    begun(&mut *state.people.acquire().await?, user_id).await?;
+    // Who has no more than the session of somebody half enrolled must not guess their way to the recovery codes.
+    let account = throttle::codes_of(user_id);
+    let failures = throttle::count(&state.people, &account).await?;
     let mut tx = state.people.begin().await?;
     hold(&mut tx, user_id).await?;
-    let factor =
-        sqlx::query!("select sealed_secret, confirmed_at from user_totp where user_id = $1", user_id)
-            .fetch_optional(&mut *tx)
-            .await?
-            .ok_or(Error::Conflict("TOTP_OFF"))?;
-    if factor.confirmed_at.is_some() {
-        return Err(Error::Conflict("TOTP_ON"));
-    }
-    let codes = codes_of(people.vault.unseal(user_id, &factor.sealed_secret)?, "")?;
-    let step = step_of(&codes, &without_spaces(&body.code), Utc::now().timestamp(), 0)
-        .ok_or_else(|| Error::field("code", "is wrong: see that the device's clock is right"))?;
+    let sealed = begun(&mut tx, user_id).await?;
+    let codes = codes_of(people.vault.unseal(user_id, &sealed)?, "")?;
+    let Some(step) = step_of(&codes, &without_spaces(&body.code), Utc::now().timestamp(), 0) else {
+        tx.rollback().await?;
+        let mut conn = state.people.acquire().await?;
+        wrong(&mut conn, &request, Some(user_id), failures, "wrong code").await?;
+        return Err(Error::field("code", "is wrong: see that the device's clock is right"));
+    };
     sqlx::query!(
         "update user_totp set confirmed_at = now(), used_step = $2 where user_id = $1",
         user_id,
@@ -193,8 +200,19 @@ async fn confirm(
     let by = By::request(Actor::Person(user_id), &request);
     changed(&mut tx, user_id, Change::On, &by, Some(session_id)).await?;
     tx.commit().await?;
+    throttle::forgive(&state.people, &account).await?;
     people.forget(user_id);
     Ok(HttpResponse::Ok().json(RecoveryCodes { success: true, recovery_codes }))
+}
+
+/// The sealed secret that waits for its first code.
+async fn begun(conn: &mut PgConnection, user_id: i64) -> Result<Vec<u8>> {
+    let factor =
+        sqlx::query!("select sealed_secret, confirmed_at from user_totp where user_id = $1", user_id)
+            .fetch_optional(conn)
+            .await?
+            .ok_or(Error::Conflict("TOTP_OFF"))?;
+    factor.confirmed_at.is_none().then_some(factor.sealed_secret).ok_or(Error::Conflict("TOTP_ON"))
 }
 
 #[derive(Deserialize, ToSchema)]
