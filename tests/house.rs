@@ -241,6 +241,22 @@ fn bodies_are_read_by_the_clouds_own_json_and_no_array_passes_for_an_object() {
 }
 
 #[test]
+fn statements_with_filters_that_may_be_left_out_are_planned_anew() {
+    for (file, text) in sources("cloud") {
+        for statement in text.split("sqlx::query").skip(1) {
+            let Some((words, fetched)) = statement.split_once(".fetch_") else { continue };
+            let is_filter = |before: &str| {
+                let (value, of) = before.rsplit_once("::").unwrap_or_default();
+                value.ends_with(|c: char| c.is_ascii_digit()) && !of.contains(|c: char| " .)".contains(c))
+            };
+            let has_filters = words.split(" is null or ").rev().skip(1).any(is_filter);
+            let anew = fetched.split_once('(').is_some_and(|(_, how)| how.starts_with("anew("));
+            assert!(anew || !has_filters, "{}: .fetch_{}", file.display(), fetched.lines().next().unwrap());
+        }
+    }
+}
+
+#[test]
 fn no_room_has_a_name_that_attracts_anything() {
     for program in ["shared", "gateway", "cloud"] {
         for (file, _) in sources(program) {

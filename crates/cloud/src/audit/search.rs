@@ -2,6 +2,7 @@
 
 use super::words::{ACTIONS, Action, OUTCOMES};
 use super::{By, Object, redact};
+use crate::database::anew;
 use crate::error::{Error, Result};
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -135,7 +136,7 @@ pub async fn search(
         wanted.outcome,
         limit
     )
-    .fetch_all(conn)
+    .fetch_all(anew(conn))
     .await?;
     let listed = rows.into_iter().map(|row| {
         Ok(Listed {

@@ -1,5 +1,6 @@
 //! `GET /api/dashboard/summary`: how much, how today, and how every checkpoint and gateway is doing.
 
+use crate::database::anew;
 use crate::distribution::scans::{self, ClockWord, Filter, Label, ScanView};
 use crate::error::{Error, Result};
 use crate::identity::{SiteReader, Sites};
@@ -211,7 +212,7 @@ async fn today(pool: &PgPool, sites: &Sites, programme: Option<&str>) -> Result<
         programme,
         sites.only()
     )
-    .fetch_all(pool)
+    .fetch_all(anew(pool))
     .await?;
     Ok(rows
         .into_iter()
@@ -240,7 +241,7 @@ async fn checkpoints(
         limit,
         sites.only()
     )
-    .fetch_all(pool)
+    .fetch_all(anew(pool))
     .await?;
     let ids: Vec<i32> = sites.iter().map(|site| site.site_id).collect();
     let mut counts: BTreeMap<i32, BTreeMap<String, i64>> = BTreeMap::new();

@@ -1,9 +1,12 @@
 //! The PostgreSQL behind the cloud: a given server, or the embedded one.
 
+mod anew;
 pub mod check;
 pub(crate) mod copy;
 pub mod embedded;
 pub mod programs;
+
+pub use anew::anew;
 
 use crate::config::{Config, Database};
 use anyhow::Context;
@@ -57,8 +60,7 @@ impl Server {
         Self::start(config).await
     }
 
-    /// A pool for people's requests. A statement ends after `database.statement_timeout`, and is planned
-    /// for each call's own values: one statement serves every combination of filters.
+    /// A pool for people's requests. A statement ends after `database.statement_timeout`.
     pub fn people_pool(&self, database: &Database) -> PgPool {
         let timeout = database.statement_timeout.as_millis().to_string();
         pool(database.max_connections, database.people_wait)
@@ -75,14 +77,9 @@ impl Server {
                 let timeout = timeout.clone();
                 Box::pin(async move {
                     // Not as start-up options: poolers refuse those.
-                    sqlx::query!(
-                        "select set_config('statement_timeout', $1, false) as timeout,
-                             set_config('plan_cache_mode', 'force_custom_plan', false) as planning",
-                        timeout
-                    )
-                    .fetch_one(connection)
-                    .await?;
-                    Ok(())
+                    let set =
+                        sqlx::query!("select set_config('statement_timeout', $1, false) as timeout", timeout);
+                    set.fetch_one(connection).await.map(drop)
                 })
             })
             .connect_lazy_with(self.named())

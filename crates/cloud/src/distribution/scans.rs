@@ -1,6 +1,7 @@
 //! `GET /api/scans` and `GET /api/tags/{id}`: what happened, newest first.
 
 use super::record::Name;
+use crate::database::anew;
 use crate::error::{Error, Result};
 use crate::identity::{SiteReader, Sites};
 use crate::moment::TimeBasis;
@@ -307,7 +308,7 @@ pub(crate) async fn list(pool: &PgPool, sites: &Sites, filter: &Filter) -> Resul
         name.map(|n| n.1),
         name.map(|n| n.2)
     )
-    .fetch_all(pool)
+    .fetch_all(anew(pool))
     .await?;
     let more = page::cut(&mut rows, limit);
     let next_cursor = rows.last().filter(|_| more).map(|row| Cursor::of(row).write());

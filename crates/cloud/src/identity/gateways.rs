@@ -2,6 +2,7 @@
 
 use super::{secret, signing};
 use crate::audit::{self, Action, Actor, By, Entry, Object, Origin};
+use crate::database::anew;
 use crate::error::{Error, OnConstraint, Result};
 use crate::guards::{self, bearer};
 use crate::page::Page;
@@ -221,6 +222,6 @@ pub async fn list(pool: &PgPool, only: Option<&[i32]>, page: Page) -> Result<Vec
         page.most,
         page.skip
     )
-    .fetch_all(pool)
+    .fetch_all(anew(pool))
     .await?)
 }

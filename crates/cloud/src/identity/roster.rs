@@ -7,6 +7,7 @@ use super::roles::Role;
 use super::secret;
 use super::tokens::Tokens;
 use crate::audit::{Action, By, Object};
+use crate::database::anew;
 use crate::error::{Error, Result};
 use crate::page::Page;
 use chrono::{DateTime, Utc};
@@ -142,7 +143,7 @@ pub async fn search(pool: &PgPool, search: &Search, page: Page) -> Result<(Vec<A
         page.most,
         page.skip
     )
-    .fetch_all(pool)
+    .fetch_all(anew(pool))
     .await?;
     let total = sqlx::query_scalar!(
         r#"select count(*) as "total!"
@@ -154,7 +155,7 @@ pub async fn search(pool: &PgPool, search: &Search, page: Page) -> Result<(Vec<A
         search.active,
         pattern
     )
-    .fetch_one(pool)
+    .fetch_one(anew(pool))
     .await?;
     Ok((accounts, total))
 }

@@ -1,5 +1,6 @@
 //! What stands in a person's list.
 
+use crate::database::anew;
 use crate::error::{Error, Result};
 use chrono::{DateTime, Utc};
 use sqlx::PgPool;
@@ -43,7 +44,7 @@ pub async fn list(
         skip,
         most
     )
-    .fetch_all(pool)
+    .fetch_all(anew(pool))
     .await?)
 }
 

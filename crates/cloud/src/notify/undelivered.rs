@@ -3,6 +3,7 @@
 //! No address and no text is shown: whose it is, is enough.
 
 use crate::audit::{Action, By, Object};
+use crate::database::anew;
 use crate::error::{Error, Result};
 use crate::finding::Finding;
 use crate::page::Page;
@@ -45,7 +46,7 @@ pub async fn list(pool: &PgPool, state: &str, page: Page) -> Result<Vec<Listed>>
         page.most,
         page.skip
     )
-    .fetch_all(pool)
+    .fetch_all(anew(pool))
     .await?)
 }
 

@@ -1,5 +1,6 @@
 //! Programmes and their sites.
 
+use crate::database::anew;
 use crate::error::{Error, OnConstraint, Result};
 use crate::page::Page;
 use chrono_tz::Tz;
@@ -223,7 +224,7 @@ pub async fn sites(database: impl PgExecutor<'_>, only: Option<&[i32]>, page: Pa
         page.most,
         page.skip
     )
-    .fetch_all(database)
+    .fetch_all(anew(database))
     .await?)
 }
 
@@ -261,7 +262,7 @@ pub async fn programmes(
         page.most,
         page.skip
     )
-    .fetch_all(database)
+    .fetch_all(anew(database))
     .await?)
 }
 

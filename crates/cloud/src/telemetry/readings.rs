@@ -1,6 +1,7 @@
 //! `GET /api/telemetry/readings`: the readings of one series, newest first.
 
 use super::series::{self, QualityWord, SeriesView};
+use crate::database::anew;
 use crate::error::Result;
 use crate::identity::{SiteReader, Sites};
 use crate::moment::TimeBasis;
@@ -111,7 +112,7 @@ async fn list(pool: &PgPool, sites: &Sites, filter: &Filter) -> Result<ReadingPa
         after.map(|[_, epoch, _]| epoch),
         after.map(|[.., seq]| seq)
     )
-    .fetch_all(pool)
+    .fetch_all(anew(pool))
     .await?;
     let more = page::cut(&mut rows, limit);
     let next_cursor = rows

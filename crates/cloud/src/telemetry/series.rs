@@ -1,5 +1,6 @@
 //! `GET /api/telemetry/series`: what is measured where, with the latest of each.
 
+use crate::database::anew;
 use crate::error::{Error, Result};
 use crate::identity::{SiteReader, Sites};
 use crate::moment::TimeBasis;
@@ -173,7 +174,7 @@ async fn list(pool: &PgPool, sites: &Sites, filter: &Filter) -> Result<SeriesPag
         after,
         sites.only()
     )
-    .fetch_all(pool)
+    .fetch_all(anew(pool))
     .await?;
     let more = page::cut(&mut rows, limit);
     let next_cursor = rows.last().filter(|_| more).map(|row| page::write_cursor([row.series_id]));
@@ -209,7 +210,7 @@ pub(super) async fn one(pool: &PgPool, sites: &Sites, series_id: i64) -> Result<
         series_id,
         sites.only()
     )
-    .fetch_optional(pool)
+    .fetch_optional(anew(pool))
     .await?
     .ok_or(Error::NotFound("NOT_FOUND"))?;
     Ok(row.into())

@@ -6,6 +6,7 @@ mod parts;
 pub(super) use keep::{NewEvent, correct, keep};
 
 use super::clock::Anchor;
+use crate::database::anew;
 use crate::error::{Error, Result};
 use crate::identity::{SiteReader, Sites};
 use crate::moment::TimeBasis;
@@ -119,7 +120,7 @@ async fn list(pool: &PgPool, sites: &Sites, gateway_id: String, filter: &Filter)
         gateway_id,
         sites.only()
     )
-    .fetch_optional(pool)
+    .fetch_optional(anew(pool))
     .await?
     .ok_or(Error::NotFound("NOT_FOUND"))?;
     let mut rows = sqlx::query!(
@@ -143,7 +144,7 @@ async fn list(pool: &PgPool, sites: &Sites, gateway_id: String, filter: &Filter)
         after.map(|[.., seq]| seq),
         sites.only()
     )
-    .fetch_all(pool)
+    .fetch_all(anew(pool))
     .await?;
     let more = page::cut(&mut rows, limit);
     let next_cursor = rows
