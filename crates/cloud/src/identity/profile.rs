@@ -3,6 +3,7 @@
 use super::roles::Role;
 use super::sessions::Person;
 use crate::audit::{Action, Object};
+use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::json::Json;
@@ -56,20 +57,25 @@ pub(super) struct Me {
     pub(super) user_data: Profile,
 }
 
+impl Profile {
+    /// Its row has the picture's name.
+    fn shown(mut self, config: &Config) -> Self {
+        self.profile_picture_url = self.profile_picture_url.map(|name| files::url(config, &name));
+        self
+    }
+}
+
 /// The profile of one account.
 pub(super) async fn of(state: &State, user_id: i64) -> Result<Profile> {
-    let mut profile = sqlx::query_as!(
+    let profile = sqlx::query_as!(
         Profile,
         r#"select user_id, email, username, full_name, profile_picture as profile_picture_url, bio, phone_number, address,
                city, country, role as "role: Role", is_verified, created_at, updated_at
            from app_user where user_id = $1"#,
         user_id
-    )
-    .fetch_optional(&state.people)
-    .await?
-    .ok_or(Error::Unauthenticated)?;
-    profile.profile_picture_url = profile.profile_picture_url.map(|name| files::url(&state.config, &name));
-    Ok(profile)
+    );
+    let profile = profile.fetch_optional(&state.people).await?.ok_or(Error::Unauthenticated)?;
+    Ok(profile.shown(&state.config))
 }
 
 /// Your own profile. Whoever is signed in may call.
@@ -174,11 +180,14 @@ async fn change(
     person.must_be(body.user_id)?;
     body.check()?;
     let mut tx = state.people.begin().await?;
-    sqlx::query!(
-        "update app_user set full_name = nullif(coalesce($2, full_name), ''), bio = nullif(coalesce($3, bio), ''),
-             phone_number = nullif(coalesce($4, phone_number), ''), address = nullif(coalesce($5, address), ''),
-             city = nullif(coalesce($6, city), ''), country = nullif(coalesce($7, country), ''), updated_at = now()
-         where user_id = $1 and is_active",
+    let profile = sqlx::query_as!(
+        Profile,
+        r#"update app_user set full_name = nullif(coalesce($2, full_name), ''), bio = nullif(coalesce($3, bio), ''),
+               phone_number = nullif(coalesce($4, phone_number), ''), address = nullif(coalesce($5, address), ''),
+               city = nullif(coalesce($6, city), ''), country = nullif(coalesce($7, country), ''), updated_at = now()
+           where user_id = $1 and is_active
+           returning user_id, email, username, full_name, profile_picture as profile_picture_url, bio, phone_number,
+               address, city, country, role as "role: Role", is_verified, created_at, updated_at"#,
         person.user_id,
         body.full_name,
         body.bio,
@@ -186,13 +195,11 @@ async fn change(
         body.address,
         body.city,
         body.country
-    )
-    .execute(&mut *tx)
-    .await?;
+    );
+    let profile = profile.fetch_optional(&mut *tx).await?.ok_or(Error::Unauthenticated)?;
     let (action, fields) = body.told();
     let by = person.by(&request);
     by.did(&mut tx, action, Object::new("user", &person.user_id), None, json!({ "fields": fields })).await?;
     tx.commit().await?;
-    let user_data = of(&state, person.user_id).await?;
-    Ok(HttpResponse::Ok().json(Me { success: true, user_data }))
+    Ok(HttpResponse::Ok().json(Me { success: true, user_data: profile.shown(&state.config) }))
 }
