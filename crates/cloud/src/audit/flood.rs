@@ -6,17 +6,19 @@
 use super::{Action, Actor, Entry, Object, record};
 use crate::error::Result;
 use serde_json::json;
-use sqlx::{PgConnection, PgPool};
+use sqlx::{Connection, PgConnection, PgPool};
 
 /// Entries per minute of one action on one account.
 const TOLD: i64 = 5;
 
-/// Writes an entry unless its action on its object was told often enough in this minute; then it counts.
+/// Writes an entry unless its action on its object was told often enough in this minute; then it counts. Either way
+/// it is one commit: how long a wrong password takes must not tell whether there is such an account.
 ///
 /// # Errors
 /// The database's.
 pub async fn record_capped(conn: &mut PgConnection, entry: &Entry<'_>) -> Result<()> {
     let about = entry.object.as_ref().map_or("", |object| object.id.as_str());
+    let mut tx = conn.begin().await?;
     let count = sqlx::query_scalar!(
         "insert into audit_tally as t (minute, action, actor_id, count)
          values (date_trunc('minute', now()), $1, left($2, 128), 1)
@@ -25,9 +27,12 @@ pub async fn record_capped(conn: &mut PgConnection, entry: &Entry<'_>) -> Result
         entry.action.word(),
         about
     )
-    .fetch_one(&mut *conn)
+    .fetch_one(&mut *tx)
     .await?;
-    if count > TOLD { Ok(()) } else { record(conn, entry).await }
+    if count <= TOLD {
+        record(&mut tx, entry).await?;
+    }
+    Ok(tx.commit().await?)
 }
 
 /// Tells what was only counted in the minutes that are over; how many entries that made.
