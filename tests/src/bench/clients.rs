@@ -59,10 +59,10 @@ fn whole_answer(bytes: &[u8]) -> Result<Option<usize>> {
     let Some(head) = bytes.windows(4).position(|window| window == b"\r\n\r\n") else {
         return Ok(None);
     };
-    let text = std::str::from_utf8(&bytes[..head])?.to_ascii_lowercase();
-    let length: usize = text
+    let length: usize = std::str::from_utf8(&bytes[..head])?
         .lines()
-        .find_map(|line| line.strip_prefix("content-length:"))
+        .filter_map(|line| line.split_once(':'))
+        .find_map(|(name, value)| name.eq_ignore_ascii_case("content-length").then_some(value))
         .context("an answer without a length")?
         .trim()
         .parse()?;
