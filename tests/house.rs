@@ -23,16 +23,16 @@ const CLOUD: Table = &[
     ("page", &["error"]),
     ("guards", &["config", "error", "sealed", "state"]),
     ("tls", &["config", "error", "finding", "guards", "metrics", "state"]),
-    ("audit", &["error", "finding", "guards"]),
+    ("audit", &["database", "error", "finding", "guards"]),
     ("outside", &["config", "finding"]),
-    ("notify", &["audit", "error", "finding", "metrics", "outside", "page", "random"]),
-    ("places", &["error", "page"]),
+    ("notify", &["audit", "database", "error", "finding", "metrics", "outside", "page", "random"]),
+    ("places", &["database", "error", "page"]),
     ("files", &["audit", "config", "error", "finding", "guards", "random", "state"]),
     (
         "identity",
         &[
-            "audit", "error", "files", "finding", "guards", "json", "notify", "outside", "page", "places",
-            "random", "sealed", "state",
+            "audit", "database", "error", "files", "finding", "guards", "json", "notify", "outside", "page",
+            "places", "random", "sealed", "state",
         ],
     ),
     ("inbox", &["audit", "error", "guards", "identity", "json", "notify", "outside", "page", "state"]),
@@ -46,6 +46,7 @@ const CLOUD: Table = &[
         &[
             "audit",
             "config",
+            "database",
             "distribution",
             "error",
             "finding",
@@ -58,7 +59,7 @@ const CLOUD: Table = &[
             "telemetry",
         ],
     ),
-    ("dashboard", &["distribution", "error", "guards", "identity", "places", "state"]),
+    ("dashboard", &["database", "distribution", "error", "guards", "identity", "places", "state"]),
     ("backup", &["audit", "config", "database", "files", "finding"]),
     (
         "admin",

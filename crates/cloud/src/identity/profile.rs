@@ -3,7 +3,6 @@
 use super::roles::Role;
 use super::sessions::Person;
 use crate::audit::{Action, Object};
-use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::json::Json;
@@ -59,8 +58,8 @@ pub(super) struct Me {
 
 impl Profile {
     /// Its row has the picture's name.
-    fn shown(mut self, config: &Config) -> Self {
-        self.profile_picture_url = self.profile_picture_url.map(|name| files::url(config, &name));
+    fn shown(mut self, state: &State) -> Self {
+        self.profile_picture_url = self.profile_picture_url.map(|name| files::url(&state.config, &name));
         self
     }
 }
@@ -75,7 +74,7 @@ pub(super) async fn of(state: &State, user_id: i64) -> Result<Profile> {
         user_id
     );
     let profile = profile.fetch_optional(&state.people).await?.ok_or(Error::Unauthenticated)?;
-    Ok(profile.shown(&state.config))
+    Ok(profile.shown(state))
 }
 
 /// Your own profile. Whoever is signed in may call.
@@ -201,5 +200,5 @@ async fn change(
     let by = person.by(&request);
     by.did(&mut tx, action, Object::new("user", &person.user_id), None, json!({ "fields": fields })).await?;
     tx.commit().await?;
-    Ok(HttpResponse::Ok().json(Me { success: true, user_data: profile.shown(&state.config) }))
+    Ok(HttpResponse::Ok().json(Me { success: true, user_data: profile.shown(&state) }))
 }
