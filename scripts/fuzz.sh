@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # The parsers that face the network, each under libFuzzer with the address sanitizer for so many seconds; what must hold
-# stands in crates/shared/tests/invariants.      usage: scripts/fuzz.sh SECONDS [TARGET…]
+# stands in crates/shared/tests/invariants and, in both programs, in must_hold beside each parser.
+#   usage: scripts/fuzz.sh SECONDS [TARGET…]
 # Needs a nightly compiler that rustup has already; cargo-fuzz is built once into .tools/. What libFuzzer found on its
 # way stays in fuzz/corpus/, what broke something in fuzz/artifacts/ (neither is committed; fuzz/seeds/ is).
 set -euo pipefail
@@ -16,6 +17,7 @@ tool=$PWD/.tools/cargo-fuzz
 export PATH=$tool/bin:$PATH
 # Ours is in the fuzz crate's folder, whatever the workspace's is.
 unset CARGO_TARGET_DIR
+export SQLX_OFFLINE=true
 [ $# -gt 0 ] || mapfile -t targets < <(cargo +nightly fuzz list)
 for target in "${@:-${targets[@]}}"; do
   mkdir -p "fuzz/corpus/$target"

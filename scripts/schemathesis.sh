@@ -32,9 +32,19 @@ for kind in SIGN_IN REGISTER ENROL READ WRITE UPLOAD EXPENSIVE REFUSED; do
   # What is tested here are the answers, not the limits.
   export "LUMBUNG_CLOUD__LIMITS__$kind=1000000/1m"
 done
+# Text messages go to telephones that tell hooks.py what was sent to them.
+"$tool/bin/python" tests/schemathesis/telephones.py >"$place/telephones" 2>&1 &
+pids=($!)
+trap 'kill "${pids[@]}" 2>/dev/null || true; wait "${pids[@]}" 2>/dev/null || true; rm -rf "$place"' EXIT
+for _ in $(seq 100); do
+  [ -s "$place/telephones" ] && break
+  sleep 0.1
+done
+TELEPHONES=http://127.0.0.1:$(<"$place/telephones")
+export TELEPHONES LUMBUNG_CLOUD__SMS__URL=$TELEPHONES LUMBUNG_CLOUD__SMS__DAILY=1000000
 "$cloud" serve >"$place/cloud.log" 2>&1 &
 pid=$!
-trap 'kill "$pid" 2>/dev/null || true; wait "$pid" 2>/dev/null || true; rm -rf "$place"' EXIT
+pids+=("$pid")
 for _ in $(seq 300); do
   kill -0 "$pid" 2>/dev/null || { cat "$place/cloud.log" >&2; exit 1; }
   curl -sf "$base/readyz" >/dev/null && break
@@ -57,6 +67,13 @@ GATEWAY_KEY=lbg_$("$tool/bin/python" -c 'import secrets; print(secrets.token_url
 export GATEWAY_KEY HOOKS=$PWD/tests/schemathesis/hooks.py
 printf '{"claim":"%s","key":"%s"}' "$claim" "$GATEWAY_KEY" |
   curl -sf "$base/api/gateways/enrol" -H 'content-type: application/json' --data @- >/dev/null
+# With what it shows that a signing key is its own: a signature over its bearer key (lumbung_shared::signing).
+base64url() { basenc --base64url --wrap=0 | tr -d =; }
+openssl genpkey -algorithm ed25519 -out "$place/signing.pem"
+printf 'lumbung possession 1\n%s' "$GATEWAY_KEY" >"$place/possession"
+SIGNING_KEY=$(openssl pkey -in "$place/signing.pem" -pubout -outform DER | tail -c 32 | base64url)
+PROOF=$(openssl pkeyutl -sign -rawin -inkey "$place/signing.pem" -in "$place/possession" | base64url)
+export SIGNING_KEY PROOF
 operations=$(curl -sf "$base/openapi.json" |
   "$tool/bin/python" -c 'import json, sys; print(sum(len(item) for item in json.load(sys.stdin)["paths"].values()))')
 

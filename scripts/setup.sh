@@ -36,6 +36,9 @@ fi
 if [[ "$purpose" = @(test|schemathesis) ]] && ! python3.11 -c 'import venv, ensurepip' 2>/dev/null; then
   packages+=(python3-venv)
 fi
+if [[ "$purpose" = @(test|schemathesis) ]] && ! command -v openssl >/dev/null; then
+  packages+=(openssl)
+fi
 # The server's package brings the client along.
 if [ "$purpose" != run ] && ! command -v psql >/dev/null && postgres_bin >/dev/null; then
   packages+=(postgresql-client)

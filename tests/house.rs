@@ -51,6 +51,7 @@ const CLOUD: Table = &[
             "error",
             "finding",
             "identity",
+            "json",
             "metrics",
             "moment",
             "page",

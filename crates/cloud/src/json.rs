@@ -59,6 +59,14 @@ impl<T: DeserializeOwned + 'static> FromRequest for Json<T> {
     }
 }
 
+/// Reads what is not the whole body of a request in the same way.
+///
+/// # Errors
+/// What is no JSON, or not of this form.
+pub(crate) fn read<T: DeserializeOwned>(text: &str) -> serde_json::Result<T> {
+    serde_json::from_str::<Strict<T>>(text).map(|read| read.0)
+}
+
 /// What was read by names.
 struct Strict<T>(T);
 
@@ -101,9 +109,13 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for ByName<D> {
 
     fn deserialize_newtype_struct<V: Visitor<'de>>(
         self,
-        _: &'static str,
+        name: &'static str,
         visitor: V,
     ) -> Result<V::Value, D::Error> {
+        // serde_json's own name for a part that is kept as it was written.
+        if name == "$serde_json::private::RawValue" {
+            return self.0.deserialize_newtype_struct(name, visitor);
+        }
         visitor.visit_newtype_struct(self)
     }
 
@@ -247,44 +259,67 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for ByName<A> {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
+/// What is read by names is read again as it is written, and serde itself would have read the same, but for whole
+/// numbers with a point.
+#[cfg(any(test, fuzzing))]
+pub fn must_hold(text: &str) {
+    use sample::Outer;
+    let (strict, plain) = (read::<Outer>(text), serde_json::from_str::<Outer>(text));
+    if let Ok(outer) = &strict {
+        let again = serde_json::to_string(outer).unwrap_or_default();
+        assert_eq!(read::<Outer>(&again).ok().as_ref(), Some(outer), "{again}");
+        assert!(plain.is_err() || plain.ok().as_ref() == Some(outer), "{text}");
+    } else if plain.is_ok() {
+        let error = strict.err().map(|error| error.to_string()).unwrap_or_default();
+        assert!(error.contains("sequence, expected an object"), "{error}: {text}");
+    }
+}
+
+/// A body with everything in it that a body may have.
+#[cfg(any(test, fuzzing))]
+mod sample {
+    use serde::Serialize;
 
     #[derive(Debug, PartialEq, Serialize, serde::Deserialize)]
-    struct Outer {
-        name: Option<String>,
+    pub(super) struct Outer {
+        pub(super) name: Option<String>,
         #[serde(default)]
-        inner: Vec<Inner>,
-        last: Option<Inner>,
+        pub(super) inner: Vec<Inner>,
+        pub(super) last: Option<Inner>,
         #[serde(flatten)]
-        rest: Rest,
+        pub(super) rest: Rest,
     }
 
     #[derive(Debug, Clone, PartialEq, Serialize, serde::Deserialize)]
-    struct Inner {
-        number: i64,
-        share: f64,
-        place: (i32, i32),
-        kind: Kind,
+    pub(super) struct Inner {
+        pub(super) number: i64,
+        pub(super) share: f64,
+        pub(super) place: (i32, i32),
+        pub(super) kind: Kind,
     }
 
     #[derive(Debug, PartialEq, Serialize, serde::Deserialize)]
-    struct Rest {
-        sure: bool,
-        more: Option<Inner>,
+    pub(super) struct Rest {
+        pub(super) sure: bool,
+        pub(super) more: Option<Inner>,
     }
 
     #[derive(Debug, Clone, Copy, PartialEq, Serialize, serde::Deserialize)]
     #[serde(rename_all = "lowercase")]
-    enum Kind {
+    pub(super) enum Kind {
         Kitchen,
         Farm,
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::sample::{Inner, Kind, Outer, Rest};
+    use super::*;
+    use proptest::prelude::*;
 
     fn read(text: &str) -> Result<Outer, String> {
-        serde_json::from_str::<Strict<Outer>>(text).map(|read| read.0).map_err(|error| error.to_string())
+        super::read(text).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -344,6 +379,14 @@ mod tests {
             let outer = Outer { name, inner: list, last, rest: Rest { sure, more } };
             let text = serde_json::to_string(&outer).unwrap();
             prop_assert_eq!(read(&text), Ok(outer));
+            must_hold(&text);
+        }
+
+        #[test]
+        fn whatever_is_sent_is_read_as_serde_would_have_but_for_points_and_arrays(
+            text in r#"\{"sure":true(,"name":(null|"\PC{0,4}"))?(,"inner":\[(\{"number":-?[0-9]{1,4}(\.[05]|e[0-3])?,"share":[0-9.]{1,5},"place":\[[0-9.]{1,4},1\],"kind":"(farm|x)"\})?\])?(,"more":(null|\[1,0\.5,\[1,2\],"farm"\]))?\}"#,
+        ) {
+            must_hold(&text);
         }
     }
 }

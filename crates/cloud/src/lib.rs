@@ -35,3 +35,16 @@ mod state;
 mod telemetry;
 mod tls;
 mod watchdog;
+
+/// What must hold of the parsers that face the network, for `fuzz/`; in no other build.
+#[cfg(fuzzing)]
+pub mod fuzzing {
+    pub use crate::files::must_hold as picture;
+    pub use crate::files::serve::must_hold as path;
+    pub use crate::guards::must_hold as headers;
+    pub use crate::identity::must_hold as token;
+    pub use crate::ingest::{must_hold as batch, sent_must_hold as sent};
+    pub use crate::json::must_hold as json;
+    pub use crate::outside::must_hold as google;
+    pub use crate::page::must_hold as cursor;
+}

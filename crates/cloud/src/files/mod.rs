@@ -19,6 +19,8 @@ pub use figures::{Uploads, uploads, uploads_per_day};
 pub use form::Form;
 pub use personal::{EXPORTS, erase, export, names_of};
 pub use picture::Picture;
+#[cfg(fuzzing)]
+pub use picture::must_hold;
 pub use serve::routes;
 pub use store::check;
 pub use sweep::missing;

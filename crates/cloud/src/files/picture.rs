@@ -121,6 +121,20 @@ fn is_marker(pair: &[u8]) -> bool {
     pair[0] == 0xFF && !matches!(pair[1], 0x00 | 0xD0..=0xD7)
 }
 
+/// Whatever is sent is refused, or what is kept of it are two JPEGs of the size that is said and no larger than they may be.
+#[cfg(any(test, fuzzing))]
+pub fn must_hold(sent: &[u8]) {
+    let Ok(kept) = remake(sent) else { return };
+    let size = |jpeg: &[u8]| {
+        assert!(is_whole_jpeg(jpeg) && jpeg.starts_with(&[0xFF, 0xD8]));
+        let decoder = ImageReader::with_format(Cursor::new(jpeg), ImageFormat::Jpeg).into_decoder();
+        decoder.map(|decoder| decoder.dimensions()).ok()
+    };
+    assert_eq!(size(&kept.jpeg), Some((kept.width, kept.height)));
+    assert!(kept.width.max(kept.height) <= KEPT);
+    assert!(size(&kept.thumbnail).is_some_and(|(width, height)| width.max(height) <= THUMBNAIL));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -269,9 +283,7 @@ mod tests {
                 *place.get_mut(&mut bytes) = byte;
             }
             bytes.truncate(cut.map_or(bytes.len(), |cut| cut.index(bytes.len())));
-            if let Ok(picture) = remake(&bytes) {
-                prop_assert_eq!(image::guess_format(&picture.jpeg).unwrap(), ImageFormat::Jpeg);
-            }
+            must_hold(&bytes);
         }
     }
 }

@@ -28,7 +28,7 @@ impl<'a> Named<'a> {
         let (name, rest) = stem.split_at_checked(32)?;
         let form = name.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
         let thumbnail = match rest.strip_prefix('-') {
-            Some(size) => size.parse() == Ok(picture::THUMBNAIL),
+            Some(size) => size == picture::THUMBNAIL.to_string(),
             None => false,
         };
         (form && (rest.is_empty() || thumbnail)).then_some(Self { name, thumbnail })
@@ -93,9 +93,20 @@ async fn file(
     Ok(answer.streaming(object.into_stream().map_err(std::io::Error::other)))
 }
 
+/// One object has one path: what is looked up is what we would have written.
+#[cfg(any(test, fuzzing))]
+pub fn must_hold(path: &str) {
+    if let Some(Named { name, thumbnail }) = Named::read(path) {
+        let size = if thumbnail { format!("-{}", picture::THUMBNAIL) } else { String::new() };
+        assert_eq!(format!("{name}{size}.jpg"), path);
+        assert!(name.len() == 32 && name.bytes().all(|b| b.is_ascii_hexdigit()), "{name}");
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn only_names_that_we_draw_are_looked_up() {
@@ -109,5 +120,12 @@ mod tests {
         assert_eq!(read(&format!("../{}.jpg", &name[3..])), None);
         assert_eq!(read(&format!("{}.jpg", name.to_uppercase())), None);
         assert_eq!(read(&format!("{}é.jpg", &name[1..])), None);
+    }
+
+    proptest! {
+        #[test]
+        fn an_object_has_one_path(path in "[0-9a-f]{31,33}(-[-+0]{0,2}320)?\\.jpg|\\PC{0,60}") {
+            must_hold(&path);
+        }
     }
 }

@@ -49,9 +49,23 @@ fn address(hop: &str) -> Option<IpAddr> {
         .map(|a| a.to_canonical())
 }
 
+/// Whatever somebody writes into the header: who connects directly is taken for nobody else, and behind our proxies
+/// counts whom the first of them heard.
+#[cfg(any(test, fuzzing))]
+pub fn must_hold(written: &str) {
+    let known = |text: &str| text.parse().unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+    let (stranger, proxy) = (known("192.0.2.7"), known("10.1.0.1"));
+    let trusted: Vec<Network> = "10.1.0.0/16".parse().into_iter().collect();
+    assert_eq!(behind(stranger, written, &trusted), stranger);
+    for heard in ["192.0.2.7", "192.0.2.7:4711, 10.1.2.3", "::ffff:192.0.2.7,10.1.2.3:80"] {
+        assert_eq!(behind(proxy, &format!("{written},{heard}"), &trusted), stranger, "{heard}");
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn seen(peer: &str, forwarded: &str) -> String {
         let trusted = ["127.0.0.0/8", "10.1.0.0/16", "2001:db8::/48"].map(|text| text.parse().unwrap());
@@ -98,5 +112,14 @@ mod tests {
             behind(peer.to_canonical(), "192.0.2.7", &["127.0.0.1".parse().unwrap()]).to_string(),
             "192.0.2.7"
         );
+    }
+
+    proptest! {
+        #[test]
+        fn nobody_passes_for_another_by_a_header_of_their_own(
+            written in "\\PC{0,60}|((10\\.1|192\\.0)\\.[0-9]{1,3}\\.[0-9]{1,3}(:[0-9]{1,5})?[, ]{0,2}|[0-9a-f:\\[\\], ]{0,20}){0,4}",
+        ) {
+            must_hold(&written);
+        }
     }
 }

@@ -56,9 +56,24 @@ fn name_of(host: &str) -> &str {
     name.strip_suffix('.').unwrap_or(name)
 }
 
+/// No name under somebody else's domain is ours, whatever stands before it and whatever port is asked for.
+#[cfg(any(test, fuzzing))]
+pub fn must_hold(written: &str, config: &Config) {
+    for end in [".evil.example", ".evil.example.", ".evil.example:8000", "@evil.example", "/evil.example"] {
+        let host = format!("{written}{end}");
+        assert!(!is_ours(name_of(&host), config), "{host}");
+    }
+    // With the dot of the root and a port it is the same name.
+    if !written.contains(':') && !written.ends_with('.') {
+        let more = format!("{written}.:80");
+        assert_eq!(is_ours(name_of(written), config), is_ours(name_of(&more), config), "{written}");
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn only_its_own_names_and_addresses_are_answered() {
@@ -87,6 +102,17 @@ mod tests {
             "localhost:x",
         ] {
             assert!(!is_ours(name_of(host), &config), "{host}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_name_that_was_bent_is_not_answered(
+            written in "\\PC{0,30}|(localhost|127\\.0\\.0\\.1|mbg\\.example\\.id|\\[::1\\])[.:@/a-z0-9]{0,6}",
+        ) {
+            let mut config = Config::load(None).unwrap();
+            config.http.public_url = "https://mbg.example.id:8443/".into();
+            must_hold(&written, &config);
         }
     }
 }

@@ -31,6 +31,13 @@ pub(crate) use once::{Keys, TAKES_KEYS, answers_to, commit, forget_answers, forg
 pub use principal::{Principal, accept_key, accept_person, accepted, accepted_person, bearer};
 pub use request_id::RequestId;
 
+/// Whatever headers say of who asks, and for whom.
+#[cfg(fuzzing)]
+pub fn must_hold(written: &str, config: &crate::config::Config) {
+    client::must_hold(written);
+    host::must_hold(written, config);
+}
+
 use crate::error::Error;
 use actix_web::body::BoxBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};

@@ -48,6 +48,8 @@ pub use roles::{Admin, Role};
 #[allow(unused_imports, reason = "the domains' own endpoints for people come with the next steps")]
 pub use sessions::Person;
 pub use sweep::{purge_bans, purge_claims, purge_failures, purge_mail_tokens, purge_sessions};
+#[cfg(fuzzing)]
+pub use tokens::must_hold;
 
 use actix_web::web::ServiceConfig;
 

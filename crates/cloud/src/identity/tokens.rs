@@ -130,6 +130,29 @@ async fn stored(pool: &PgPool) -> sqlx::Result<Option<Vec<u8>>> {
     sqlx::query_scalar!("select secret from token_key").fetch_optional(pool).await
 }
 
+#[cfg(any(test, fuzzing))]
+impl Tokens {
+    /// Signed with the right secret, whatever it says.
+    fn signed(&self, header: &str, claims: &[u8]) -> String {
+        let said = format!("{header}.{}", URL_SAFE_NO_PAD.encode(claims));
+        let signature = URL_SAFE_NO_PAD.encode(hmac::sign(&self.key, said.as_bytes()));
+        format!("{said}.{signature}")
+    }
+}
+
+/// What nobody signed speaks for nobody; what is signed, whatever it says, speaks for nobody or for somebody whose token
+/// would be read the same.
+#[cfg(any(test, fuzzing))]
+pub fn must_hold(bytes: &[u8]) {
+    const NOW: i64 = 1_800_000_000;
+    let tokens = Tokens::new(&[7; 32]);
+    assert_eq!(tokens.read(&String::from_utf8_lossy(bytes), NOW), None);
+    if let Some(named) = tokens.read(&tokens.signed(HEADER, bytes), NOW) {
+        let again = tokens.issue(&named, NOW, NOW + 60).unwrap_or_default();
+        assert!(again.len() > LONGEST || tokens.read(&again, NOW) == Some(named), "{again}");
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -142,11 +165,8 @@ mod tests {
         Tokens::new(&[7; 32])
     }
 
-    /// Signed with the right secret, whatever it says.
     fn signed(header: &str, claims: &Value) -> String {
-        let said = format!("{header}.{}", URL_SAFE_NO_PAD.encode(claims.to_string()));
-        let signature = URL_SAFE_NO_PAD.encode(hmac::sign(&tokens().key, said.as_bytes()));
-        format!("{said}.{signature}")
+        tokens().signed(header, claims.to_string().as_bytes())
     }
 
     fn claims() -> Value {
@@ -220,8 +240,20 @@ mod tests {
             *place.get_mut(&mut changed) ^= 1 << bit;
             let read = |text: &str| tokens().read(text, NOW).map(|named| (named.user_id, named.token_id));
             prop_assert_eq!(read(&token), (token.len() <= LONGEST).then_some((named.user_id, named.token_id)));
-            prop_assert_eq!(read(&text), None);
+            must_hold(text.as_bytes());
             prop_assert_eq!(str::from_utf8(&changed).ok().and_then(read), None);
+        }
+
+        #[test]
+        fn whatever_is_signed_speaks_for_one_person_or_none(
+            sub in "-?[0-9]{0,20}|\\PC{0,5}",
+            times: [i64; 2],
+            jti in "\\PC{0,40}",
+        ) {
+            for [iat, exp] in [times, [NOW, times[1]], [times[0], NOW]] {
+                let said = json!({"iss": ISSUER, "aud": AUDIENCE, "sub": sub, "jti": jti, "iat": iat, "exp": exp});
+                must_hold(said.to_string().as_bytes());
+            }
         }
     }
 }

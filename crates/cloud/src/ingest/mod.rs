@@ -18,9 +18,15 @@ pub mod quarantine;
 mod schema;
 mod store;
 mod streams;
+#[cfg(any(test, fuzzing))]
+mod whole;
 mod writers;
 
+#[cfg(fuzzing)]
+pub use body::must_hold as sent_must_hold;
 pub use check::{Boxes, boxes};
+#[cfg(fuzzing)]
+pub use whole::must_hold;
 pub use writers::{Ingest, Writers};
 
 use crate::error::{Error, Result};

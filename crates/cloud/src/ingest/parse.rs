@@ -4,6 +4,7 @@ use super::legacy;
 use super::streams::{Record, Records};
 use crate::error::{Error, Result};
 use crate::identity::Gateway;
+use crate::json;
 use chrono::{DateTime, Utc};
 use lumbung_shared::FieldError;
 use lumbung_shared::scan::Scan;
@@ -120,7 +121,7 @@ pub(super) fn parse(gateway: &Gateway, body: Vec<u8>, received_at: DateTime<Utc>
 
 fn object(gateway: &Gateway, text: &str, received_at: DateTime<Utc>) -> Result<Incoming> {
     let batch: Batch =
-        serde_json::from_str(text).map_err(|error| Error::Unreadable(format!("not a batch: {error}")))?;
+        json::read(text).map_err(|error| Error::Unreadable(format!("not a batch: {error}")))?;
     if batch.protocol == 0 || batch.protocol > PROTOCOL {
         return Err(Error::field("protocol", format!("this cloud serves protocol 1 to {PROTOCOL}")));
     }

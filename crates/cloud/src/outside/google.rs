@@ -233,9 +233,31 @@ fn judge(claims: Claims, client_ids: &[String], now: i64) -> Option<Vouched> {
     Some(Vouched { sub: claims.sub, email: claims.email, email_verified, owns_address, name: claims.name })
 }
 
+/// Whatever a set of keys or a token says: no key vouches for what it did not sign, and nobody is vouched for to
+/// somebody else.
+#[cfg(any(test, fuzzing))]
+pub fn must_hold(bytes: &[u8]) {
+    if let Ok(set) = serde_json::from_slice::<Set>(bytes) {
+        for (_, key) in set.keys.into_iter().filter_map(Jwk::key) {
+            let key = RsaPublicKeyComponents { n: &key.n, e: &key.e };
+            assert!(key.verify(&RSA_PKCS1_2048_8192_SHA256, b"said", &[7; 256]).is_err());
+        }
+    }
+    let part = URL_SAFE_NO_PAD.encode(bytes);
+    drop(json::<Head>(&part));
+    let (ours, now) = ("ours".to_owned(), 1_800_000_000);
+    let Some(claims) = json::<Claims>(&part) else { return };
+    let (aud, exp) = (claims.aud.clone(), claims.exp);
+    if let Some(vouched) = judge(claims, std::slice::from_ref(&ours), now) {
+        assert!(aud == ours && exp > now - 2 * LEEWAY, "{vouched:?}");
+        assert!(vouched.email_verified || !vouched.owns_address, "{vouched:?}");
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
     use serde_json::{Value, json};
 
     const NOW: i64 = 1_800_000_000;
@@ -310,6 +332,28 @@ mod tests {
             (Some("max-age=99999999999"), LONGEST_BELIEVED),
         ] {
             assert_eq!(believed(said).as_secs(), seconds, "{said:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_said_to_come_from_google_is_borne(
+            aud in "ours|theirs",
+            times: [i64; 3],
+            soon in -90..90_i64,
+            verified: bool,
+            address in "[a-z]{0,3}@(gmail|GMAIL|desa)\\.com",
+            key in "[A-Za-z0-9_-]{0,40}",
+            noise in "\\PC{0,60}",
+        ) {
+            for [iat, exp, nbf] in [times, [NOW + soon, NOW - soon, NOW]] {
+                let token = json!({"iss": "accounts.google.com", "aud": aud, "sub": "1", "exp": exp, "iat": iat,
+                    "nbf": nbf, "email": address, "email_verified": verified});
+                must_hold(token.to_string().as_bytes());
+            }
+            let keys = json!({"keys": [{"kid": "1", "kty": "RSA", "n": key, "e": "AQAB"}, {"kty": noise}]});
+            must_hold(keys.to_string().as_bytes());
+            must_hold(noise.as_bytes());
         }
     }
 }

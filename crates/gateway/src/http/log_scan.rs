@@ -217,9 +217,19 @@ fn explain(body: &[u8]) -> Problem {
     Problem::fields(details)
 }
 
+/// A body is a scan or a problem that names what is wrong.
+#[cfg(any(test, fuzzing))]
+pub fn must_hold(body: &[u8]) {
+    if let Ok(content) = parse(body) {
+        let tag = content.tag.as_str();
+        assert_eq!(TagId::parse(tag).as_ref(), Ok(&content.tag), "a tag that is sent on is the same tag");
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn a_full_body_becomes_a_scan_and_unknown_fields_are_ignored() {
@@ -245,5 +255,14 @@ mod tests {
             format!("{:?}", parse(br#"{"nfc_tag_id":7,"status_scan":"x","quantity":"y"}"#).unwrap_err());
         assert!(problem.contains("nfc_tag_id") && problem.contains("quantity"), "{problem}");
         assert!(format!("{:?}", parse(b"[]").unwrap_err()).contains("BadJson"));
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_a_phone_posts_is_a_scan_or_a_problem(
+            body in r#"\{"nfc_tag_id":("\PC{0,40}"|null|7),"status_scan":("\PC{0,70}"|\[\])(,"(timestamp|client_ref|note)":"[-0-9a-fTZ:.+ ]{0,40}")?(,"quantity":[-0-9.e]{0,8})?\}|\PC{0,60}"#,
+        ) {
+            must_hold(body.as_bytes());
+        }
     }
 }

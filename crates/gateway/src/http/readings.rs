@@ -7,6 +7,7 @@ use super::log_scan::{JSON, body};
 use super::problem::Problem;
 use super::senml;
 use crate::capture::Refused;
+use crate::clock::Moment;
 use crate::outbox::{KeptReadings, Once, OnceName, OutboxError};
 use crate::words::{Code, FieldProblem};
 use actix_web::http::header::HeaderName;
@@ -44,17 +45,7 @@ pub(super) async fn post(request: HttpRequest, payload: Payload, api: Data<Api>)
 async fn take(request: &HttpRequest, payload: Payload, api: &Api) -> Result<KeptReadings, Problem> {
     let key = key(request)?;
     let (kind, body) = body(request, payload, &[JSON, SENML], BODY_BYTES).await?;
-    let json = serde_json::from_slice(&body).map_err(|_| Problem::of(Code::BadJson))?;
-    let readings = if kind == SENML {
-        records(json, |entries| senml::read(entries, &api.clock.now(), &api.series_prefix))?
-    } else {
-        let Value::Object(mut fields) = json else { return Err(Problem::of(Code::BadJson)) };
-        let Some(readings) = fields.remove("readings") else {
-            return Err(Problem::fields(vec![("readings", FieldProblem::Missing)]));
-        };
-        let one = |entry: &Map<String, Value>| simple(entry, &api.series_prefix);
-        records(readings, |entries| entries.iter().map(|entry| one(entry).map(Some)).collect())?
-    };
+    let readings = read(kind, &body, &api.clock.now(), &api.series_prefix)?;
     let once = key.map(|key| {
         let mut hash = Sha256::new();
         hash.update(kind);
@@ -63,6 +54,19 @@ async fn take(request: &HttpRequest, payload: Payload, api: &Api) -> Result<Kept
         Once { name: OnceName::Key(format!("post {key}")), digest: hash.finalize().into() }
     });
     api.capture.take_readings(readings, once).await.map_err(refusal)
+}
+
+fn read(kind: &str, body: &[u8], now: &Moment, prefix: &str) -> Result<Vec<ReadingContent>, Problem> {
+    let json = serde_json::from_slice(body).map_err(|_| Problem::of(Code::BadJson))?;
+    if kind == SENML {
+        return records(json, |entries| senml::read(entries, now, prefix));
+    }
+    let Value::Object(mut fields) = json else { return Err(Problem::of(Code::BadJson)) };
+    let Some(readings) = fields.remove("readings") else {
+        return Err(Problem::fields(vec![("readings", FieldProblem::Missing)]));
+    };
+    let one = |entry: &Map<String, Value>| simple(entry, prefix);
+    records(readings, |entries| entries.iter().map(|entry| one(entry).map(Some)).collect())
 }
 
 fn key(request: &HttpRequest) -> Result<Option<String>, Problem> {
@@ -162,24 +166,43 @@ fn refusal(refused: Refused) -> Problem {
     }
 }
 
+/// A post, in either form, is readings within their limits, under their prefix and no more than it has room for, or it
+/// is refused.
+#[cfg(any(test, fuzzing))]
+pub fn must_hold(body: &[u8]) {
+    use lumbung_shared::time::ClockState;
+    for state in [ClockState::Unset, ClockState::Synced] {
+        let now = Moment { mono_ms: 0, wall_ms: 1_795_228_200_000, state };
+        for kind in [JSON, SENML] {
+            let readings = read(kind, body, &now, "lan/").unwrap_or_default();
+            assert!(readings.len() <= MOST_READINGS);
+            for reading in readings {
+                assert_eq!(reading.check(), Ok(()), "{reading:?}");
+                assert!(reading.series.as_str().starts_with("lan/"), "{reading:?}");
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
-    fn read(entry: &Value) -> Result<ReadingContent, &'static str> {
+    fn read_one(entry: &Value) -> Result<ReadingContent, &'static str> {
         simple(entry.as_object().unwrap(), "lan/").map_err(|(field, _)| field)
     }
 
     #[test]
     fn our_own_form_names_series_unit_and_value_and_may_state_its_time() {
         let entry = json!({ "series": "k-1/t", "unit": "Cel", "value": 4.5, "timestamp": "2026-11-21T09:30:00+07:00" });
-        let content = read(&entry).unwrap();
+        let content = read_one(&entry).unwrap();
         assert_eq!(
             (content.series.as_str(), content.unit.as_str(), content.value),
             ("lan/k-1/t", "Cel", 4.5)
         );
         assert_eq!(content.at_ms, parse_rfc3339("2026-11-21T02:30:00Z"));
-        assert_eq!(read(&json!({ "series": "k", "unit": "1", "value": 0 })).unwrap().at_ms, None);
+        assert_eq!(read_one(&json!({ "series": "k", "unit": "1", "value": 0 })).unwrap().at_ms, None);
     }
 
     #[test]
@@ -195,7 +218,29 @@ mod tests {
                 "timestamp",
             ),
         ] {
-            assert_eq!(read(&entry).unwrap_err(), field);
+            assert_eq!(read_one(&entry).unwrap_err(), field);
+        }
+    }
+
+    /// A number, and now and then what is none.
+    const NUMBER: &str = "-?[0-9]{1,3}(\\.[0-9]{1,3})?(e-?[0-9]{1,3})?|null|\"4\"|true";
+
+    proptest! {
+        #[test]
+        fn whatever_is_posted_is_readings_or_a_problem(
+            names in prop::collection::vec("(n|u|v|bn|bu|bv|bt|t|vb|bver|vs|series|unit|value|timestamp)", 0..6),
+            texts in prop::collection::vec("[-a-zA-Z0-9:./_% ]{0,9}", 6),
+            numbers in prop::collection::vec(NUMBER, 6),
+            own: bool,
+            noise in prop::option::of(prop::collection::vec(any::<u8>(), 0..60)),
+        ) {
+            let fields = names.iter().zip(texts).zip(numbers).map(|((name, text), number)| match name.as_str() {
+                "n" | "u" | "bn" | "bu" | "vs" | "series" | "unit" | "timestamp" => format!("{name:?}:{text:?}"),
+                _ => format!("{name:?}:{number}"),
+            });
+            let record = fields.collect::<Vec<_>>().join(",");
+            let post = if own { format!("{{\"readings\":[{{{record}}}]}}") } else { format!("[{{{record}}}]") };
+            must_hold(&noise.unwrap_or(post.into_bytes()));
         }
     }
 }

@@ -30,4 +30,6 @@ pub use export::{ExportError, Exported, export};
 pub use local::{LocalError, LocalGateway};
 pub use receipt::{Receipts, SettleError};
 pub use state::{LastAnswer, SyncHandle, SyncState, SyncView};
+#[cfg(fuzzing)]
+pub use verdicts::must_hold;
 pub use work::SyncWorker;

@@ -1,6 +1,8 @@
 //! From the cloud's answer to what is settled. Pure.
 
 use crate::outbox::{SeqRange, Settlement, Stream};
+#[cfg(any(test, fuzzing))]
+use lumbung_shared::wire::Exception;
 use lumbung_shared::wire::{Answer, Epoch, Verdict};
 
 /// What a batch held of one run.
@@ -62,9 +64,49 @@ pub(super) fn ranges(sent: &[SentRun]) -> Vec<SeqRange> {
     ranges
 }
 
+/// Whatever the cloud says, or whoever else answers in its place: nothing is settled but what was sent, each record at
+/// most once and none without a verdict, and what is shown of it fits on a page.
+#[cfg(any(test, fuzzing))]
+pub fn must_hold(body: &[u8]) {
+    use super::client::Answered;
+    for status in [200, 400, 409, 503] {
+        let status = reqwest::StatusCode::from_u16(status).unwrap_or_default();
+        let answered = Answered { status, retry_after: None, body: body.to_vec() };
+        let shown = answered.message();
+        assert!(shown.chars().count() <= 310 && !shown.contains(char::is_control), "{shown:?}");
+        let Ok(answer) = answered.judge() else { continue };
+        let seqs = |stream| (1..40).filter(|seq| seq % 7 > 0).map(move |seq| (stream, seq));
+        let sent = [0xaa, 0xbb].map(|epoch| SentRun {
+            epoch: Epoch(epoch),
+            seqs: seqs(Stream::Scan).chain(seqs(Stream::Reading)).collect(),
+        });
+        for run in sent {
+            let run = [run];
+            let settled = settlement(&run, &answer, "now");
+            let told = answer.runs.iter().find(|told| told.epoch == run[0].epoch);
+            assert_eq!(settled.runs.len(), usize::from(told.is_some()));
+            let numbers =
+                settled.ranges.iter().flat_map(|r| (r.first..=r.through).map(|seq| (r.stream, seq)));
+            let mut left = run[0].seqs.iter();
+            for (stream, seq) in numbers {
+                assert!(left.any(|record| *record == (stream, seq)), "{seq} was not sent, or twice settled");
+                let verdict = told.and_then(|told| told.streams.get(stream.name()));
+                assert!(verdict.is_some_and(|told| {
+                    let named = |e: &Exception| (e.seq..=e.through.unwrap_or(e.seq)).contains(&seq);
+                    seq <= told.acked_through || told.exceptions.iter().any(named)
+                }));
+            }
+            assert!(
+                settled.quarantined.iter().all(|(stream, seq, _)| run[0].seqs.contains(&(*stream, *seq)))
+            );
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn answer(streams: &str) -> Answer {
         serde_json::from_str(&format!(
@@ -133,5 +175,31 @@ mod tests {
     fn an_answer_without_the_stream_settles_nothing() {
         let settlement = settlement(&sent(&[3, 4]), &answer("{}"), "now");
         assert!(settlement.ranges.is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_answered_settles_nothing_but_what_was_sent(
+            acked in prop::collection::vec(prop_oneof![-2..50_i64, any::<i64>()], 4),
+            seq in prop_oneof![-2..50_i64, any::<i64>()],
+            through in prop::option::of(prop_oneof![-2..50_i64, any::<i64>()]),
+            verdict in "accepted|duplicate|quarantined|later",
+            noise in prop::option::of("\\PC{0,400}"),
+        ) {
+            let exception = serde_json::json!({ "seq": seq, "through": through, "verdict": verdict });
+            let told = |acked: i64| {
+                let held = serde_json::json!({ "count": 0, "first": null, "last": null });
+                serde_json::json!({ "acked_through": acked, "exceptions": [exception], "held": held })
+            };
+            let run = |epoch: &str, acked: &[i64]| {
+                let streams = serde_json::json!({ "scan": told(acked[0]), "reading": told(acked[1]) });
+                serde_json::json!({ "epoch": epoch, "streams": streams })
+            };
+            let answer = serde_json::json!({
+                "protocol": 1, "server_time": "2026-11-21T00:00:00Z", "gateway_id": "G",
+                "runs": [run("00000000000000aa", &acked[..2]), run("00000000000000cc", &acked[2..])],
+            });
+            must_hold(noise.unwrap_or_else(|| answer.to_string()).as_bytes());
+        }
     }
 }

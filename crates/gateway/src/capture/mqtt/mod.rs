@@ -20,6 +20,8 @@ mod poison;
 mod session;
 
 pub use health::{MqttHealth, MqttState, MqttView};
+#[cfg(fuzzing)]
+pub use map::must_hold;
 pub use map::{MapError, MqttMaps};
 
 use crate::capture::Capture;

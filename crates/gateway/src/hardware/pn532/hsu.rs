@@ -192,9 +192,26 @@ fn take_frame(bytes: &mut Vec<u8>) -> Option<Vec<u8>> {
     }
 }
 
+/// Whatever comes over the line is the same frames in whatever pieces it comes, each no longer than a frame may be, and
+/// nothing piles up behind them.
+#[cfg(any(test, fuzzing))]
+pub fn must_hold(line: &[u8]) {
+    let (mut whole, mut pieces) = (line.to_vec(), Vec::new());
+    let at_once: Vec<_> = std::iter::from_fn(|| take_frame(&mut whole)).collect();
+    let mut one_by_one = Vec::new();
+    for byte in line {
+        pieces.push(*byte);
+        one_by_one.extend(std::iter::from_fn(|| take_frame(&mut pieces)));
+        assert!(pieces.len() < LONGEST);
+    }
+    assert!(at_once.iter().all(|frame| frame.len() <= LONGEST));
+    assert_eq!((at_once, whole), (one_by_one, pieces));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     const VERSION: [u8; 13] = [0, 0, 0xFF, 6, 0xFA, 0xD5, 0x03, 0x32, 1, 6, 7, 0xE8, 0];
 
@@ -223,19 +240,13 @@ mod tests {
         assert_eq!(found, [VERSION.to_vec()]);
     }
 
-    #[test]
-    fn any_bytes_at_all_are_survived_and_never_pile_up() {
-        let mut random = fastrand::Rng::with_seed(7);
-        let mut bytes = Vec::new();
-        for _ in 0..20_000 {
+    proptest! {
+        #[test]
+        fn any_bytes_at_all_are_survived_and_never_pile_up(
             // Mostly the bytes that frames are made of.
-            let byte =
-                if random.bool() { [0x00, 0xFF, 0x01, 0xD5][random.usize(..4)] } else { random.u8(..) };
-            bytes.push(byte);
-            if let Some(frame) = take_frame(&mut bytes) {
-                assert!(frame.len() <= LONGEST);
-            }
-            assert!(bytes.len() < LONGEST);
+            line in prop::collection::vec(prop_oneof![prop::sample::select(&b"\x00\xFF\x01\xD5"[..]), any::<u8>()], 0..2_000),
+        ) {
+            must_hold(&line);
         }
     }
 }

@@ -13,6 +13,14 @@ mod ndef;
 mod reader;
 mod tag;
 
+/// All that comes over the reader's wire.
+#[cfg(fuzzing)]
+pub fn must_hold(bytes: &[u8]) {
+    hsu::must_hold(bytes);
+    chip::must_hold(bytes);
+    ndef::must_hold(bytes);
+}
+
 pub use buses::{I2cLink, SpiLink};
 pub use chip::{Chip, ChipError, Firmware, Target};
 pub use hsu::Hsu;

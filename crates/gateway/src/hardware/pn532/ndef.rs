@@ -187,6 +187,26 @@ pub(super) fn area_with_text(text: &str) -> Option<Vec<u8>> {
     Some(area)
 }
 
+/// Whatever is on a tag is looked at and comes to an end.
+#[cfg(any(test, fuzzing))]
+pub fn must_hold(bytes: &[u8]) {
+    match find_message(bytes) {
+        Area::Message(message) => drop(text_of(message)),
+        // Else a reader would ask for what it has, for ever.
+        Area::Needs(length) => assert!(length > bytes.len()),
+        Area::Nothing => {}
+    }
+    // What we write is read again, whatever we read.
+    if let Some(text) = text_of(bytes).filter(|text| !text.is_empty()) {
+        let area = area_with_text(&text).unwrap_or_default();
+        let read = match find_message(&area) {
+            Area::Message(message) => text_of(message),
+            _ => None,
+        };
+        assert!(read.as_ref() == Some(&text) || area.is_empty(), "{text:?} is read as {read:?}");
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -270,13 +290,7 @@ mod tests {
             bytes in prop::collection::vec(prop_oneof![any::<u8>(), prop::sample::select(&b"\x03\xFE\xFF\xD1TU\x01\x00"[..])], 0..200),
             text in "\\PC{1,60}",
         ) {
-            match find_message(&bytes) {
-                Area::Message(message) => drop(text_of(message)),
-                // Else a reader would ask for what it has, for ever.
-                Area::Needs(length) => prop_assert!(length > bytes.len()),
-                Area::Nothing => {}
-            }
-            drop(text_of(&bytes));
+            must_hold(&bytes);
             prop_assert_eq!(area_with_text(&text).and_then(|area| text_in(&area)), Some(text));
         }
     }
