@@ -103,7 +103,7 @@ async fn lift(conn: &mut PgConnection, user_id: i64) -> sqlx::Result<()> {
 ///
 /// # Errors
 /// The database's.
-pub(super) async fn lift_ended(pool: &PgPool) -> Result<u64> {
+pub(super) async fn lift_ended(pool: &PgPool) -> Result<()> {
     let mut tx = pool.begin().await?;
     // The accounts first, as everybody does who bans or lets in; only then is sure which bans are theirs.
     let held = sqlx::query_scalar!(
@@ -119,11 +119,10 @@ pub(super) async fn lift_ended(pool: &PgPool) -> Result<u64> {
     )
     .fetch_all(&mut *tx)
     .await?;
-    let opened = sqlx::query!("update app_user set is_active = true where user_id = any($1)", &lifted)
+    sqlx::query!("update app_user set is_active = true where user_id = any($1)", &lifted)
         .execute(&mut *tx)
         .await?;
-    tx.commit().await?;
-    Ok(opened.rows_affected())
+    Ok(tx.commit().await?)
 }
 
 /// For somebody who has just shown that a shut account is theirs: opens it when the ban has run out, else says
