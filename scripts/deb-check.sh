@@ -44,6 +44,7 @@ inside dpkg -i /tmp/package.deb
 [ "$(inside "$name" --version)" = "$name $(dpkg-deb -f "$package" Version | sed 's/-.*//')" ] || fail "--version"
 same "the state directory" "lumbung:lumbung 700" "$(inside stat -c '%U:%G %a' "$dir")"
 same "the configuration" "root:root 644" "$(inside stat -c '%U:%G %a' "/etc/lumbung/${name#lumbung-}.toml")"
+[ "$name" != lumbung-cloud ] || same "the folder of secrets" "root:lumbung 750" "$(inside stat -c '%U:%G %a' /etc/lumbung/credentials)"
 same "the user's shell" "/usr/sbin/nologin" "$(inside getent passwd lumbung | cut -d: -f7)"
 same "the unit starts with the machine" enabled "$(inside systemctl is-enabled "$name")"
 inside systemd-analyze verify --man=no "/lib/systemd/system/$name.service" || fail "the unit"

@@ -9,6 +9,7 @@ mod carried;
 mod clock;
 mod contract;
 mod corrections;
+mod credentials;
 mod disk;
 mod doctor;
 mod door;

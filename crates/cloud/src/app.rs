@@ -63,6 +63,9 @@ pub async fn build(config: Config) -> anyhow::Result<Cloud> {
     if let Some(doubt) = database::unverified(&config.database)? {
         tracing::warn!("the database is not verified: {doubt}; {}", database::check::VERIFY);
     }
+    if let Some(unused) = database::unused(&config)? {
+        tracing::warn!("{unused}; {}", database::check::MOVE_AWAY);
+    }
     let database = Server::start(&config).await?;
     match serve(config, metrics, listener, tls.as_ref(), &database, timetable.clone()).await {
         Ok(parts) => {

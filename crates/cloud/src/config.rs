@@ -1,12 +1,12 @@
-//! Configuration: the embedded default, then a file, then the environment.
+//! Configuration: the embedded default, then a file, then credentials, then the environment.
 
+mod credentials;
 mod network;
 mod rate;
 
 pub use network::Network;
 pub use rate::Rate;
 
-use anyhow::Context;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 use std::collections::BTreeMap;
@@ -190,6 +190,7 @@ impl std::fmt::Debug for People {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Google {
+    #[serde(deserialize_with = "listed")]
     pub client_ids: Vec<String>,
     pub jwks_url: String,
 }
@@ -281,6 +282,19 @@ pub struct Files {
     pub quota_bytes: i64,
 }
 
+impl Files {
+    /// # Errors
+    /// What S3 is not spoken without.
+    pub fn check_keys(&self) -> anyhow::Result<()> {
+        let keys = [&self.bucket, &self.access_key_id, &self.secret_access_key];
+        anyhow::ensure!(
+            self.store == Store::Local || keys.iter().all(|value| !value.is_empty()),
+            "files.store = \"s3\" needs files.bucket, files.access_key_id and files.secret_access_key"
+        );
+        Ok(())
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Store {
@@ -337,9 +351,12 @@ impl Config {
         let mut layers = Layers::builder().add_source(File::from_str(DEFAULT, FileFormat::Toml));
         if let Some(file) = file {
             layers = layers.add_source(File::from(file).format(FileFormat::Toml));
+            if let Some(dir) = credentials::beside(file)? {
+                layers = layers.add_source(credentials::read(&dir)?);
+            }
         }
         if let Some(dir) = std::env::var_os("CREDENTIALS_DIRECTORY") {
-            layers = layers.add_source(credentials(Path::new(&dir))?);
+            layers = layers.add_source(credentials::read(Path::new(&dir))?);
         }
         layers = layers
             .add_source(
@@ -392,17 +409,6 @@ impl Config {
                 known.join(", ")
             );
         }
-        anyhow::ensure!(
-            self.people.totp_required_for.is_empty() || !self.people.totp_key.is_empty(),
-            "people.totp_required_for needs people.totp_key"
-        );
-        anyhow::ensure!(
-            self.files.store == Store::Local
-                || [&self.files.bucket, &self.files.access_key_id, &self.files.secret_access_key]
-                    .iter()
-                    .all(|value| !value.is_empty()),
-            "files.store = \"s3\" needs files.bucket, files.access_key_id and files.secret_access_key"
-        );
         let Tls { certificate, key, redirect_from } = &self.http.tls;
         anyhow::ensure!(
             certificate.as_os_str().is_empty() == key.as_os_str().is_empty(),
@@ -431,6 +437,18 @@ impl Config {
         Ok(())
     }
 
+    /// Secrets that the cloud cannot serve without. A command that needs none of them runs without them.
+    ///
+    /// # Errors
+    /// The secret that is missing.
+    pub fn check_secrets(&self) -> anyhow::Result<()> {
+        anyhow::ensure!(
+            self.people.totp_required_for.is_empty() || !self.people.totp_key.is_empty(),
+            "people.totp_required_for needs people.totp_key"
+        );
+        self.files.check_keys()
+    }
+
     /// Whether people and gateways reach it by https only.
     pub fn is_https(&self) -> bool {
         self.http.tls.is_on() || self.http.public_url.starts_with("https://")
@@ -447,18 +465,6 @@ impl Config {
     }
 }
 
-/// What systemd was given to keep: a file for each key, named like it (`LoadCredential=database.url:/path`).
-fn credentials(dir: &Path) -> anyhow::Result<config::Config> {
-    let mut keys = config::Config::builder();
-    for entry in std::fs::read_dir(dir).context("CREDENTIALS_DIRECTORY")? {
-        let path = entry?.path();
-        let value = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-        let key = path.file_name().unwrap_or_default().to_string_lossy();
-        keys = keys.set_default(key, value.trim_end())?;
-    }
-    Ok(keys.build()?)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -471,11 +477,23 @@ mod tests {
     }
 
     #[test]
-    fn a_credential_sets_the_key_it_is_named_after() {
-        let dir = tempfile::tempdir().unwrap();
-        std::fs::write(dir.path().join("database.url"), "postgresql://u:s@db.example/lumbung\n").unwrap();
-        let keys = credentials(dir.path()).unwrap();
-        assert_eq!(keys.get_string("database.url").unwrap(), "postgresql://u:s@db.example/lumbung");
+    fn only_serving_needs_every_secret() {
+        let mut config = Config::load(None).unwrap();
+        config.check_secrets().unwrap();
+        config.people.totp_required_for = vec!["admin".into()];
+        assert!(config.check().is_ok() && config.check_secrets().is_err(), "no key");
+        config.people.totp_key = "k".repeat(32);
+        config.check_secrets().unwrap();
+        config.files.store = Store::S3;
+        assert!(config.check().is_ok() && config.check_secrets().is_err(), "no bucket");
+    }
+
+    #[test]
+    fn an_empty_variable_is_an_empty_list() {
+        #[derive(Deserialize)]
+        struct Names(#[serde(deserialize_with = "listed")] Vec<String>);
+        let names: Names = serde_json::from_str(r#"["", " a.example ", " "]"#).unwrap();
+        assert_eq!(names.0, ["a.example"]);
     }
 
     #[test]

@@ -30,6 +30,7 @@ pub struct Cloud {
     pub port: u16,
     pub settings: CloudSettings,
     configuration: BTreeMap<String, String>,
+    file: Option<PathBuf>,
     program: Option<Program>,
     client: reqwest::Client,
     scheme: &'static str,
@@ -81,6 +82,7 @@ impl Cloud {
             .into_iter()
             .chain(asked_for)
             .collect(),
+            file: None,
             program: None,
             client: http::client()?,
             scheme: "http",
@@ -91,6 +93,12 @@ impl Cloud {
     #[expect(clippy::needless_pass_by_value, reason = "callers pass numbers, texts and paths as they are")]
     pub fn set(&mut self, key: &str, value: impl ToString) -> &mut Self {
         self.configuration.insert(key.to_owned(), value.to_string());
+        self
+    }
+
+    /// Gives it a configuration file, beside which its credentials may lie.
+    pub fn with_file(&mut self, file: PathBuf) -> &mut Self {
+        self.file = Some(file);
         self
     }
 
@@ -114,6 +122,9 @@ impl Cloud {
             .env("RUST_BACKTRACE", "1");
         if let Some(url) = &self.settings.database_url {
             command.env("DATABASE_URL", url);
+        }
+        if let Some(file) = &self.file {
+            command.env("LUMBUNG_CLOUD_CONFIG", file);
         }
         for (key, value) in &self.configuration {
             command.env(variable("LUMBUNG_CLOUD", key), value);

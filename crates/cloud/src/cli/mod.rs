@@ -46,7 +46,9 @@ Examples:
   lumbung-cloud doctor
 
 Without DATABASE_URL the cloud runs its own PostgreSQL in data_dir. The other commands join a running
-cloud's database, or start it for the moment.";
+cloud's database, or start it for the moment; only `serve`, `migrate` and `restore` make a new one.
+
+Secrets are files in the folder `credentials` beside the configuration file, each named like its key.";
 
 #[derive(Subcommand)]
 enum Command {
@@ -122,11 +124,17 @@ enum Command {
 /// Runs the program as the command line says.
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let config = match Config::load(arguments.config.as_deref()) {
+    let serving = matches!(arguments.command, Command::Serve);
+    let config = Config::load(arguments.config.as_deref()).and_then(|config| {
+        if serving {
+            config.check_secrets()?;
+        }
+        Ok(config)
+    });
+    let config = match config {
         Ok(config) => config,
         Err(error) => return fail(2, &error),
     };
-    let serving = matches!(arguments.command, Command::Serve);
     log::start(&config.log, serving);
     // Both TLS users of this program must agree on one provider; a second install is no fault.
     let _ = rustls::crypto::ring::default_provider().install_default();
@@ -157,7 +165,10 @@ async fn run(command: Command, config: Config) -> anyhow::Result<()> {
             backup::restore(&config, &folder, replace, verify).await
         }
         command => {
-            let server = Server::join(&config).await?;
+            let server = match command {
+                Command::Migrate => Server::join_or_make(&config).await?,
+                _ => Server::join(&config).await?,
+            };
             let pool = server.gateway_pool(&config.database);
             let outcome = on_database(command, &config, &pool).await;
             pool.close().await;

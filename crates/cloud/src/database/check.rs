@@ -1,7 +1,7 @@
 //! Whether the database can be trusted with records, and has room for them.
 
 use super::{MIGRATIONS, OLDEST_MAJOR};
-use crate::config::Database;
+use crate::config::{Config, Database};
 use crate::finding::{Finding, bytes};
 use chrono::{DateTime, Utc};
 use sqlx::PgPool;
@@ -75,6 +75,15 @@ pub const VERIFY: &str = "write ?sslmode=verify-full at the end of database.url,
 pub fn verified(settings: &Database) -> Option<Finding> {
     let doubt = super::unverified(settings).ok()?;
     doubt.map(|doubt| Finding::warn("database_tls", doubt, VERIFY))
+}
+
+pub const MOVE_AWAY: &str = "move its folder `postgres` away once nothing in it is needed: a command that does not \
+    find database.url would take it for the cloud's";
+
+/// Whether an embedded database lies beside a given one.
+pub fn unused(config: &Config) -> Option<Finding> {
+    let unused = super::unused(config).ok()?;
+    unused.map(|unused| Finding::warn("database_unused", unused, MOVE_AWAY))
 }
 
 /// What is watched all the time.

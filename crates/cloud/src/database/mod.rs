@@ -9,7 +9,7 @@ pub mod programs;
 pub use anew::anew;
 
 use crate::config::{Config, Database};
-use anyhow::Context;
+use anyhow::{Context, bail};
 use embedded::{Embedded, OLDEST_MAJOR};
 use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgSslMode};
@@ -46,12 +46,28 @@ impl Server {
         }
     }
 
-    /// For commands beside a running cloud: joins its embedded server once that takes connections, or
-    /// starts it for the moment.
+    /// For commands beside a running cloud: as [`Server::join_or_make`], and never a new database. One that was
+    /// made because a secret was not found would hide the cloud's own.
+    ///
+    /// # Errors
+    /// As [`Server::join_or_make`], and when there is no database.
+    pub async fn join(config: &Config) -> anyhow::Result<Self> {
+        if given(&config.database)?.is_none() && !embedded::is_there(&settings(config))? {
+            bail!(
+                "no database: database.url is empty and {} holds none. Name the cloud's configuration with \
+                 --config; the address of a database elsewhere belongs into the file `database.url` of the folder \
+                 `credentials` beside it. Before the first start of a new cloud: lumbung-cloud migrate",
+                config.data_dir.display()
+            );
+        }
+        Self::join_or_make(config).await
+    }
+
+    /// Joins a running cloud's embedded server once that takes connections, or starts it for the moment.
     ///
     /// # Errors
     /// As [`Server::start`], and when the running cloud's server takes none for a minute.
-    pub async fn join(config: &Config) -> anyhow::Result<Self> {
+    pub async fn join_or_make(config: &Config) -> anyhow::Result<Self> {
         if given(&config.database)?.is_none()
             && let Some(options) = embedded::running(&settings(config)).await?
         {
@@ -109,6 +125,16 @@ impl Server {
         }
         Ok(())
     }
+}
+
+/// An embedded database that a given one put out of use: a command that misses `database.url` would take it for
+/// the cloud's.
+///
+/// # Errors
+/// A URL that is none, or a folder that cannot be read.
+pub fn unused(config: &Config) -> anyhow::Result<Option<String>> {
+    let unused = given(&config.database)?.is_some() && embedded::is_there(&settings(config))?;
+    Ok(unused.then(|| format!("{} holds a database that is not used", config.data_dir.display())))
 }
 
 /// The newest migration that this program knows.

@@ -14,12 +14,15 @@ use crate::{audit, backup, database, files, ingest, jobs, outside, tls};
 /// Looks at the whole installation. What cannot be looked at because of another finding is left out.
 pub async fn look(config: &Config) -> Vec<Finding> {
     let mut findings = settings::check(config);
+    // This version runs none.
+    findings.push(Finding::ok("models", "none configured"));
     findings.extend(tls::check(&config.http.tls));
     findings.push(files::check(config).await);
     findings.push(machine::disk("disk", &config.data_dir));
     findings.push(machine::clock());
     findings.push(outside::check_texts(config));
     findings.extend(database::check::verified(&config.database));
+    findings.extend(database::check::unused(config));
     match Server::join(config).await {
         Ok(server) => {
             let pool = server.gateway_pool(&config.database);

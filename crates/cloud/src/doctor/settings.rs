@@ -84,6 +84,15 @@ fn token_secret(config: &Config) -> Finding {
 }
 
 fn second_factor(config: &Config) -> Finding {
+    if let Some(role) = config.people.totp_required_for.first()
+        && config.people.totp_key.is_empty()
+    {
+        return Finding::fail(
+            "second_factor",
+            format!("asked of {role} without people.totp_key, and the cloud does not start so"),
+            "put the key into the file people.totp_key of the folder `credentials` beside the configuration file",
+        );
+    }
     if config.people.totp_required_for.iter().any(|role| role == "admin") {
         return Finding::ok("second_factor", "admins must have one");
     }
@@ -111,10 +120,13 @@ mod tests {
         let well = judged(|c| {
             c.http.public_url = "https://mbg.example.id/".into();
             c.people.totp_required_for = vec!["admin".into()];
+            c.people.totp_key = "k".repeat(32);
             c.mail.transport = MailTransport::Smtp;
         });
         assert_eq!(well, [Ok, Ok, Ok, Ok, Ok]);
         assert_eq!(judged(|_| ()), [Warn, Ok, Ok, Warn, Ok], "a laptop");
+        let keyless = judged(|c| c.people.totp_required_for = vec!["operator".into()]);
+        assert_eq!(keyless, [Warn, Ok, Ok, Fail, Ok]);
         let listen = judged(|c| c.http.listen = "0.0.0.0:8000".parse().unwrap());
         assert_eq!(listen, [Fail, Ok, Ok, Warn, Warn]);
         let bare = judged(|c| c.http.public_url = "http://mbg.example.id".into());

@@ -30,6 +30,7 @@ pub(super) fn open(config: &Files, folder: &Path) -> anyhow::Result<Arc<dyn Obje
             Ok(Arc::new(store))
         }
         Store::S3 => {
+            config.check_keys()?;
             let retry = RetryConfig { max_retries: 3, retry_timeout: ALL_TRIES, ..RetryConfig::default() };
             let mut store = AmazonS3Builder::new()
                 .with_bucket_name(&config.bucket)

@@ -311,6 +311,12 @@ impl Server {
     }
 }
 
+/// Whether there is a cluster, running or not, or somebody is making one.
+pub fn is_there(settings: &Settings) -> Result<bool, EmbeddedError> {
+    let Ok(place) = Place::at(&settings.data_dir) else { return Ok(false) };
+    Ok(place.is_locked() || place.cluster_major()?.is_some())
+}
+
 /// For CLI commands: how to join the server of the cloud that runs on this data folder, if one does.
 /// While it is starting, recovering or being started anew it is waited for.
 pub async fn running(settings: &Settings) -> Result<Option<PgConnectOptions>, EmbeddedError> {
