@@ -28,7 +28,7 @@ cloud=$PWD/${CARGO_TARGET_DIR:-target}/debug/lumbung-cloud
 port=$("$tool/bin/python" -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
 base=http://127.0.0.1:$port
 export LUMBUNG_CLOUD__DATA_DIR=$place/data LUMBUNG_CLOUD__HTTP__LISTEN=127.0.0.1:$port
-for kind in SIGN_IN REGISTER ENROL READ WRITE UPLOAD EXPENSIVE REFUSED; do
+for kind in SIGN_IN REGISTER ENROL READ WRITE UPLOAD PICTURE EXPENSIVE REFUSED; do
   # What is tested here are the answers, not the limits.
   export "LUMBUNG_CLOUD__LIMITS__$kind=1000000/1m"
 done

@@ -27,7 +27,7 @@ const CLOUD: Table = &[
     ("outside", &["config", "finding"]),
     ("notify", &["audit", "database", "error", "finding", "metrics", "outside", "page", "random"]),
     ("places", &["database", "error", "page"]),
-    ("files", &["audit", "config", "error", "finding", "guards", "random", "state"]),
+    ("files", &["audit", "config", "database", "error", "finding", "guards", "random", "state"]),
     (
         "identity",
         &[
@@ -81,7 +81,10 @@ const CLOUD: Table = &[
     ),
     (
         "privacy",
-        &["audit", "error", "files", "guards", "identity", "json", "metrics", "notify", "page", "state"],
+        &[
+            "audit", "database", "error", "files", "guards", "identity", "json", "metrics", "notify", "page",
+            "state",
+        ],
     ),
     (
         "jobs",

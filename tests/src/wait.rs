@@ -1,7 +1,7 @@
 //! Waiting for something to become true, with a deadline and a sentence for when it does not.
 
 use anyhow::{Result, anyhow};
-use std::fmt::Write as _;
+use std::fmt::{Debug, Write as _};
 use std::future::Future;
 use std::time::{Duration, Instant};
 
@@ -40,6 +40,28 @@ where
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(Duration::from_millis(100));
+    }
+}
+
+/// Asks until what was done is felt. However loaded the machine is, whoever begins to ask more than a second after it
+/// was done must not get the old answer any more; one that is neither the old nor the new (a busy cloud's) says nothing.
+pub async fn within_a_second<T, F, Fut>(what: &str, old: &T, new: &T, mut ask: F) -> Result<()>
+where
+    T: PartialEq + Debug,
+    F: FnMut() -> Fut,
+    Fut: Future<Output = Result<T>>,
+{
+    let done = Instant::now();
+    loop {
+        let asked = done.elapsed();
+        let answer = ask().await?;
+        if answer == *new {
+            return Ok(());
+        }
+        if asked > Duration::from_secs(1) && answer == *old || asked > PATIENCE {
+            return Err(anyhow!("{what}: asked {asked:?} after it was done, the answer was {answer:?}"));
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 

@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use lumbung_tests::http::{self, Reply};
 use lumbung_tests::programs::Cloud;
 use lumbung_tests::story::story;
-use lumbung_tests::wait::{eventually, when};
+use lumbung_tests::wait::within_a_second;
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -57,8 +57,8 @@ fn a_ban_ends_sessions_everywhere_says_why_and_runs_out_by_itself() -> Result<()
         let done = ask(&cloud, "POST /api/admin/ban-user", Some(&admin), Some(body)).await?.expect(200)?;
         assert_eq!(done, json!({ "success": true }));
         assert_eq!(ask(&cloud, "GET /api/users/me", Some(&token), None).await?.status, 401);
-        eventually("the replica refuses too", || async {
-            Ok(when(ask(&replica, "GET /api/users/me", Some(&token), None).await?.status == 401))
+        within_a_second("the replica refuses too", &200, &401, || async {
+            Ok(ask(&replica, "GET /api/users/me", Some(&token), None).await?.status)
         })
         .await?;
         // Why, to whoever knows the password and nobody else.

@@ -51,8 +51,9 @@ fn every_command_finds_the_clouds_database_and_its_secrets() -> Result<()> {
         cloud.furnish().await?;
         cloud.must(&["user", "add", "--email", "siti@example.com", "--role", "admin"]).await?;
         let database = connect(&installed.url).await?;
-        let admins: i64 =
-            sqlx::query_scalar("select count(*) from app_user where role = 'admin'").fetch_one(&database).await?;
+        let admins: i64 = sqlx::query_scalar("select count(*) from app_user where role = 'admin'")
+            .fetch_one(&database)
+            .await?;
         assert_eq!(admins, 1, "the admin is in another database than the cloud's");
         cloud.must(&["doctor"]).await?;
         let said = cloud.must(&["backup", &installed.backups, "--verify"]).await?;
@@ -109,7 +110,8 @@ fn a_command_needs_no_secret_that_it_does_not_use_and_the_cloud_needs_them_all()
         assert!(served.contains("exit status: 2") && log.contains(TOTP_KEY), "{served}: {log}");
         let looked = cloud.cli(&["doctor", "--json"]).await?;
         let said: Value = serde_json::from_str(&looked.stdout)?;
-        let factor = said["checks"].as_array().into_iter().flatten().find(|one| one["check"] == "second_factor");
+        let factor =
+            said["checks"].as_array().into_iter().flatten().find(|one| one["check"] == "second_factor");
         assert_eq!(factor.context("not looked at")?["state"], "fail");
 
         cloud.set("files.store", "s3").set("files.bucket", "lumbung");

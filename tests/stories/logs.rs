@@ -14,7 +14,8 @@ const PASSWORD: &str = "sepeda merah tua";
 fn every_line_of_a_json_log_parses_names_its_request_and_holds_no_secret() -> Result<()> {
     story(async |stand| {
         let mut cloud = stand.cloud_not_started().await?;
-        cloud.set("log.format", "json");
+        // More than anybody would log.
+        cloud.set("log.format", "json").set("log.filter", "debug");
         cloud.start().await?;
         let client = http::client()?;
         let post = |path: &str, id: &str, body: Value| {
@@ -34,7 +35,19 @@ fn every_line_of_a_json_log_parses_names_its_request_and_holds_no_secret() -> Re
         http::send(me).await?.expect(200)?;
         // Secrets where none belong.
         cloud.get("/api/rahasia-di-jalan?token=rahasia-di-tanya").await?;
-        post("/api/auth/login", "rusak", json!({"email": ["budi@example.com"], "password": 7})).await?;
+        for (email, password) in [
+            (json!(["budi@example.com"]), json!("kunci palsu")),
+            (json!("budi@example.com"), json!(8_675_309)),
+            (json!("budi@example.com"), json!(["kunci palsu"])),
+            (json!("budi@example.com"), json!({ "kunci palsu": 1 })),
+        ] {
+            post("/api/auth/login", "rusak", json!({ "email": email, "password": password })).await?;
+        }
+        for text in ["{\"password\": \"kunci palsu", "\"kunci palsu\"", "{\"kunci palsu\": 1}"] {
+            let request =
+                client.post(cloud.url("/api/auth/login")).header("content-type", "application/json");
+            assert_eq!(http::send(request.body(text)).await?.status, 400);
+        }
         cloud.stop().await?;
 
         let log = std::fs::read_to_string(&cloud.settings.log)?;
@@ -62,9 +75,17 @@ fn every_line_of_a_json_log_parses_names_its_request_and_holds_no_secret() -> Re
         assert_eq!(access("siapa-aku")?["span"]["principal"], "person");
         let unknown = lines.iter().any(|line| line["span"]["route"] == "unknown" && line["status"] == 404);
         assert!(unknown, "what is nowhere is answered and not logged");
-        for secret in
-            [PASSWORD, "kunci palsu", token.as_str(), "example.com", "Budi Santoso", "rahasia-di", "argon2"]
-        {
+        assert!(log.contains("\"level\":\"DEBUG\""), "this is no log at debug");
+        for secret in [
+            PASSWORD,
+            "kunci palsu",
+            "8675309",
+            token.as_str(),
+            "example.com",
+            "Budi Santoso",
+            "rahasia-di",
+            "$argon2",
+        ] {
             assert!(!log.contains(secret), "the log holds {secret}");
         }
         Ok(())

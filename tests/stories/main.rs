@@ -29,6 +29,7 @@ mod live;
 mod logs;
 mod made_once;
 mod messages;
+mod moments;
 mod monitoring;
 mod mqtt;
 mod nginx;

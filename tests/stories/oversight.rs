@@ -236,3 +236,51 @@ fn the_dashboard_counts_what_is_there_and_says_who_looked() -> Result<()> {
         Ok(())
     })
 }
+
+#[test]
+fn what_admins_read_of_what_people_wrote_and_were_granted_is_in_the_log_once_an_hour() -> Result<()> {
+    story(async |stand| {
+        let cloud = stand.cloud().await?;
+        let database = cloud.database().await?;
+        let (_, admin) = person(&cloud, "admin", "admin").await?;
+        let (budi, _) = person(&cloud, "budi", "user").await?;
+        for _ in 0..2 {
+            ask(&cloud, "GET /api/admin/privacy-requests", &admin, None).await?.expect(200)?;
+            ask(&cloud, &format!("GET /api/admin/users/{budi}/grants"), &admin, None).await?.expect(200)?;
+        }
+        assert_eq!(told(&database, "sensitive_read", "privacy_request").await?, 1);
+        assert_eq!(told(&database, "sensitive_read", "grants_of").await?, 1);
+        Ok(())
+    })
+}
+
+#[test]
+fn who_asks_for_too_much_is_in_the_log_and_writes_no_entry_with_each_try() -> Result<()> {
+    story(async |stand| {
+        let mut cloud = stand.cloud_not_started().await?;
+        cloud.set("limits.read", "2/1h").start().await?;
+        let database = cloud.database().await?;
+        let (id, budi) = person(&cloud, "budi", "user").await?;
+        for token in [budi.as_str(), "lbk_tidak_ada"] {
+            let mut refused = 0;
+            for _ in 0..30 {
+                refused += u32::from(ask(&cloud, "GET /api/users/me", token, None).await?.status == 429);
+            }
+            assert!(refused >= 25, "{refused} of 30");
+        }
+        let entries: Vec<(String, Option<String>)> = sqlx::query_as(
+            "select actor_kind, actor_id from audit_entry where action = 'excess_rate_limit_exceeded'
+                 and reason = 'TOO_MANY_REQUESTS' and outcome = 'refused' order by audit_id",
+        )
+        .fetch_all(&database)
+        .await?;
+        // A slow machine may have taken some minutes.
+        let of = |kind: &str, id: Option<String>| {
+            entries.iter().filter(|one| **one == (kind.to_owned(), id.clone())).count()
+        };
+        for found in [of("person", Some(id.to_string())), of("nobody", None)] {
+            assert!((1..=5).contains(&found), "{entries:?}");
+        }
+        Ok(())
+    })
+}

@@ -215,3 +215,53 @@ fn nobody_makes_the_cloud_ask_its_own_network() -> Result<()> {
         Ok(())
     })
 }
+
+#[test]
+fn a_mail_that_opens_an_account_waits_for_no_push_service_that_never_answers() -> Result<()> {
+    story(async |stand| {
+        let cloud = stand.cloud().await?;
+        let database = cloud.database().await?;
+        // It takes every connection and says nothing.
+        let tarpit = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+        let base = format!("http://{}", tarpit.local_addr()?);
+        let held = tokio::spawn(async move {
+            let mut held = Vec::new();
+            while let Ok((stream, _)) = tarpit.accept().await {
+                held.push(stream);
+            }
+        });
+        // So many that one after the other they take minutes, each as long as the cloud waits.
+        for name in ["budi", "siti", "joko", "rina"] {
+            let (user_id, token) = register(&cloud, name).await?;
+            for at in 0..20 {
+                let browser = browser(&format!("{base}/{name}/{at}"))?;
+                ask(&cloud, &token, Method::POST, PATH, Some(browser)).await?.expect(201)?;
+            }
+            like(&database, user_id, 1).await?;
+        }
+        let pushes = async |state: &str| -> Result<i64> {
+            let sql = "select count(*) from delivery where channel = 'push' and state = $1";
+            Ok(sqlx::query_scalar(sql).bind(state).fetch_one(&database).await?)
+        };
+        eventually("the tarpit is asked", || async { Ok(when(pushes("sending").await? > 0)) }).await?;
+        let forgotten = json!({ "email": "budi@example.com" });
+        ask(&cloud, "", Method::POST, "/api/auth/forgot-password", Some(forgotten)).await?.expect(200)?;
+        eventually("the mail is sent", || async {
+            let sql = "select count(*) from delivery where kind = 'reset_password' and state = 'sent'";
+            Ok(when(sqlx::query_scalar::<_, i64>(sql).fetch_one(&database).await? == 1))
+        })
+        .await?;
+        // Nobody has more under way than is theirs, and not all of the lane is one host's.
+        let most: i64 = sqlx::query_scalar(
+            "select coalesce(max(many), 0) from (
+                 select count(*) as many from delivery where channel = 'push' and state = 'sending' group by user_id) as each",
+        )
+        .fetch_one(&database)
+        .await?;
+        assert!(most <= 2, "{most} for one person");
+        assert!(pushes("sending").await? <= 8, "one host has the whole lane");
+        assert!(pushes("queued").await? > 0, "there was nothing to wait behind");
+        held.abort();
+        Ok(())
+    })
+}

@@ -261,3 +261,15 @@ fn nobody_makes_a_strangers_telephone_ring_nor_the_installation_pay_without_end(
         .await
     })
 }
+
+#[test]
+fn where_no_provider_is_named_nobody_is_asked_for_a_number() -> Result<()> {
+    story(async |stand| {
+        let cloud = stand.cloud().await?;
+        let (_, token) = register(&cloud, "budi").await?;
+        let none = ask(&cloud, &token, Method::GET, PHONE, Value::Null).await?.expect(200)?;
+        assert_eq!((&none["phone_number"], &none["available"]), (&Value::Null, &json!(false)));
+        assert_eq!(give(&cloud, &token, TYPED).await?.status, 404);
+        Ok(())
+    })
+}

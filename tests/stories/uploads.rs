@@ -98,7 +98,7 @@ fn a_picture_is_shown_replaced_and_taken_down_and_then_nothing_is_left_of_it() -
         let header = |name: &str| answer.headers()[name].to_str().unwrap_or_default().to_owned();
         assert_eq!(header("content-type"), "image/jpeg");
         assert_eq!(header("x-content-type-options"), "nosniff");
-        assert_eq!(header("cache-control"), "public, max-age=31536000, immutable");
+        assert_eq!(header("cache-control"), "public, max-age=300, must-revalidate");
         assert_eq!(header("content-security-policy"), "default-src 'none'; sandbox");
         assert!(header("content-disposition").starts_with("inline; filename=\""));
         let tag = header("etag");
@@ -147,7 +147,7 @@ fn what_is_refused_is_told_and_leaves_nothing_behind() -> Result<()> {
         let token = register(&cloud, "budi").await?;
         let jpeg = picture(64, 64, ImageFormat::Jpeg)?;
         let field = "profile_picture";
-        let large = vec![0xFF; 5_100_000];
+        let large = vec![0xFF; 5 * 1024 * 1024 + 1];
         let far_too_large = vec![0xFF; 30_000_000];
         let svg = b"<svg xmlns='http://www.w3.org/2000/svg'><script>alert(1)</script></svg>";
         let cut = &jpeg[..jpeg.len() / 2];
@@ -199,6 +199,10 @@ fn what_is_refused_is_told_and_leaves_nothing_behind() -> Result<()> {
         let database = cloud.database().await?;
         let rows: i64 = sqlx::query_scalar("select count(*) from file").fetch_one(&database).await?;
         assert_eq!(rows, 0);
+        let entries =
+            "select count(*) from audit_entry where action = 'upload_validation' and outcome = 'refused'";
+        let entries: i64 = sqlx::query_scalar(entries).fetch_one(&database).await?;
+        assert!(entries >= 5, "{entries} entries");
         Ok(())
     })
 }

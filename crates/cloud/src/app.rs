@@ -12,7 +12,7 @@ use crate::identity::access::Caller;
 use crate::ingest::{Ingest, Writers};
 use crate::jobs::{self, Timetable};
 use crate::metrics::Metrics;
-use crate::notify::deliver;
+use crate::notify::deliver::Sender;
 use crate::outside::Outside;
 use crate::state::State;
 use crate::tls::{self, Tls};
@@ -138,6 +138,7 @@ async fn serve(
     let lookups = (state.config.database.ingest_connections as usize - state.config.ingest.writers).min(2);
     let limits = web::Data::new(Limits::new(&state.config.limits, lookups));
     let crowd = web::Data::new(Crowd::default());
+    let excess = web::Data::new(identity::Excess::default());
     let people = web::Data::new(People::open(&state).await?);
     let files = web::Data::new(Files::open(&state)?);
     let (data, ingest) = (web::Data::new(state.clone()), web::Data::new(ingest));
@@ -151,6 +152,7 @@ async fn serve(
             .app_data(ingest.clone())
             .app_data(limits.clone())
             .app_data(crowd.clone())
+            .app_data(excess.clone())
             .app_data(people.clone())
             .app_data(files.clone())
             .app_data(live.clone())
@@ -166,8 +168,8 @@ async fn serve(
             )
             // The last one stands outermost.
             .wrap(middleware::from_fn(guards::once::<Caller>))
-            .wrap(middleware::from_fn(identity::tell_refused))
             .wrap(middleware::from_fn(guards::limit))
+            .wrap(middleware::from_fn(identity::tell_refused))
             .wrap(middleware::from_fn(guards::crowd))
             .wrap(middleware::from_fn(guards::host))
             .wrap(middleware::Condition::new(
@@ -225,10 +227,9 @@ impl Cloud {
         tokio::spawn(watchdog::run(database.connect_options(), ending.clone()));
         let people = state.people.clone();
         let mut listening = tokio::spawn(async move { live.run(listen, people).await });
-        let (sender, sender_stop) = (state.clone(), ending.clone());
-        let mut sending = tokio::spawn(async move {
-            deliver::run(&sender.people, &outside, &sender.metrics, &sender_stop).await;
-        });
+        let sender = Sender { pool: state.people.clone(), outside, metrics: Arc::clone(&state.metrics) };
+        let sender_stop = ending.clone();
+        let mut sending = tokio::spawn(async move { sender.run(&sender_stop).await });
         let mut sealing = tokio::spawn(audit::run(state.gateways.clone(), ending.clone()));
         let mut working = tokio::spawn(jobs::run(state.clone(), timetable, ending.clone()));
         let mut following = tokio::spawn(tls::run(tls, ending.clone()));

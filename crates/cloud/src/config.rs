@@ -112,6 +112,7 @@ pub struct Limits {
     pub read: Rate,
     pub write: Rate,
     pub upload: Rate,
+    pub picture: Rate,
     pub expensive: Rate,
     pub refused: Rate,
     pub live_streams_each: usize,
@@ -489,11 +490,12 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_variable_is_an_empty_list() {
-        #[derive(Deserialize)]
-        struct Names(#[serde(deserialize_with = "listed")] Vec<String>);
-        let names: Names = serde_json::from_str(r#"["", " a.example ", " "]"#).unwrap();
-        assert_eq!(names.0, ["a.example"]);
+    fn a_list_of_nothing_names_nobody() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("cloud.toml");
+        // As an empty variable is read.
+        std::fs::write(&file, "[google]\nclient_ids = [\"\"]\n").unwrap();
+        assert!(Config::load(Some(&file)).unwrap().google.client_ids.is_empty());
     }
 
     #[test]

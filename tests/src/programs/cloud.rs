@@ -75,6 +75,7 @@ impl Cloud {
                 ("limits.read", "100000/1m"),
                 ("limits.write", "100000/1m"),
                 ("limits.upload", "10000/1m"),
+                ("limits.picture", "100000/1m"),
                 ("limits.expensive", "10000/1m"),
                 ("limits.refused", "10000/1m"),
             ]
@@ -118,7 +119,7 @@ impl Cloud {
         command
             .env("LUMBUNG_CLOUD__DATA_DIR", &self.settings.dir)
             .env("LUMBUNG_CLOUD__HTTP__LISTEN", self.address())
-            .env("RUST_LOG", "info")
+            .env("RUST_LOG", self.configuration.get("log.filter").map_or("info", String::as_str))
             .env("RUST_BACKTRACE", "1");
         if let Some(url) = &self.settings.database_url {
             command.env("DATABASE_URL", url);

@@ -108,6 +108,9 @@ async fn check_row(stage: &Stage, row: &Row, operation: &Value, wrong: &mut Vec<
     let documented: BTreeSet<u16> =
         statuses.filter_map(|(status, _)| status.parse().ok()).filter(|status| *status >= 400).collect();
     for (status, story) in &row.elsewhere {
+        if !is_told(story) {
+            wrong.push(format!("{name}: {status} is told in {story:?}, and there is no such story"));
+        }
         if !documented.contains(status) || seen.contains(status) {
             wrong.push(format!("{name}: {status} need not be told in {story:?}"));
         }
@@ -141,6 +144,15 @@ async fn said_again(stage: &Stage, row: &Row, wrong: &mut Vec<String>) -> Result
         wrong.push(format!("{what} and another body: {status} {code}"));
     }
     Ok(status)
+}
+
+/// Whether there is a story `module::function`.
+fn is_told(story: &str) -> bool {
+    let Some((module, function)) = story.split_once("::") else { return false };
+    let stories = Path::new(env!("CARGO_MANIFEST_DIR")).join("stories");
+    let files = [stories.join(format!("{module}.rs")), stories.join(module).join("mod.rs")];
+    let text: String = files.iter().filter_map(|file| std::fs::read_to_string(file).ok()).collect();
+    text.contains(&format!("#[test]\nfn {function}() "))
 }
 
 /// Bodies that no endpoint takes, sent by somebody who may call it; the statuses they got.

@@ -93,7 +93,8 @@ async fn dashboard(
     board: web::Data<Board>,
 ) -> Result<HttpResponse> {
     let by = admin.0.by(&request);
-    audit::tell_look(&mut *state.people.acquire().await?, &by, "dashboard").await?;
+    let seen = audit::Object::new("dashboard", &"*");
+    audit::tell_look(&mut *state.people.acquire().await?, &by, seen).await?;
     // Whoever comes meanwhile waits for the same answer instead of asking for another one.
     let mut kept = board.0.lock().await;
     let overview = match &*kept {

@@ -1,5 +1,6 @@
 //! `PUT /api/admin/users/{id}/role` and `/api/admin/users/{id}/grants`: what people are and may do.
 
+use crate::audit::{self, Object};
 use crate::error::{ErrorBody, Result};
 use crate::guards;
 use crate::identity::grants::{self, Duty, Place};
@@ -54,15 +55,21 @@ struct GrantList {
     grants: Vec<grants::Listed>,
 }
 
-/// List what a person was granted, oldest first. For admins.
+/// List what a person was granted, oldest first. For admins; it is in the audit log.
 #[utoipa::path(tag = "admin", path = "/api/admin/users/{id}/grants", security(("session" = [])),
     params(("id" = i64, Path, description = "a user_id", example = 123)),
     responses((status = 200, body = GrantList), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
         (status = 403, description = "`ADMIN_ONLY`", body = ErrorBody)))]
 #[get("/api/admin/users/{id}/grants")]
-async fn list(_: Admin, state: web::Data<State>, id: web::Path<i64>) -> Result<HttpResponse> {
+async fn list(
+    request: HttpRequest,
+    admin: Admin,
+    state: web::Data<State>,
+    id: web::Path<i64>,
+) -> Result<HttpResponse> {
     let mut conn = state.people.acquire().await?;
     let grants = grants::list(&mut conn, *id).await?;
+    audit::tell_look(&mut conn, &admin.0.by(&request), Object::new("grants_of", &*id)).await?;
     Ok(HttpResponse::Ok().json(GrantList { success: true, grants }))
 }
 

@@ -181,8 +181,8 @@ pub async fn tell_search(conn: &mut PgConnection, by: &By, wanted: &Wanted, furt
 ///
 /// # Errors
 /// The database's.
-pub async fn tell_look(conn: &mut PgConnection, by: &By, at: &'static str) -> Result<()> {
-    let (object, detail) = (Object::new(at, &"*"), json!({}));
+pub async fn tell_look(conn: &mut PgConnection, by: &By, object: Object) -> Result<()> {
+    let detail = json!({});
     if is_told(conn, by, &object, &detail).await? {
         return Ok(());
     }

@@ -1,6 +1,7 @@
 //! Reading a multipart form from the network: one image and a few short texts, capped in size and in time.
 
 use super::{Files, Picture, Purpose};
+use crate::audit::{self, Action, Actor, Entry, Object, Origin, Outcome};
 use crate::error::{Error, Result};
 use actix_multipart::{Field, Multipart};
 use actix_web::http::header;
@@ -8,6 +9,7 @@ use actix_web::{HttpRequest, web};
 use anyhow::Context;
 use futures_util::StreamExt;
 use futures_util::stream::{LocalBoxStream, poll_fn};
+use serde_json::json;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -39,6 +41,28 @@ impl Files {
     /// [`Error::Unsupported`], [`Error::TooLarge`], [`Error::Timeout`], [`Error::Fields`] for a field that is not
     /// meant or an image that cannot be used, `QUOTA_EXCEEDED`.
     pub async fn take(
+        &self,
+        request: &HttpRequest,
+        payload: web::Payload,
+        user_id: i64,
+        form: &Form<'_>,
+    ) -> Result<Taken> {
+        let taken = self.taken(request, payload, user_id, form).await;
+        if let Err(refused @ (Error::Unsupported(_) | Error::TooLarge(_) | Error::Fields(_))) = &taken {
+            let entry = Entry {
+                object: Some(Object::new("user", &user_id)),
+                outcome: Outcome::Refused,
+                reason: Some(refused.code()),
+                detail: json!({ "purpose": form.purpose }),
+                origin: Some(Origin::of(request)),
+                ..Entry::of(Actor::Person(user_id), Action::UploadRefused)
+            };
+            audit::record_capped(&mut *self.state.people.acquire().await?, &entry).await?;
+        }
+        taken
+    }
+
+    async fn taken(
         &self,
         request: &HttpRequest,
         payload: web::Payload,
@@ -135,6 +159,46 @@ async fn drain(payload: &RefCell<web::Payload>, most: usize) {
         read += chunk.len();
         if read > most {
             break;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::state::State;
+    use actix_web::http::header::{HeaderMap, HeaderValue};
+    use futures_util::stream;
+    use sqlx::PgPool;
+
+    /// Reads a form whose image has so many bytes.
+    async fn read(files: &Files, purpose: Purpose, bytes: usize) -> Result<Option<u64>> {
+        let head = "--batas\r\ncontent-disposition: form-data; name=\"photo\"\r\n\r\n";
+        let body = [head.as_bytes(), &vec![7; bytes], b"\r\n--batas--\r\n"].concat();
+        let mut headers = HeaderMap::new();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("multipart/form-data; boundary=batas"));
+        // As a network brings it.
+        let chunks: Vec<_> = body.chunks(16_384).map(web::Bytes::copy_from_slice).collect();
+        let chunks = stream::iter(chunks.into_iter().map(Ok::<_, actix_web::error::PayloadError>));
+        let parts = Multipart::new(&headers, chunks).boxed_local();
+        let form = Form { purpose, image: "photo", texts: &[] };
+        let (image, _) = files.read(parts, &form).await?;
+        Ok(image.map(|image| image.metadata().map_or(0, |metadata| metadata.len())))
+    }
+
+    #[actix_web::test]
+    async fn an_image_may_be_as_large_as_the_contract_says_and_no_byte_larger() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut config = Config::load(None).unwrap();
+        config.data_dir = dir.path().to_owned();
+        let pool = PgPool::connect_lazy("postgresql://127.0.0.1:1/none").unwrap();
+        let files = Files::open(&State::alone(&config, &pool)).unwrap();
+        for (purpose, mib) in [(Purpose::ProfilePicture, 5), (Purpose::WastePhoto, 5), (Purpose::Post, 16)] {
+            let most = mib * 1024 * 1024;
+            assert_eq!(read(&files, purpose, most).await.unwrap(), Some(most as u64), "{purpose:?}");
+            let beyond = read(&files, purpose, most + 1).await;
+            assert!(matches!(beyond, Err(Error::TooLarge(_))), "{purpose:?}");
         }
     }
 }

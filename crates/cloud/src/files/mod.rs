@@ -47,6 +47,10 @@ use utoipa::ToSchema;
 /// How long an upload waits for its turn to be decoded.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+const MIB: usize = 1024 * 1024;
+/// Copies of people's data made at once: the second, so that one large one holds nobody up.
+const COPIES: usize = 2;
+
 /// What a file is for, which decides how large it may be sent and who may keep copies of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, sqlx::Type, ToSchema)]
 #[serde(rename_all = "snake_case")]
@@ -61,14 +65,18 @@ impl Purpose {
     /// Bytes, as sent.
     fn most(self) -> usize {
         match self {
-            Self::ProfilePicture | Self::WastePhoto => 5_000_000,
-            Self::Post => 16_000_000,
+            Self::ProfilePicture | Self::WastePhoto => 5 * MIB,
+            Self::Post => 16 * MIB,
         }
     }
 
-    /// Whether it is shown to everybody, so that caches on the way may keep it too.
-    fn is_public(self) -> bool {
-        !matches!(self, Self::WastePhoto)
+    /// Who on the way may keep a copy, and for how long nobody asks whether it is still there: what was deleted or
+    /// erased is gone from caches by then. Asking again costs no bytes, the tag is that of the content.
+    fn cached(self) -> &'static str {
+        match self {
+            Self::ProfilePicture | Self::Post => "public, max-age=300, must-revalidate",
+            Self::WastePhoto => "private, no-cache",
+        }
     }
 }
 
@@ -96,6 +104,8 @@ pub struct Files {
     /// Where uploads are while they are looked at.
     arriving: PathBuf,
     turns: Arc<Semaphore>,
+    /// For copies of people's data.
+    copies: Semaphore,
 }
 
 impl Files {
@@ -112,6 +122,7 @@ impl Files {
             arriving,
             // A large photo takes a core and up to a quarter of a gigabyte while it is decoded.
             turns: Arc::new(Semaphore::new((cores / 2).max(1))),
+            copies: Semaphore::new(COPIES),
         })
     }
 
@@ -317,5 +328,20 @@ impl Files {
             created_at: row.created_at,
         });
         Ok(uploaded.collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_everybody_may_see_is_kept_on_the_way_and_not_for_long() {
+        for (purpose, whose) in
+            [(Purpose::ProfilePicture, "public"), (Purpose::Post, "public"), (Purpose::WastePhoto, "private")]
+        {
+            let cached = purpose.cached();
+            assert!(cached.starts_with(whose) && !cached.contains("immutable"), "{purpose:?}: {cached}");
+        }
     }
 }

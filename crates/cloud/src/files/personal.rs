@@ -13,6 +13,7 @@ use sqlx::PgConnection;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tokio::io::AsyncWriteExt;
+use tokio::sync::SemaphorePermit;
 
 /// Where the copies of people's data are in the store: apart from uploads, so that no backup holds them.
 pub const EXPORTS: &str = "exports";
@@ -48,6 +49,11 @@ pub async fn erase(conn: &mut PgConnection, user_id: i64) -> Result<u64> {
 }
 
 impl Files {
+    /// Leave to make copies of people's data, held while one does: each takes a file as large as all its pictures.
+    pub async fn turn_to_copy(&self) -> Result<SemaphorePermit<'_>> {
+        Ok(self.copies.acquire().await.context("no turns are given any more")?)
+    }
+
     /// A file without a name, gone when it is closed.
     pub fn scratch(&self) -> Result<std::fs::File> {
         Ok(tempfile::tempfile_in(&self.arriving).context("a scratch file cannot be made")?)

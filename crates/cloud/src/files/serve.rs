@@ -60,10 +60,9 @@ async fn file(
     .ok_or_else(not_found)?;
     let digest: String = row.sha256.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
     let tag = EntityTag::new_strong(if thumbnail { format!("{digest}-t") } else { digest });
-    let whose = if row.purpose.is_public() { "public" } else { "private" };
     let mut answer = HttpResponse::Ok();
     answer
-        .insert_header((header::CACHE_CONTROL, format!("{whose}, max-age=31536000, immutable")))
+        .insert_header((header::CACHE_CONTROL, row.purpose.cached()))
         .insert_header((header::ETAG, tag.to_string()))
         .insert_header((header::CONTENT_SECURITY_POLICY, "default-src 'none'; sandbox"))
         .insert_header((header::CONTENT_DISPOSITION, format!("inline; filename=\"{path}\"")));

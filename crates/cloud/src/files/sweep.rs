@@ -2,6 +2,7 @@
 
 use super::{Files, objects, store};
 use crate::config::{Config, Store};
+use crate::database::anew;
 use crate::error::Result;
 use anyhow::Context;
 use futures_util::{StreamExt, TryStreamExt};
@@ -29,19 +30,21 @@ pub struct Swept {
 /// # Errors
 /// The database's or the store's; what is left is done by the next round.
 pub async fn one_round(files: &Files) -> Result<Swept> {
-    let files_dropped = dropped(files).await?;
+    let files_dropped = dropped(files, None).await?;
     Ok(Swept { files: files_dropped, strays: strays(files).await? + torn(files).await? })
 }
 
-/// The object first: while it is there its row must say so.
-pub async fn dropped(files: &Files) -> Result<u64> {
+/// What one person or everybody has dropped. The object first: while it is there its row must say so.
+pub async fn dropped(files: &Files, whose: Option<i64>) -> Result<u64> {
     let mut count = 0;
     loop {
         let names = sqlx::query_scalar!(
-            "select name from file where deleted_at is not null order by deleted_at limit $1",
-            AT_ONCE as i64
+            "select name from file where deleted_at is not null and ($2::bigint is null or user_id = $2)
+             order by deleted_at limit $1",
+            AT_ONCE as i64,
+            whose
         )
-        .fetch_all(&files.state.people)
+        .fetch_all(anew(&files.state.people))
         .await?;
         for name in &names {
             remove(files, name).await?;

@@ -122,6 +122,7 @@ fn log(error: &Error) {
     match error {
         Error::Unexpected(cause) => tracing::error!("unexpected: {cause:#}"),
         Error::Busy { reason, .. } => tracing::warn!("busy: {reason}"),
-        other => tracing::debug!("refused: {other}"),
+        // Its text may repeat what was sent, a password among it.
+        other => tracing::debug!(code = other.code(), "refused"),
     }
 }

@@ -43,9 +43,9 @@ pub use figures::{Accounts, accounts, sign_ups_per_day};
 pub use gateways::Gateway;
 pub use grants::Sites;
 pub use people::People;
+pub use refused::Excess;
 pub(crate) use refused::tell_refused;
 pub use roles::{Admin, Role};
-#[allow(unused_imports, reason = "the domains' own endpoints for people come with the next steps")]
 pub use sessions::Person;
 pub use sweep::{purge_bans, purge_claims, purge_failures, purge_mail_tokens, purge_sessions};
 #[cfg(fuzzing)]

@@ -22,6 +22,10 @@ const GUESSES: u64 = 1_000_000;
 const JUDGED: usize = 24;
 /// How long a request waits for its turn.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// What a kept hash may ask for, in KiB, passes and lanes.
+const MOST_MEMORY: u32 = 128 * 1024;
+const MOST_PASSES: u32 = 16;
+const MOST_LANES: u32 = 16;
 
 /// A password as somebody sent it: of a length that may be hashed. Never printed.
 pub struct Password(String);
@@ -95,6 +99,7 @@ impl Passwords {
                 return Ok(Checked::Wrong);
             };
             let kept = PasswordHash::new(&kept).map_err(|error| anyhow!("a kept hash: {error}"))?;
+            bounded(&kept)?;
             match ours()?.verify_password(password.0.as_bytes(), &kept) {
                 Ok(()) if weaker(&kept) => Ok(Checked::Rehashed(hash(&password)?)),
                 Ok(()) => Ok(Checked::Right),
@@ -144,6 +149,15 @@ fn hash(password: &Password) -> anyhow::Result<String> {
     Ok(hash.to_string())
 }
 
+/// A hash that somebody put into the database must not take the machine's memory, or a core for minutes.
+fn bounded(kept: &PasswordHash) -> anyhow::Result<()> {
+    let params = Params::try_from(kept).map_err(|error| anyhow!("a kept hash: {error}"))?;
+    let within =
+        params.m_cost() <= MOST_MEMORY && params.t_cost() <= MOST_PASSES && params.p_cost() <= MOST_LANES;
+    anyhow::ensure!(within, "a kept hash asks for more than is ever given: {params:?}");
+    Ok(())
+}
+
 fn weaker(kept: &PasswordHash) -> bool {
     let Ok(params) = Params::try_from(kept) else { return true };
     kept.algorithm.as_str() != "argon2id" || params.m_cost() < 19_456 || params.t_cost() < 2
@@ -177,6 +191,20 @@ mod tests {
             Passwords::new().check(typed("sepeda merah tua"), Some(hash.to_string())).await.unwrap();
         let Checked::Rehashed(new) = checked else { panic!("{checked:?}") };
         assert!(new.contains("m=19456,t=2,p=1"), "{new}");
+    }
+
+    #[tokio::test]
+    async fn a_hash_that_would_take_the_machine_is_not_computed() {
+        let kept = |m: u32, t: u32| {
+            format!(
+                "$argon2id$v=19$m={m},t={t},p=1$c29tZXNhbHRzb21lc2FsdA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
+            )
+        };
+        let check = async |kept: String| Passwords::new().check(typed("sepeda merah tua"), Some(kept)).await;
+        assert!(matches!(check(kept(MOST_MEMORY, 1)).await, Ok(Checked::Wrong)));
+        for heavy in [kept(MOST_MEMORY + 8, 1), kept(1_024, MOST_PASSES + 1)] {
+            assert!(matches!(check(heavy.clone()).await, Err(Error::Unexpected(_))), "{heavy}");
+        }
     }
 
     #[test]

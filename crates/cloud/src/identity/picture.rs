@@ -24,7 +24,7 @@ pub(crate) struct Docs;
 #[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "it describes the form; the fields are read one by one")]
 struct PictureForm {
-    /// A JPEG, PNG or WebP of at most 5 MB.
+    /// A JPEG, PNG or WebP of at most 5 MiB.
     #[schema(value_type = String, format = Binary)]
     profile_picture: Vec<u8>,
     /// Only your own, if any.

@@ -8,6 +8,7 @@
 //!   same message id, by which a mailbox, a push service or a webhook's receiver knows the second copy. A death
 //!   before the other side took it costs nothing. A text message whose answer is lost is given up instead.
 //! - A lease outlives everything that sending may wait for.
+//! - What waits for a server that somebody named holds up no other lane, and so no mail and no code.
 //! - What was sent is emptied in the same statement that calls it sent; a link or a code also when it was given up.
 //! - Neither an address nor a text is logged.
 
@@ -17,12 +18,36 @@ use crate::notify::{Kind, phones, subscriptions, webhooks};
 use crate::outside::{Mail, Outside, Text, Undelivered};
 use futures_util::future::join_all;
 use sqlx::PgPool;
-use std::time::{Duration, Instant};
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::task::{Id, JoinSet};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-/// Sent at once by one replica.
-const AT_ONCE: i64 = 8;
+/// What is sent side by side, and never behind what goes another way.
+#[derive(Debug)]
+struct Lane {
+    channels: &'static [&'static str],
+    /// Links and codes, for which somebody waits; or everything else.
+    secret: bool,
+    /// Sent at once by one replica.
+    most: usize,
+    /// Of those, to one person.
+    to_one: usize,
+    /// Of those, to one place: a host that people named, a webhook. A mail or a text message has an address each.
+    at_one: usize,
+}
+
+/// Whoever names a server that never answers holds up the rest of their own lane at most, and never all of it.
+static LANES: [Lane; 5] = [
+    Lane { channels: &["email", "sms", "push", "webhook"], secret: true, most: 8, to_one: 8, at_one: 8 },
+    Lane { channels: &["email"], secret: false, most: 8, to_one: 8, at_one: 8 },
+    Lane { channels: &["sms"], secret: false, most: 4, to_one: 4, at_one: 4 },
+    Lane { channels: &["push"], secret: false, most: 16, to_one: 2, at_one: 8 },
+    Lane { channels: &["webhook"], secret: false, most: 8, to_one: 8, at_one: 2 },
+];
 /// How long one may take, whatever the other side does.
 const PATIENCE: Duration = Duration::from_secs(90);
 /// [`PATIENCE`] with room for our own commits.
@@ -38,39 +63,84 @@ const TRIES: i32 = 12;
 /// A link that opens an account is stale after a quarter of an hour of tries.
 const TRIES_OF_SECRETS: i32 = 5;
 
-/// What a round did.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct Round {
-    pub sent: u32,
-    /// To be tried again.
-    pub later: u32,
-    /// Given up.
-    pub dead: u32,
+/// What sending is done with.
+#[derive(Clone)]
+pub struct Sender {
+    pub pool: PgPool,
+    pub outside: Arc<Outside>,
+    pub metrics: Arc<Metrics>,
 }
 
-impl Round {
-    pub fn is_empty(&self) -> bool {
-        *self == Self::default()
+impl Sender {
+    /// Sends what is due until `stop`; what has begun is finished.
+    pub async fn run(&self, stop: &CancellationToken) {
+        let lanes = join_all(LANES.iter().map(|lane| lane.run(self, stop)));
+        tokio::join!(lanes, self.watch(stop));
+    }
+
+    async fn watch(&self, stop: &CancellationToken) {
+        while !stop.is_cancelled() {
+            if let Err(error) = measure(&self.pool, &self.metrics).await {
+                tracing::warn!("what waits to be sent cannot be counted: {error}");
+            }
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = tokio::time::sleep(MEASURED) => {}
+            }
+        }
+    }
+
+    async fn deliver(self, one: Leased) {
+        let sent = tokio::time::timeout(PATIENCE, carry(&self.pool, &self.outside, &one)).await;
+        let sent = sent.unwrap_or_else(|_| Err(Undelivered::Later("no answer in time".into())));
+        match settle(&self.pool, &one, sent).await {
+            Ok(outcome) => self.metrics.delivered(one.channel, outcome),
+            // Sent again when the lease has run out, see above.
+            Err(error) => tracing::warn!(one.delivery_id, "how a message ended is not kept: {error}"),
+        }
     }
 }
 
-/// Looks for what is due until `stop`; a round that has begun is finished.
-pub async fn run(pool: &PgPool, outside: &Outside, metrics: &Metrics, stop: &CancellationToken) {
-    let mut measured: Option<Instant> = None;
-    while !stop.is_cancelled() {
-        if measured.is_none_or(|at| at.elapsed() >= MEASURED) && measure(pool, metrics).await.is_ok() {
-            measured = Some(Instant::now());
+impl Lane {
+    async fn run(&self, sender: &Sender, stop: &CancellationToken) {
+        let mut under_way = JoinSet::new();
+        let mut taken: HashMap<Id, (Option<i64>, String)> = HashMap::new();
+        while !stop.is_cancelled() {
+            while under_way.len() < self.most {
+                let people = often(taken.values().filter_map(|(person, _)| *person), self.to_one);
+                let places = often(taken.values().map(|(_, place)| place.clone()), self.at_one);
+                match lease(&sender.pool, self, &people, &places).await {
+                    Ok(Some(one)) => {
+                        let whose = (one.user_id, one.place.clone());
+                        let task = under_way.spawn(sender.clone().deliver(one));
+                        taken.insert(task.id(), whose);
+                    }
+                    Ok(None) => break,
+                    Err(error) => {
+                        tracing::warn!(channels = ?self.channels, "messages cannot be sent for now: {error}");
+                        break;
+                    }
+                }
+            }
+            tokio::select! {
+                () = stop.cancelled() => {}
+                Some(ended) = under_way.join_next_with_id() => {
+                    taken.remove(&ended.map_or_else(|error| error.id(), |(id, ())| id));
+                }
+                () = tokio::time::sleep(PAUSE) => {}
+            }
         }
-        match deliver_round(pool, outside, metrics).await {
-            Ok(round) if !round.is_empty() => continue,
-            Ok(_) => {}
-            Err(error) => tracing::warn!("messages cannot be sent for now: {error}"),
-        }
-        tokio::select! {
-            () = stop.cancelled() => {}
-            () = tokio::time::sleep(PAUSE) => {}
-        }
+        while under_way.join_next().await.is_some() {}
     }
+}
+
+/// What there is `most` times.
+fn often<T: Clone + Eq + Hash>(all: impl Iterator<Item = T>, most: usize) -> Vec<T> {
+    let mut counts = HashMap::new();
+    for one in all {
+        *counts.entry(one).or_insert(0) += 1;
+    }
+    counts.into_iter().filter(|(_, count)| *count >= most).map(|(one, _)| one).collect()
 }
 
 struct Leased {
@@ -80,48 +150,46 @@ struct Leased {
     kind: String,
     channel: String,
     address: String,
+    /// The host of a browser's push service, else the address.
+    place: String,
     title: String,
     content: Option<String>,
     html: Option<String>,
     message_id: Uuid,
 }
 
-/// Sends some of what is due, the longest waiting first.
-///
-/// # Errors
-/// The database's; what was sent and could not be settled is sent again, see above.
-pub async fn deliver_round(pool: &PgPool, outside: &Outside, metrics: &Metrics) -> Result<Round> {
-    let leased = sqlx::query_as!(
+/// Takes what has waited longest in a lane, unless enough is under way to its person or place.
+async fn lease(pool: &PgPool, lane: &Lane, people: &[i64], places: &[String]) -> Result<Option<Leased>> {
+    let channels: Vec<String> = lane.channels.iter().map(|&channel| channel.to_owned()).collect();
+    let secrets: Vec<String> =
+        Kind::ALL.iter().filter(|kind| kind.is_secret()).map(|kind| kind.word().to_owned()).collect();
+    Ok(sqlx::query_as!(
         Leased,
-        r#"update delivery set state = 'sending', attempts = attempts + 1,
-               leased_until = now() + make_interval(secs => $2)
-           where delivery_id in (
-               select delivery_id from delivery
-               where state = 'queued' and next_try_at <= now() or state = 'sending' and leased_until <= now()
-               order by next_try_at limit $1 for update skip locked)
-           returning delivery_id, user_id, attempts, kind, channel, address, title, content, html, message_id"#,
-        AT_ONCE,
+        r#"with due as (
+               select d.delivery_id, coalesce(substring(p.endpoint from '^https?://([^/]+)'), d.address) as place
+               from delivery d
+               left join push_subscription p on p.push_subscription_id
+                   = case when d.channel = 'push' and d.address ~ '^[0-9]{1,18}$' then d.address::bigint end
+               where d.channel = any($1) and d.state in ('queued', 'sending') and d.next_try_at <= now()
+                   and (d.state = 'queued' or d.leased_until <= now())
+                   and (d.kind = any($2)) = $3
+                   and (d.user_id is null or d.user_id <> all($4))
+                   and coalesce(substring(p.endpoint from '^https?://([^/]+)'), d.address) <> all($5)
+               order by d.next_try_at limit 1 for update of d skip locked)
+           update delivery set state = 'sending', attempts = attempts + 1,
+               leased_until = now() + make_interval(secs => $6)
+           from due where delivery.delivery_id = due.delivery_id
+           returning delivery.delivery_id, user_id, attempts, kind, channel, address, due.place as "place!", title,
+               content, html, message_id"#,
+        &channels,
+        &secrets,
+        lane.secret,
+        people,
+        places,
         LEASE.as_secs_f64()
     )
-    .fetch_all(pool)
-    .await?;
-    let ends = join_all(leased.iter().map(async |one| {
-        let sent = tokio::time::timeout(PATIENCE, carry(pool, outside, one)).await;
-        let sent = sent.unwrap_or_else(|_| Err(Undelivered::Later("no answer in time".into())));
-        settle(pool, one, sent).await.map(|outcome| (one.channel.clone(), outcome))
-    }))
-    .await;
-    let mut round = Round::default();
-    for end in ends {
-        let (channel, outcome) = end?;
-        metrics.delivered(channel, outcome);
-        match outcome {
-            "sent" => round.sent += 1,
-            "later" => round.later += 1,
-            _ => round.dead += 1,
-        }
-    }
-    Ok(round)
+    .fetch_optional(pool)
+    .await?)
 }
 
 /// How much waits, for whoever watches.
@@ -246,6 +314,23 @@ mod tests {
         assert_eq!(minutes, [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 720, 720]);
         assert_eq!(wait(1, 1.0), Duration::from_secs(90));
         assert_eq!(wait(i32::MAX, 1.0), LONGEST_WAIT);
+    }
+
+    #[test]
+    fn every_channel_has_a_lane_for_secrets_and_one_for_the_rest() {
+        for channel in ["email", "sms", "push", "webhook"] {
+            for secret in [true, false] {
+                let lanes =
+                    LANES.iter().filter(|lane| lane.secret == secret && lane.channels.contains(&channel));
+                assert_eq!(lanes.count(), 1, "{channel}, secret: {secret}");
+            }
+        }
+    }
+
+    #[test]
+    fn only_those_who_have_enough_are_passed_over() {
+        assert_eq!(often([1, 2, 1, 3].into_iter(), 2), [1]);
+        assert!(often([1, 2].into_iter(), 2).is_empty());
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! `POST /api/users/me/export` and `GET /api/users/me/export/{id}`: a copy of everything about a person, as a zip.
 
 use crate::audit::{self, Action, Actor, Entry, Origin};
+use crate::database::anew;
 use crate::error::{Error, Result};
 use crate::files::{self, EXPORTS, Files};
 use crate::identity::{Person, personal};
@@ -27,6 +28,8 @@ pub(super) fn routes(routes: &mut web::ServiceConfig) {
 #[openapi(paths(ask, fetch))]
 pub(crate) struct Docs;
 
+/// What is not made by then is begun anew; its lease lasts twice as long.
+const LONGEST_MAKING: Duration = Duration::from_secs(900);
 /// Nobody makes a copy for so long.
 const LONGEST_MADE: Duration = Duration::from_secs(24 * 3_600);
 
@@ -121,11 +124,12 @@ pub struct Round {
     pub expired: u64,
 }
 
-/// Makes what was asked for, and takes away what has expired.
+/// Makes what was asked for, and takes away what has expired. A few copies at once in this replica, however many ask.
 ///
 /// # Errors
 /// The database's. An export that cannot be made is logged and waits for the next round.
 pub async fn one_round(state: &State, files: &Files) -> Result<Round> {
+    let _turn = files.turn_to_copy().await?;
     let waiting = sqlx::query_scalar!(
         "select data_export_id from data_export where ready_at is null and expires_at is null
          order by data_export_id"
@@ -139,37 +143,52 @@ pub async fn one_round(state: &State, files: &Files) -> Result<Round> {
             Err(error) => tracing::error!(export_id, "an export was not made: {error}"),
         }
     }
-    Ok(Round { made, expired: expired(state, files).await? + lost(state, files).await? })
+    Ok(Round { made, expired: expired(state, files, None).await? + lost(state, files).await? })
 }
 
-/// Makes one copy, unless another replica is at it. The row is not held meanwhile: a person who leaves need not wait
-/// for their copy, and the copy that is done after that goes at once.
+/// Makes one copy, unless another replica is at it. Neither the row nor a connection is held meanwhile: a person who
+/// leaves need not wait for their copy, and the copy that is done after that goes at once.
 async fn one(state: &State, files: &Files, export_id: i64) -> Result<bool> {
-    let mut tx = state.people.begin().await?;
-    let mine = sqlx::query_scalar!(
-        r#"select pg_try_advisory_xact_lock(hashtextextended('export ' || $1::bigint, 0)) as "mine!""#,
-        export_id
-    )
-    .fetch_one(&mut *tx)
-    .await?;
-    let waits = sqlx::query!(
-        "select user_id, name from data_export
-         where data_export_id = $1 and ready_at is null and expires_at is null",
-        export_id
-    )
-    .fetch_optional(&mut *tx)
-    .await?;
-    let (true, Some(wanted)) = (mine, waits) else { return Ok(false) };
-    let bytes = Box::pin(make(&mut tx, files, wanted.user_id, &wanted.name)).await?;
-    let ready = sqlx::query!(
-        "update data_export set ready_at = now(), expires_at = now() + interval '7 days', bytes = $2
-         where data_export_id = $1 and expires_at is null",
+    let wanted = sqlx::query!(
+        r#"update data_export set leased_until = now() + make_interval(secs => $2)
+           where data_export_id = $1 and ready_at is null and expires_at is null
+               and (leased_until is null or leased_until <= now())
+           returning user_id, name, leased_until as "leased_until!""#,
         export_id,
-        bytes
+        2.0 * LONGEST_MAKING.as_secs_f64()
+    )
+    .fetch_optional(&state.people)
+    .await?;
+    let Some(wanted) = wanted else { return Ok(false) };
+    let making = Box::pin(make(state, files, wanted.user_id, &wanted.name));
+    let made = tokio::time::timeout(LONGEST_MAKING, making).await;
+    let made = made.unwrap_or_else(|_| Err(anyhow!("it took longer than {LONGEST_MAKING:?}").into()));
+    let bytes = match made {
+        Ok(bytes) => bytes,
+        Err(error) => {
+            sqlx::query!(
+                "update data_export set leased_until = null where data_export_id = $1 and leased_until = $2",
+                export_id,
+                wanted.leased_until
+            )
+            .execute(&state.people)
+            .await?;
+            return Err(error);
+        }
+    };
+    let mut tx = state.people.begin().await?;
+    let ready = sqlx::query!(
+        "update data_export set ready_at = now(), expires_at = now() + interval '7 days', bytes = $2,
+             leased_until = null
+         where data_export_id = $1 and leased_until = $3 and expires_at is null",
+        export_id,
+        bytes,
+        wanted.leased_until
     )
     .execute(&mut *tx)
     .await?;
     if ready.rows_affected() == 0 {
+        drop(tx);
         files.remove_object(&wanted.name).await?;
         return Ok(false);
     }
@@ -183,20 +202,24 @@ async fn one(state: &State, files: &Files, export_id: i64) -> Result<bool> {
 }
 
 /// Builds the zip and puts it into the store; its size.
-async fn make(conn: &mut PgConnection, files: &Files, user_id: i64, name: &str) -> Result<i64> {
-    let modules: [(&str, Value); 5] = [
-        ("account.json", personal::export(conn, user_id).await?),
-        ("messages.json", notify::personal::export(conn, user_id).await?),
-        ("activity.json", audit::personal::export(conn, user_id).await?),
-        ("requests.json", super::requests::export(conn, user_id).await?),
-        ("files.json", files::export(conn, user_id).await?),
-    ];
+async fn make(state: &State, files: &Files, user_id: i64, name: &str) -> Result<i64> {
+    let (modules, names) = {
+        let conn = &mut *state.people.acquire().await?;
+        let modules: [(&str, Value); 5] = [
+            ("account.json", personal::export(conn, user_id).await?),
+            ("messages.json", notify::personal::export(conn, user_id).await?),
+            ("activity.json", audit::personal::export(conn, user_id).await?),
+            ("requests.json", super::requests::export(conn, user_id).await?),
+            ("files.json", files::export(conn, user_id).await?),
+        ];
+        (modules, files::names_of(conn, user_id).await?)
+    };
     let mut zip = Some(ZipWriter::new(files.scratch()?));
     for (name, data) in modules {
         let text = serde_json::to_vec_pretty(&data).context("an export")?;
         zip = add(zip, name.to_owned(), text).await?;
     }
-    for name in files::names_of(conn, user_id).await? {
+    for name in names {
         match files.read_whole(&name).await? {
             Some(bytes) => zip = add(zip, format!("files/{name}.jpg"), bytes).await?,
             None => tracing::error!("the store has lost an upload, which is missing in a copy"),
@@ -252,11 +275,15 @@ async fn lost(state: &State, files: &Files) -> Result<u64> {
     Ok(count)
 }
 
-/// Takes expired copies out of the store and then their rows; how many.
-pub(super) async fn expired(state: &State, files: &Files) -> Result<u64> {
-    let names = sqlx::query_scalar!("select name from data_export where expires_at <= now() limit 500")
-        .fetch_all(&state.people)
-        .await?;
+/// Takes expired copies, of one person or of everybody, out of the store and then their rows; how many.
+pub(super) async fn expired(state: &State, files: &Files, whose: Option<i64>) -> Result<u64> {
+    let names = sqlx::query_scalar!(
+        "select name from data_export
+         where expires_at <= now() and ($1::bigint is null or user_id = $1) limit 500",
+        whose
+    )
+    .fetch_all(anew(&state.people))
+    .await?;
     for name in &names {
         files.remove_object(name).await?;
         sqlx::query!("delete from data_export where name = $1", name).execute(&state.people).await?;

@@ -93,7 +93,8 @@ pub async fn erase(state: &State, files: &Files, user_id: i64, by: &By) -> Resul
     let detail = json!({ "files": files_gone });
     by.did(&mut tx, Action::SensitiveDelete, Object::new("user", &user_id), None, detail).await?;
     tx.commit().await?;
-    for gone in [files::sweep::dropped(files).await, export::expired(state, files).await] {
+    let whose = Some(user_id);
+    for gone in [files::sweep::dropped(files, whose).await, export::expired(state, files, whose).await] {
         if let Err(error) = gone {
             tracing::warn!("files of an erased account stay until the next sweep: {error}");
         }

@@ -170,13 +170,19 @@ fn paged(mut requests: Vec<Request>, limit: i64) -> Many {
     Many { success: true, requests, next_cursor }
 }
 
-/// Requests that wait for an answer, the oldest and so the most urgent first. Admins may call.
+/// Requests that wait for an answer, the oldest and so the most urgent first. Admins may call; that they read what
+/// people wrote is in the audit log.
 #[utoipa::path(tag = "privacy", path = "/api/admin/privacy-requests", params(Page), security(("session" = [])),
     responses((status = 200, body = Many), (status = 400, body = crate::error::ErrorBody),
         (status = 401, body = crate::error::ErrorBody),
         (status = 403, description = "`ADMIN_ONLY`", body = crate::error::ErrorBody)))]
 #[get("/api/admin/privacy-requests")]
-async fn open(_: Admin, state: web::Data<State>, asked: web::Query<Page>) -> Result<HttpResponse> {
+async fn open(
+    request: HttpRequest,
+    admin: Admin,
+    state: web::Data<State>,
+    asked: web::Query<Page>,
+) -> Result<HttpResponse> {
     let limit = page::limit(asked.limit, 50)?;
     let [after] = asked.cursor.as_deref().map_or(Ok([0]), page::read_cursor)?;
     let requests = sqlx::query_as!(
@@ -190,6 +196,8 @@ async fn open(_: Admin, state: web::Data<State>, asked: web::Query<Page>) -> Res
     )
     .fetch_all(&state.people)
     .await?;
+    let (by, seen) = (admin.0.by(&request), Object::new("privacy_request", &"*"));
+    audit::tell_look(&mut *state.people.acquire().await?, &by, seen).await?;
     Ok(HttpResponse::Ok().json(paged(requests, limit)))
 }
 

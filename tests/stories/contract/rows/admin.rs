@@ -35,7 +35,10 @@ pub(super) fn rows(_: &Stage) -> Result<Vec<Row>> {
             .example("/api/admin/users/0/totp")
             .answered(404)
             .refuses("/api/admin/users/x/totp", 400, UNREADABLE)
-            .told_in(409, "second_factor: there is none, or it is the admin's own"),
+            .told_in(
+                409,
+                "second_factor::who_lost_the_app_is_helped_by_an_admin_or_a_command_and_that_is_written_down",
+            ),
         put("/api/admin/users/{id}/role", For::Admins, json!({ "role": "volunteer" }))
             .example("/api/admin/users/0/role")
             .answered(404)

@@ -74,7 +74,7 @@ pub(super) fn rows(_: &Stage) -> Result<Vec<Row>> {
         get(phone, For::People),
         put(phone, For::People, number("0812-3456-{n}"))
             .refuses_body(number("112"), 400, INVALID)
-            .told_in(404, "texts: a cloud without a provider")
+            .told_in(404, "texts::where_no_provider_is_named_nobody_is_asked_for_a_number")
             .told_in(
                 429,
                 "texts::nobody_makes_a_strangers_telephone_ring_nor_the_installation_pay_without_end",

@@ -27,15 +27,18 @@ pub(super) fn rows(_: &Stage) -> Result<Vec<Row>> {
         post("/api/auth/login/totp", For::Anyone, json!({ "challenge": "lbc_lama", "code": "123456" }))
             .answered(404)
             .refuses_body(json!({ "challenge": "lbc_lama", "code": "1" }), 400, INVALID)
-            .told_in(401, "second_factor: a wrong code, one that was used")
-            .told_in(403, "a ban in the very moment: else it has ended the challenge"),
+            .told_in(401, "second_factor::once_an_app_has_shown_a_code_no_sign_in_goes_without_one")
+            .told_in(403, "moments::who_is_shut_out_between_the_two_steps_does_not_come_in"),
         get("/api/auth/totp", For::People),
         post("/api/auth/totp/enrol", For::People, json!({ "password": PASSWORD }))
             .fresh()
             .refuses_body(json!({ "password": "salah sama sekali" }), 400, INVALID)
-            .told_in(403, "google: a sign-in of an hour ago, without a password")
-            .told_in(404, "second_factor: people.totp_key is missing")
-            .told_in(409, "second_factor: it is on already"),
+            .told_in(403, "google::googles_word_is_the_first_step_only_where_there_is_a_second")
+            .told_in(
+                404,
+                "second_factor::a_recovery_code_signs_in_once_even_while_the_key_of_all_secrets_is_lost",
+            )
+            .told_in(409, "second_factor::once_an_app_has_shown_a_code_no_sign_in_goes_without_one"),
         post("/api/auth/totp/confirm", For::People, json!({ "code": "123456" })).answered(409).refuses_body(
             json!({ "code": "1" }),
             400,
@@ -44,20 +47,26 @@ pub(super) fn rows(_: &Stage) -> Result<Vec<Row>> {
         post("/api/auth/totp/off", For::People, json!({ "password": PASSWORD, "code": "123456" }))
             .answered(409)
             .refuses_body(json!({ "password": PASSWORD, "code": "1" }), 400, INVALID)
-            .told_in(403, "google: a sign-in of an hour ago, without a password"),
+            .told_in(403, "google::googles_word_is_the_first_step_only_where_there_is_a_second"),
         post("/api/auth/google", For::Anyone, json!({ "google_token": "x.y.z" }))
             .answered(404)
             .refuses_body(json!({}), 400, UNREADABLE)
-            .told_in(401, "google: a token that Google did not make for us")
-            .told_in(403, "google: a banned account")
-            .told_in(409, "google: an account with a password, an address not confirmed"),
+            .told_in(
+                401,
+                "google::a_token_that_google_did_not_make_for_us_opens_nothing_and_asks_for_no_keys",
+            )
+            .told_in(403, "google::somebody_comes_with_googles_word_and_comes_again_under_another_address")
+            .told_in(
+                409,
+                "google::an_account_with_a_password_is_joined_only_by_who_knows_it_and_has_the_address",
+            ),
         post("/api/auth/refresh", For::Anyone, json!({ "refresh_token": "lbr_lama" })).answered(401),
         get("/verify-email", For::Anyone),
         get("/reset-password", For::Anyone),
         post("/api/auth/verify-email", For::Anyone, json!({ "token": "TIDAK-ADA" })).answered(404),
         post("/api/auth/verify-email/resend", For::People, None)
             .fresh()
-            .told_in(409, "verification: the address is confirmed already"),
+            .told_in(409, "reset::an_address_is_confirmed_by_what_was_sent_there_and_only_once"),
         post("/api/auth/forgot-password", For::Anyone, json!({ "email": "nobody@example.com" }))
             .refuses_body(json!({ "email": "nobody" }), 400, INVALID),
         post("/api/auth/reset-password", For::Anyone, json!({ "token": "TIDAK-ADA", "new_password": new }))
@@ -73,7 +82,7 @@ pub(super) fn rows(_: &Stage) -> Result<Vec<Row>> {
             .fresh()
             .refuses_body(change("salah sama sekali", new), 400, INVALID)
             .refuses_body(change(PASSWORD, "password123"), 400, INVALID)
-            .told_in(409, "two devices changing at the same moment: none can be made to wait from outside"),
+            .told_in(409, "moments::of_two_changes_of_a_password_at_the_same_moment_the_later_one_is_told"),
         get("/api/users/me", For::People),
         put("/api/users/me", For::People, json!({ "user_id": "{me}", "bio": "Menanam bayam" }))
             .refuses_body(json!({ "phone_number": "x" }), 400, INVALID)

@@ -50,19 +50,22 @@ enum Kind {
     Read,
     Write,
     Upload,
+    /// Pictures that pages show: browsers ask for them without a token, a whole class from one address.
+    Picture,
     Expensive,
 }
 
-use Kind::{Enrol, Expensive, Read, Register, SignIn, Upload, Write};
+use Kind::{Enrol, Expensive, Picture, Read, Register, SignIn, Upload, Write};
 
 /// With the names that the headers say.
-const KINDS: [(Kind, &str); 7] = [
+const KINDS: [(Kind, &str); 8] = [
     (SignIn, "sign_in"),
     (Register, "register"),
     (Enrol, "enrol"),
     (Read, "read"),
     (Write, "write"),
     (Upload, "upload"),
+    (Picture, "picture"),
     (Expensive, "expensive"),
 ];
 
@@ -87,6 +90,7 @@ const TABLE: &[(&str, &str, Option<Kind>)] = &[
     ("POST", "/api/users/me/export", Some(Expensive)),
     ("POST", "/api/gateways/enrol", Some(Enrol)),
     ("POST", "/api/users/me/picture", Some(Upload)),
+    ("GET", "/files/{name}", Some(Picture)),
     ("POST", "/api/admin/jobs/{name}/run", Some(Expensive)),
     ("POST", "/api/sync_gateway_data", None),
     ("GET", "/livez", None),
@@ -143,7 +147,7 @@ fn block(address: IpAddr) -> IpAddr {
 
 /// The counts of this replica.
 pub struct Limits {
-    kinds: [Buckets<Caller>; 7],
+    kinds: [Buckets<Caller>; 8],
     refused: Buckets<IpAddr>,
     turns: Turns,
     known: Mutex<Fleeting<[u8; 32], Principal>>,
@@ -159,6 +163,7 @@ impl Limits {
             Read => rates.read,
             Write => rates.write,
             Upload => rates.upload,
+            Picture => rates.picture,
             Expensive => rates.expensive,
         };
         Self {
@@ -252,6 +257,10 @@ pub(crate) async fn limit(
     let counted = match kind.map(count).transpose() {
         Ok(counted) => counted,
         Err(counted) => {
+            let known = bearer.and_then(|hash| limits.known(&hash, Instant::now()));
+            if let Some(Principal::Person(user_id)) = known {
+                principal::accept_person(request.request(), user_id);
+            }
             let mut response = refuse(request, Error::TooMany { retry_after: counted.seconds() });
             counted.tell(response.headers_mut());
             return Ok(response);
@@ -334,6 +343,7 @@ mod tests {
             (Method::GET, Some("/api/scans"), Some(Read)),
             (Method::HEAD, Some("/api/scans"), Some(Read)),
             (Method::HEAD, Some("/livez"), None),
+            (Method::HEAD, Some("/files/{name}"), Some(Picture)),
             (Method::POST, Some("/api/auth/login"), Some(SignIn)),
             (Method::DELETE, Some("/api/auth/login"), Some(Write)),
             (Method::OPTIONS, Some("/api/auth/login"), None),
