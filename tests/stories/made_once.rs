@@ -229,7 +229,8 @@ fn a_replica_that_dies_between_the_work_and_its_answer_has_done_neither() -> Res
         };
         sent_until(&wish, &cloud, held).await?;
         cloud.kill();
-        count(&database, &format!("(select pg_terminate_backend(pid) from {WAITS}) ended")).await?;
+        let end = format!("select pg_terminate_backend(pid) from {WAITS}");
+        sqlx::query(AssertSqlSafe(end)).execute(&database).await?;
         row.rollback().await?;
         assert_eq!(told(&wish.ask(&replica).await?), refusal(409, "IDEMPOTENCY_IN_FLIGHT"));
         sqlx::query("update idempotent_request set turn_ends_at = now()").execute(&database).await?;
