@@ -163,9 +163,9 @@ def mend(case, path, body, session):
 
 
 def streams(drawn, draw):
-    """Under the names that the cloud knows first; what was drawn beyond them is of streams that it does not know."""
+    """Under the names that the cloud knows first, in any order; what was drawn beyond them is of streams that it does not know."""
     known = {"scan": scans, "reading": readings, "event": events}
-    names = itertools.chain(known, (f"stream-{number}" for number in itertools.count()))
+    names = itertools.chain(draw.sample(sorted(known), len(known)), (f"stream-{number}" for number in itertools.count()))
     return {
         name: [segment(one, known.get(name), draw) for one in segments]
         for name, segments in zip(names, drawn.values())

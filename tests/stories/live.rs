@@ -221,7 +221,7 @@ fn pages_of_scans_show_each_scan_once_while_new_ones_arrive() -> Result<()> {
         let found = old.len();
         old.dedup();
         assert_eq!((found, old.len()), (137, 137));
-        for bad in ["limit=0", "limit=501", "cursor=x", "from=kemarin", "limit=abc"] {
+        for bad in ["limit=0", "limit=501", "cursor=x", "site=NIHIL&cursor=x", "from=kemarin", "limit=abc"] {
             let reply = cloud.get(&format!("/api/scans?{bad}")).await?;
             assert_eq!(reply.status, 400, "{bad}: {}", reply.text);
         }

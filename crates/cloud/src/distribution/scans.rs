@@ -264,6 +264,8 @@ pub(crate) async fn list(pool: &PgPool, sites: &Sites, filter: &Filter) -> Resul
     if let Some(status) = &filter.status_scan {
         lumbung_shared::check_text("status_scan", status, 128)?;
     }
+    // Before anything that answers without looking for rows.
+    let after = filter.cursor.as_deref().map(Cursor::read).transpose()?;
     let of_one;
     let sites = match filter.site.as_deref() {
         None => sites.only(),
@@ -278,7 +280,6 @@ pub(crate) async fn list(pool: &PgPool, sites: &Sites, filter: &Filter) -> Resul
     if !is_known_status(pool, filter.status_scan.as_deref()).await? {
         return Ok(Page::EMPTY);
     }
-    let after = filter.cursor.as_deref().map(Cursor::read).transpose()?;
     let (at, name) = after.map(|c| (c.event_time, c.name)).unzip();
     // One statement for every combination: the pool plans it anew for each call's own values.
     let mut rows = sqlx::query_as!(
