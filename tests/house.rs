@@ -27,7 +27,7 @@ const CLOUD: Table = &[
     ("outside", &["config", "finding"]),
     ("notify", &["audit", "database", "error", "finding", "metrics", "outside", "page", "random"]),
     ("places", &["database", "error", "page"]),
-    ("files", &["audit", "config", "database", "error", "finding", "guards", "random", "state"]),
+    ("files", &["audit", "config", "database", "error", "finding", "guards", "page", "random", "state"]),
     (
         "identity",
         &[

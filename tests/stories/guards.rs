@@ -8,6 +8,7 @@ use lumbung_tests::story::story;
 use lumbung_tests::wait::eventually;
 use reqwest::Method;
 use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// A sign-in that fails, as a proxy on this machine hands it on.
 async fn sign_in(cloud: &Cloud, forwarded_for: &str) -> Result<Reply> {
@@ -147,6 +148,32 @@ fn a_page_of_an_allowed_origin_may_call_and_reads_refusals_too() -> Result<()> {
         }
         let other = http::client()?.get(cloud.url("/livez")).header("origin", "https://evil.example");
         assert_eq!(http::send(other).await?.header("access-control-allow-origin"), None);
+        Ok(())
+    })
+}
+
+#[test]
+fn a_page_of_an_allowed_origin_reads_that_its_body_took_too_long() -> Result<()> {
+    story(async |stand| {
+        let mut cloud = stand.cloud_not_started().await?;
+        cloud.set("http.cors_origins", "https://peta.example.id").set("http.body_timeout", "1s");
+        cloud.start().await?;
+        for (origin, reads) in [("https://peta.example.id", true), ("https://evil.example", false)] {
+            let head = format!(
+                "POST /api/gateways/enrol HTTP/1.1\r\nhost: {}\r\norigin: {origin}\r\n\
+                 content-type: application/json\r\ncontent-length: 100\r\n\r\n{{",
+                cloud.address()
+            );
+            let mut slow = tokio::net::TcpStream::connect(cloud.address()).await?;
+            slow.write_all(head.as_bytes()).await?;
+            let mut late = Vec::new();
+            while !late.windows(4).any(|end| end == b"\r\n\r\n") {
+                assert!(slow.read_buf(&mut late).await? > 0, "{}", String::from_utf8_lossy(&late));
+            }
+            let late = String::from_utf8(late)?.to_lowercase();
+            assert!(late.starts_with("http/1.1 408"), "{late}");
+            assert_eq!(late.contains(&format!("access-control-allow-origin: {origin}")), reads, "{late}");
+        }
         Ok(())
     })
 }

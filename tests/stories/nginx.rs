@@ -31,9 +31,9 @@ fn requests_keep_their_id_their_address_and_their_answers_through_nginx() -> Res
     story(async |stand| {
         let (_cloud, _replica, nginx) = behind(stand).await?;
         let reply =
-            http::send(nginx.client().get(nginx.url("/api/health")).header("x-request-id", "cerita-1"))
+            http::send(nginx.client().get(nginx.url("/api/health")).header("x-request-id", "cerita_1"))
                 .await?;
-        assert_eq!((reply.status, reply.header("x-request-id")), (200, Some("cerita-1")));
+        assert_eq!((reply.status, reply.header("x-request-id")), (200, Some("cerita_1")));
         assert_eq!(reply.header("strict-transport-security"), Some("max-age=31536000"));
         for name in ["x-content-type-options", "content-security-policy", "x-request-id", "referrer-policy"] {
             assert_eq!(reply.headers.get_all(name).iter().count(), 1, "{name}");
@@ -68,6 +68,23 @@ fn requests_keep_their_id_their_address_and_their_answers_through_nginx() -> Res
             assert_eq!(body["request_id"].as_str(), reply.header("x-request-id"), "{body}");
             assert_eq!((&body["success"], body["error"]["details"].is_array()), (&json!(false), true));
         }
+        // A line and a header that nginx itself does not take; the line is refused before the language is read.
+        let long = "x".repeat(10_000);
+        let refused = async |path: &str, language: &str, value: &str| {
+            let request = nginx.http1().get(nginx.url(path)).header("accept-language", language);
+            http::send(request.header("x-long", value)).await
+        };
+        let line = refused(&format!("/api/{long}"), "en", "").await?;
+        assert_eq!((line.status, line.error_code().as_str()), (414, "TOO_LARGE"), "{}", line.text);
+        let mut messages = Vec::new();
+        for language in ["id", "en-GB, id;q=0.5"] {
+            let header = refused("/api/health", language, &long).await?;
+            let body = header.expect(400)?;
+            assert_eq!(header.error_code(), "UNREADABLE_REQUEST");
+            assert_eq!(body["request_id"].as_str(), header.header("x-request-id"), "{body}");
+            messages.push(body["error"]["message"].clone());
+        }
+        assert_ne!(messages[0], messages[1]);
         Ok(())
     })
 }

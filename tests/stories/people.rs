@@ -343,6 +343,12 @@ fn people_change_their_own_profile_and_nobody_elses() -> Result<()> {
             (&user["bio"], &user["city"], &user["address"]),
             (&Value::Null, &Value::Null, &json!("Jl. Cikini 1"))
         );
+        // A user name is chosen like at registration: nobody else's, whatever its case.
+        for (name, status) in [("Siti", 409), ("b u", 400), ("", 400), ("Budi.S", 200)] {
+            assert_eq!(put(json!({ "username": name })).await?.status, status, "{name}");
+        }
+        let user = me(&cloud, &token).await?.expect(200)?["user_data"].clone();
+        assert_eq!((&user["username"], &user["address"]), (&json!("Budi.S"), &json!("Jl. Cikini 1")));
         let reply = put(json!({"user_id": siti, "bio": "x"})).await?;
         assert_eq!((reply.status, reply.error_code().as_str()), (403, "OTHER_USER"));
         let reply =
@@ -351,6 +357,17 @@ fn people_change_their_own_profile_and_nobody_elses() -> Result<()> {
         let fields: Vec<&str> =
             details.as_array().context("details")?.iter().filter_map(|d| d["field"].as_str()).collect();
         assert_eq!(fields, ["full_name", "phone_number", "city"]);
+        // Who registers in a language is written to in that language.
+        let register = |name: &str, language: &str| {
+            let body = registration(name).to_string();
+            let request = http::client()?.post(cloud.url("/api/auth/register")).body(body);
+            anyhow::Ok(request.header("content-type", "application/json").header("accept-language", language))
+        };
+        for (name, wanted, language) in [("joko", "id;q=0.5, en", "en"), ("dewi", "en;q=0.1, id", "id")] {
+            let token = token_of(&http::send(register(name, wanted)?).await?.expect(201)?)?;
+            let asked = http::client()?.get(cloud.url("/api/notifications/preferences")).bearer_auth(token);
+            assert_eq!(http::send(asked).await?.expect(200)?["language"], language, "{wanted}");
+        }
         assert_eq!(ask(&cloud, Method::PUT, "/api/users/me", None, json!({"bio": "x"})).await?.status, 401);
         Ok(())
     })

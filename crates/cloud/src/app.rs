@@ -161,10 +161,11 @@ async fn serve(
             .app_data(board.clone())
             .app_data(json_config())
             .app_data(
-                web::QueryConfig::default().error_handler(|e, _| Error::Unreadable(e.to_string()).into()),
+                web::QueryConfig::default()
+                    .error_handler(|e, _| Error::unread_parameters("query", &e).into()),
             )
             .app_data(
-                web::PathConfig::default().error_handler(|e, _| Error::Unreadable(e.to_string()).into()),
+                web::PathConfig::default().error_handler(|e, _| Error::unread_parameters("path", &e).into()),
             )
             // The last one stands outermost.
             .wrap(middleware::from_fn(guards::once::<Caller>))
@@ -304,11 +305,11 @@ fn json_config() -> web::JsonConfig {
     web::JsonConfig::default().limit(64 * 1024).error_handler(|error, _| {
         use actix_web::error::JsonPayloadError as J;
         let error = match error {
-            J::OverflowKnownLength { limit, .. } | J::Overflow { limit } => {
-                Error::TooLarge(format!("at most {limit} bytes"))
-            }
-            J::ContentType => Error::Unsupported("send Content-Type: application/json".into()),
-            other => Error::Unreadable(other.to_string()),
+            J::OverflowKnownLength { limit, .. } | J::Overflow { limit } => Error::too_large(limit),
+            J::ContentType => Error::wanted_type("application/json"),
+            J::Deserialize(wrong) => Error::unread_json(&wrong),
+            J::Payload(error) => Error::refused(&error.into()),
+            other => Error::refused(&other.into()),
         };
         error.into()
     })

@@ -1,13 +1,18 @@
 //! The one error of the cloud's API, named by what the caller can do about it.
 //!
 //! Every error body is `{"success":false,"error":{"code","message","details"},"request_id"}`. Codes are
-//! stable; messages exist in Indonesian (default) and English. What was not expected is logged whole
+//! stable; messages and details exist in Indonesian (default) and English. What was not expected is logged whole
 //! and answered bare.
+
+mod unread;
 
 use actix_web::http::{StatusCode, header};
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, ResponseError};
 use lumbung_shared::FieldError;
+pub use lumbung_shared::language::Language;
+use lumbung_shared::language::Words;
 use serde::Serialize;
+use std::borrow::Cow;
 use utoipa::ToSchema;
 
 #[derive(Debug, thiserror::Error)]
@@ -15,9 +20,9 @@ pub enum Error {
     /// Fields that must be mended.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
     Fields(Vec<FieldError>),
-    /// The request as a whole cannot be read; the words say where.
-    #[error("{0}")]
-    Unreadable(String),
+    /// The request cannot be read; which part of it, or which member of its body.
+    #[error("{part}: {words}")]
+    Unreadable { part: Cow<'static, str>, words: Words },
     #[error("no valid key")]
     Unauthenticated,
     /// The right password of an account that is shut; why, and until when.
@@ -54,12 +59,12 @@ pub enum Error {
     #[error("idempotency key of another request")]
     KeyReused,
     #[error("too large: {0}")]
-    TooLarge(String),
+    TooLarge(Words),
     /// A person's uploads together; in bytes.
     #[error("{used} of {quota} bytes are used")]
     QuotaExceeded { used: i64, quota: i64 },
     #[error("unsupported: {0}")]
-    Unsupported(String),
+    Unsupported(Words),
     #[error("too many requests")]
     TooMany { retry_after: u64 },
     /// Nothing wrong with the request; later it will be served.
@@ -72,15 +77,43 @@ pub enum Error {
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
-    pub fn field(field: &'static str, message: impl Into<String>) -> Self {
-        Self::Fields(vec![FieldError::new(field, message)])
+    pub fn field(
+        field: &'static str,
+        indonesian: impl Into<Cow<'static, str>>,
+        english: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        FieldError::new(field, indonesian, english).into()
+    }
+
+    /// A field of which something else has said what is wrong.
+    pub fn wrong(field: &'static str, words: Words) -> Self {
+        FieldError { field, words }.into()
+    }
+
+    /// A body that cannot be read as a whole.
+    pub fn unreadable(
+        indonesian: impl Into<Cow<'static, str>>,
+        english: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        Self::Unreadable { part: "body".into(), words: Words::new(indonesian, english) }
+    }
+
+    pub fn too_large(most: usize) -> Self {
+        Self::TooLarge(Words::new(format!("paling banyak {most} byte"), format!("at most {most} bytes")))
+    }
+
+    pub fn wanted_type(wanted: &str) -> Self {
+        Self::Unsupported(Words::new(
+            format!("kirim Content-Type: {wanted}"),
+            format!("send Content-Type: {wanted}"),
+        ))
     }
 
     /// The stable code.
     pub fn code(&self) -> &'static str {
         match self {
             Self::Fields(_) => "VALIDATION_ERROR",
-            Self::Unreadable(_) => "UNREADABLE_REQUEST",
+            Self::Unreadable { .. } => "UNREADABLE_REQUEST",
             Self::Unauthenticated => "UNAUTHENTICATED",
             Self::WrongCredentials => "WRONG_CREDENTIALS",
             Self::Inactive { .. } => "ACCOUNT_INACTIVE",
@@ -102,16 +135,18 @@ impl Error {
     }
 
     /// What can be said beyond the message of the code.
-    fn details(&self) -> Vec<Detail> {
+    fn details(&self, language: Language) -> Vec<Detail> {
+        let detail = |field: &str, words: &Words| Detail {
+            field: field.into(),
+            message: words.within(language).into(),
+        };
         match self {
-            Self::Fields(fields) => {
-                fields.iter().map(|f| Detail { field: f.field.into(), message: f.message.clone() }).collect()
-            }
-            Self::Unreadable(words) | Self::TooLarge(words) | Self::Unsupported(words) => {
-                vec![Detail { field: "body".into(), message: words.clone() }]
-            }
-            Self::QuotaExceeded { .. } => {
-                vec![Detail { field: "body".into(), message: self.to_string() }]
+            Self::Fields(fields) => fields.iter().map(|wrong| detail(wrong.field, &wrong.words)).collect(),
+            Self::Unreadable { part, words } => vec![detail(part, words)],
+            Self::TooLarge(words) | Self::Unsupported(words) => vec![detail("body", words)],
+            Self::QuotaExceeded { used, quota } => {
+                let indonesian = format!("{used} dari {quota} byte terpakai");
+                vec![detail("body", &Words::new(indonesian, self.to_string()))]
             }
             Self::Inactive { reason, until } => {
                 let told = [("reason", reason), ("expires_at", until)];
@@ -129,7 +164,7 @@ impl Error {
 
     /// For a person at a command line.
     pub fn explained(&self) -> String {
-        let words = self.details().into_iter().map(|detail| detail.message);
+        let words = self.details(Language::English).into_iter().map(|detail| detail.message);
         std::iter::once(message(self.code(), Language::English).to_owned())
             .chain(words)
             .collect::<Vec<_>>()
@@ -138,8 +173,11 @@ impl Error {
 
     /// The answer for one request: its language and its id.
     pub fn answer(&self, request_id: &str, language: Language) -> HttpResponse {
-        let error =
-            Described { code: self.code(), message: message(self.code(), language), details: self.details() };
+        let error = Described {
+            code: self.code(),
+            message: message(self.code(), language),
+            details: self.details(language),
+        };
         let body = ErrorBody { success: false, error, request_id: request_id.to_owned() };
         self.head().json(body)
     }
@@ -168,7 +206,7 @@ impl Error {
 impl ResponseError for Error {
     fn status_code(&self) -> StatusCode {
         match self {
-            Self::Fields(_) | Self::Unreadable(_) => StatusCode::BAD_REQUEST,
+            Self::Fields(_) | Self::Unreadable { .. } => StatusCode::BAD_REQUEST,
             Self::Unauthenticated | Self::WrongCredentials | Self::WrongCode => StatusCode::UNAUTHORIZED,
             Self::Forbidden(_) | Self::Inactive { .. } | Self::TotpRequired { .. } => StatusCode::FORBIDDEN,
             Self::NotFound(_) => StatusCode::NOT_FOUND,
@@ -191,13 +229,13 @@ impl ResponseError for Error {
     }
 }
 
-/// A database that cannot be reached is a reason to come back; anything else was not expected.
 impl From<FieldError> for Error {
     fn from(wrong: FieldError) -> Self {
         Self::Fields(vec![wrong])
     }
 }
 
+/// A database that cannot be reached is a reason to come back; anything else was not expected.
 impl From<sqlx::Error> for Error {
     fn from(error: sqlx::Error) -> Self {
         if is_unreachable(&error) {
@@ -267,42 +305,15 @@ struct Described {
 struct Detail {
     #[schema(example = "limit")]
     field: String,
-    #[schema(example = "must be between 1 and 500")]
+    /// In the language of Accept-Language too.
+    #[schema(example = "harus antara 1 dan 500")]
     message: String,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Language {
-    Indonesian,
-    English,
-}
-
-impl Language {
-    /// As it is stored and sent.
-    pub fn code(self) -> &'static str {
-        match self {
-            Self::Indonesian => "id",
-            Self::English => "en",
-        }
-    }
-
-    pub fn from_code(code: &str) -> Option<Self> {
-        [Self::Indonesian, Self::English].into_iter().find(|language| language.code() == code)
-    }
-
-    /// The first of the two that Accept-Language names; Indonesian when it names neither.
-    pub fn of(request: &HttpRequest) -> Self {
-        let wanted =
-            request.headers().get(header::ACCEPT_LANGUAGE).and_then(|v| v.to_str().ok()).unwrap_or("");
-        wanted
-            .split(',')
-            .find_map(|range| match range.trim().get(..2)?.to_ascii_lowercase().as_str() {
-                "id" => Some(Self::Indonesian),
-                "en" => Some(Self::English),
-                _ => None,
-            })
-            .unwrap_or(Self::Indonesian)
-    }
+/// The language that a request is to be answered in.
+pub fn language_of(request: &HttpRequest) -> Language {
+    let wanted = request.headers().get(header::ACCEPT_LANGUAGE).and_then(|wanted| wanted.to_str().ok());
+    Language::of_header(wanted.unwrap_or_default())
 }
 
 /// What people read, by stable code: (code, Indonesian, English).
@@ -545,8 +556,5 @@ const MESSAGES: &[(&str, &str, &str)] = &[
 ];
 
 fn message(code: &str, language: Language) -> &'static str {
-    MESSAGES.iter().find(|(known, _, _)| *known == code).map_or("", |(_, id, en)| match language {
-        Language::Indonesian => id,
-        Language::English => en,
-    })
+    MESSAGES.iter().find(|(known, _, _)| *known == code).map_or("", |(_, id, en)| language.pick(id, en))
 }

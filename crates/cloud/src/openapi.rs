@@ -2,7 +2,7 @@
 
 mod bounds;
 
-use crate::guards::{Keys, TAKES_KEYS};
+use crate::guards::{self, Keys, TAKES_KEYS};
 use crate::{
     admin, dashboard, distribution, files, health, identity, inbox, ingest, jobs, privacy, telemetry,
 };
@@ -25,7 +25,7 @@ use utoipa_swagger_ui::{Config, SwaggerUi};
         description = "Keeps every record of every gateway exactly once and serves it to people.\n\n\
             Gateways call with their own key (`lbg_…`), readers with an access key (`lbk_…`), people with the \
             token of their sign-in, all as `Authorization: Bearer`. Errors always have the same body; their `code` is stable, their message \
-            follows Accept-Language (id, en). \
+            and the messages of their details follow Accept-Language (id, en). \
             Where the installation asks people for a second factor, whoever has none yet is answered 403 \
             `TOTP_ENROLMENT_REQUIRED` everywhere but at `/api/auth/totp` and `/api/auth/logout`. \
             Whatever answers GET answers HEAD, and OPTIONS says which methods there are. A request by a name \
@@ -166,14 +166,14 @@ fn complete(method: &str, path: &str, operation: &mut Operation) {
     let body: &[_] = &[("408", "TooSlow"), ("413", "TooLarge"), ("415", "Unsupported")];
     let always: &[_] = &[("429", "TooMany"), ("503", "Busy")];
     let with_body = operation.request_body.is_some().then_some(body);
-    let of_api = path.starts_with("/api/").then_some(always);
+    let counted = guards::counts(method, path).then_some(always);
     let once: &[_] = &[("409", "InFlight"), ("422", "KeyReused")];
     let keys = TAKES_KEYS.iter().find(|(known, _)| method == "POST" && *known == path).map(|(_, keys)| *keys);
     if let Some(keys) = keys {
         operation.parameters.get_or_insert_default().push(idempotency_key(keys).into());
     }
     let takes_keys = keys.map(|_| once);
-    for (status, name) in [with_body, of_api, takes_keys].into_iter().flatten().flatten() {
+    for (status, name) in [with_body, counted, takes_keys].into_iter().flatten().flatten() {
         let responses = &mut operation.responses.responses;
         responses.entry((*status).to_owned()).or_insert_with(|| RefOr::Ref(Ref::from_response_name(*name)));
     }

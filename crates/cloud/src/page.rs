@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use chrono::{DateTime, Utc};
+use lumbung_shared::FieldError;
 use lumbung_shared::time::{from_ms, parse_rfc3339};
 use utoipa::openapi::schema::{Object, ObjectBuilder, Type};
 
@@ -15,7 +16,7 @@ const USUAL: i64 = 50;
 pub(crate) fn limit(asked: Option<i64>, most: i64) -> Result<i64> {
     let limit = asked.unwrap_or(USUAL);
     if !(1..=most).contains(&limit) {
-        return Err(Error::field("limit", format!("must be between 1 and {most}")));
+        return Err(FieldError::not_between("limit", 1, most).into());
     }
     Ok(limit)
 }
@@ -49,7 +50,7 @@ impl Page {
         let limit = self::limit(limit, most)?;
         let number = number.unwrap_or(1);
         if !(1..=100_000).contains(&number) {
-            return Err(Error::field("page", "must be between 1 and 100000"));
+            return Err(FieldError::not_between("page", 1, 100_000).into());
         }
         let after = cursor.map(read_cursor::<1>).transpose()?.map(|[id]| id);
         Ok(Self {
@@ -79,7 +80,11 @@ impl Page {
 pub(crate) fn time(field: &'static str, text: Option<&str>) -> Result<Option<DateTime<Utc>>> {
     let Some(text) = text else { return Ok(None) };
     let ms = parse_rfc3339(text).ok_or_else(|| {
-        Error::field(field, "must be RFC 3339 with an offset, such as 2026-11-21T06:00:00+07:00")
+        Error::field(
+            field,
+            "harus RFC 3339 dengan selisih UTC, misalnya 2026-11-21T06:00:00+07:00",
+            "must be RFC 3339 with an offset, such as 2026-11-21T06:00:00+07:00",
+        )
     })?;
     Ok(Some(from_ms(ms)))
 }
@@ -101,7 +106,13 @@ pub(crate) fn write_cursor<const N: usize>(place: [i64; N]) -> String {
 /// # Errors
 /// When it was not written by [`write_cursor`] for such a list.
 pub(crate) fn read_cursor<const N: usize>(text: &str) -> Result<[i64; N]> {
-    let unusable = || Error::field("cursor", "must be the next_cursor of an earlier answer");
+    let unusable = || {
+        Error::field(
+            "cursor",
+            "harus next_cursor dari jawaban sebelumnya",
+            "must be the next_cursor of an earlier answer",
+        )
+    };
     // Letters are small and there is no sign, which from_str_radix would take.
     let is_hex = text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
     if text.len() != 16 * N || !is_hex {

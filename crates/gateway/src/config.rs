@@ -353,7 +353,7 @@ impl Config {
         let prefix = &self.http.series_prefix;
         // With a name of one letter behind it, it must be a name.
         if let Err(error) = lumbung_shared::reading::SeriesName::parse(&format!("{prefix}a")) {
-            return Err(ConfigError::unusable("http.series_prefix", error.message));
+            return Err(ConfigError::unusable("http.series_prefix", error.words.to_string()));
         }
         self.check_mqtt()?;
         for (key, status) in [
@@ -361,11 +361,11 @@ impl Config {
             ("reader.simulated.status", &self.reader.simulated.status),
         ] {
             check_text(key, status, STATUS_MAX_CHARS)
-                .map_err(|error| ConfigError::unusable(key, error.message))?;
+                .map_err(|error| ConfigError::unusable(key, error.words.to_string()))?;
         }
         for tag in &self.reader.simulated.tags {
             TagId::parse(tag).map_err(|error| {
-                ConfigError::unusable("reader.simulated.tags", format!("\"{tag}\" {}", error.message))
+                ConfigError::unusable("reader.simulated.tags", format!("\"{tag}\" {}", error.words))
             })?;
         }
         if self.reader.kind == ReaderKind::Simulated {

@@ -9,7 +9,8 @@
 
 use crate::hardware::ReaderHealth;
 use crate::outbox::{Outbox, OutboxError, Stream};
-use crate::words::{Lang, service_status};
+use crate::words::service_status;
+use lumbung_shared::language::Language;
 use sd_notify::NotifyState;
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,7 +41,7 @@ impl Watchdog {
             stop.cancelled().await;
             return Ok(());
         }
-        let lang = Lang::of_locale(&std::env::var("LANG").unwrap_or_default());
+        let lang = Language::of_locale(&std::env::var("LANG").unwrap_or_default());
         let every = sd_notify::watchdog_enabled().map_or(STATUS, |within| within / LOOKS);
         let mut look = tokio::time::interval(every);
         loop {
@@ -77,7 +78,7 @@ impl Watchdog {
         Ok(())
     }
 
-    fn status(&self, lang: Lang) -> String {
+    fn status(&self, lang: Language) -> String {
         let gauges = self.outbox.gauges();
         let unsent = Stream::ALL.iter().map(|stream| gauges.unsent(*stream)).sum();
         service_status(lang, unsent, self.reader.as_ref().map_or("none", |reader| reader.as_str()))

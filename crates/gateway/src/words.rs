@@ -1,45 +1,7 @@
 //! What people read, in Indonesian and English, keyed by stable codes.
 
 use lumbung_shared::FieldError;
-
-/// The language of a reader.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
-pub enum Lang {
-    #[default]
-    Id,
-    En,
-}
-
-impl Lang {
-    /// From an `Accept-Language` header: the first language that we have, in the reader's order.
-    pub fn of_header(header: &str) -> Self {
-        header
-            .split(',')
-            .filter_map(|part| Self::of_tag(part.split(';').next().unwrap_or_default().trim()))
-            .next()
-            .unwrap_or_default()
-    }
-
-    /// From `LANG`, such as `en_GB.UTF-8`.
-    pub fn of_locale(locale: &str) -> Self {
-        Self::of_tag(locale).unwrap_or_default()
-    }
-
-    fn of_tag(tag: &str) -> Option<Self> {
-        match tag.get(..2)?.to_ascii_lowercase().as_str() {
-            "id" => Some(Self::Id),
-            "en" => Some(Self::En),
-            _ => None,
-        }
-    }
-
-    fn pick(self, id: &'static str, en: &'static str) -> &'static str {
-        match self {
-            Self::Id => id,
-            Self::En => en,
-        }
-    }
-}
+use lumbung_shared::language::Language;
 
 /// Why a request was not done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -208,7 +170,7 @@ impl Code {
     }
 
     /// In words.
-    pub fn message(self, lang: Lang) -> &'static str {
+    pub fn message(self, lang: Language) -> &'static str {
         match self {
             Self::ActionFailed => lang.pick(
                 "Aksi TIDAK berubah: tidak dapat disimpan di gateway.",
@@ -368,7 +330,7 @@ pub enum FieldProblem {
 
 impl FieldProblem {
     /// In words, with an example where one helps.
-    pub fn message(&self, lang: Lang) -> String {
+    pub fn message(&self, lang: Language) -> String {
         let text = match self {
             Self::Missing => lang.pick("wajib diisi", "must be given"),
             Self::NotText => lang.pick("harus berupa teks", "must be text"),
@@ -393,54 +355,17 @@ impl FieldProblem {
             Self::UnknownStream => {
                 lang.pick("harus scan, reading atau event", "must be scan, reading or event")
             }
-            Self::Limit(error) => return limit(&error.message, lang),
+            Self::Limit(error) => error.words.within(lang),
         };
         text.to_owned()
     }
 }
 
 /// How the gateway is, for `systemctl status`.
-pub fn service_status(lang: Lang, unsent: u64, reader: &str) -> String {
+pub fn service_status(lang: Language, unsent: u64, reader: &str) -> String {
     let (unsent_is, reader_is) =
         (lang.pick("Belum terkirim", "Unsent"), lang.pick("pembaca tag", "tag reader"));
     format!("{unsent_is}: {unsent}; {reader_is}: {reader}")
-}
-
-/// The limits that both programs hold are worded in English where they are checked.
-fn limit(english: &str, lang: Lang) -> String {
-    if lang == Lang::En {
-        return english.to_owned();
-    }
-    if let Some(most) =
-        english.strip_prefix("must be at most ").and_then(|rest| rest.strip_suffix(" characters"))
-    {
-        return format!("paling banyak {most} karakter");
-    }
-    if let Some(range) = english.strip_prefix("must be between ") {
-        return format!("harus antara {}", range.replace(" and ", " dan "));
-    }
-    for (ending, id) in [
-        (
-            " letters, digits and - : . / _, and begin with a letter or digit",
-            "huruf, angka dan - : . / _, diawali huruf atau angka",
-        ),
-        (" printable ASCII characters without a space", "karakter ASCII tanpa spasi"),
-        (" printable ASCII characters", "karakter ASCII"),
-    ] {
-        if let Some(range) = english.strip_suffix(ending).and_then(|rest| rest.strip_prefix("must be ")) {
-            return format!("harus {} {id}", range.replace(" to ", " sampai "));
-        }
-    }
-    let known = match english {
-        "must be a finite number" => "harus berupa angka yang terhingga",
-        "must not be empty" => "tidak boleh kosong",
-        "must not contain control characters" => "tidak boleh berisi karakter kendali",
-        "must not contain control characters other than line breaks and tabs" => {
-            "tidak boleh berisi karakter kendali selain ganti baris dan tab"
-        }
-        other => other,
-    };
-    known.to_owned()
 }
 
 #[cfg(test)]
@@ -451,25 +376,15 @@ mod tests {
     use lumbung_shared::tag::TagId;
 
     #[test]
-    fn the_readers_first_language_that_we_have_counts() {
-        assert_eq!(Lang::of_header("en-GB,en;q=0.9,id;q=0.8"), Lang::En);
-        assert_eq!(Lang::of_header("de, en;q=0.5"), Lang::En);
-        assert_eq!(Lang::of_header("id-ID"), Lang::Id);
-        assert_eq!(Lang::of_header(""), Lang::Id);
-        assert_eq!(Lang::of_locale("en_US.UTF-8"), Lang::En);
-        assert_eq!(Lang::of_locale("C"), Lang::Id);
-    }
-
-    #[test]
     fn every_code_has_words_in_both_languages() {
         for code in Code::ALL {
-            assert_ne!(code.message(Lang::Id), code.message(Lang::En), "{code:?}");
+            assert_ne!(code.message(Language::Indonesian), code.message(Language::English), "{code:?}");
             assert!((400..600).contains(&code.status()));
         }
     }
 
     #[test]
-    fn every_limit_of_the_shared_language_is_translated() {
+    fn every_limit_of_a_record_is_told_in_both_languages() {
         let content = ScanContent {
             tag: TagId::parse("A").unwrap(),
             status: "s".into(),
@@ -498,8 +413,8 @@ mod tests {
             errors.push(content.check().unwrap_err());
         }
         for error in errors {
-            let english = error.message.clone();
-            assert_ne!(FieldProblem::Limit(error).message(Lang::Id), english);
+            let problem = FieldProblem::Limit(error);
+            assert_ne!(problem.message(Language::Indonesian), problem.message(Language::English));
         }
     }
 }

@@ -37,18 +37,29 @@ pub fn check_event(kind: &str, body: &str) -> Result<(), FieldError> {
     let begins = kind.bytes().next().is_some_and(|c| c.is_ascii_lowercase());
     let allowed = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'_';
     if !begins || kind.len() > KIND_MAX_CHARS || !kind.bytes().all(allowed) {
-        let message = format!("must be 1 to {KIND_MAX_CHARS} of a-z, 0-9 and _, and begin with a letter");
-        return Err(FieldError::new("kind", message));
+        return Err(FieldError::new(
+            "kind",
+            format!("harus 1 sampai {KIND_MAX_CHARS} dari a-z, 0-9 dan _, diawali huruf"),
+            format!("must be 1 to {KIND_MAX_CHARS} of a-z, 0-9 and _, and begin with a letter"),
+        ));
     }
     if body.len() > BODY_MAX_BYTES {
-        return Err(FieldError::new("body", format!("must be at most {BODY_MAX_BYTES} bytes of JSON")));
+        return Err(FieldError::new(
+            "body",
+            format!("paling banyak {BODY_MAX_BYTES} byte JSON"),
+            format!("must be at most {BODY_MAX_BYTES} bytes of JSON"),
+        ));
     }
     if serde_json::from_str::<Map<String, Value>>(body).is_err() {
-        return Err(FieldError::new("body", "must be a JSON object"));
+        return Err(FieldError::new("body", "harus berupa objek JSON", "must be a JSON object"));
     }
     // PostgreSQL's jsonb cannot hold it.
     if body.contains("\\u0000") {
-        return Err(FieldError::new("body", "must not contain the character NUL"));
+        return Err(FieldError::new(
+            "body",
+            "tidak boleh berisi karakter NUL",
+            "must not contain the character NUL",
+        ));
     }
     Ok(())
 }

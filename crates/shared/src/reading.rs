@@ -31,10 +31,15 @@ impl TryFrom<String> for SeriesName {
         let begins = text.bytes().next().is_some_and(|c| c.is_ascii_alphanumeric());
         let allowed = |c: u8| c.is_ascii_alphanumeric() || b"-:./_".contains(&c);
         if !begins || text.len() > SERIES_MAX_CHARS || !text.bytes().all(allowed) {
-            let message = format!(
-                "must be 1 to {SERIES_MAX_CHARS} letters, digits and - : . / _, and begin with a letter or digit"
-            );
-            return Err(FieldError::new("series", message));
+            return Err(FieldError::new(
+                "series",
+                format!(
+                    "harus 1 sampai {SERIES_MAX_CHARS} huruf, angka dan - : . / _, diawali huruf atau angka"
+                ),
+                format!(
+                    "must be 1 to {SERIES_MAX_CHARS} letters, digits and - : . / _, and begin with a letter or digit"
+                ),
+            ));
         }
         Ok(Self(text))
     }
@@ -66,8 +71,11 @@ impl TryFrom<String> for Unit {
 
     fn try_from(text: String) -> Result<Self, FieldError> {
         if !(1..=UNIT_MAX_CHARS).contains(&text.len()) || !text.bytes().all(|c| c.is_ascii_graphic()) {
-            let message = format!("must be 1 to {UNIT_MAX_CHARS} printable ASCII characters without a space");
-            return Err(FieldError::new("unit", message));
+            return Err(FieldError::new(
+                "unit",
+                format!("harus 1 sampai {UNIT_MAX_CHARS} karakter ASCII tanpa spasi"),
+                format!("must be 1 to {UNIT_MAX_CHARS} printable ASCII characters without a space"),
+            ));
         }
         Ok(Self(text))
     }
@@ -116,7 +124,9 @@ pub struct ReadingContent {
 impl ReadingContent {
     /// Checks what the types do not; names and units were checked when they were parsed.
     pub fn check(&self) -> Result<(), FieldError> {
-        if self.value.is_finite() { Ok(()) } else { Err(FieldError::new("value", "must be a finite number")) }
+        self.value.is_finite().then_some(()).ok_or_else(|| {
+            FieldError::new("value", "harus berupa angka yang terhingga", "must be a finite number")
+        })
     }
 }
 

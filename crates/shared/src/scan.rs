@@ -72,7 +72,7 @@ impl ScanContent {
         if let Some(quantity) = self.quantity
             && !(0.0..=QUANTITY_MAX).contains(&quantity)
         {
-            return Err(FieldError::new("quantity", format!("must be between 0 and {QUANTITY_MAX}")));
+            return Err(FieldError::not_between("quantity", 0, QUANTITY_MAX));
         }
         Ok(())
     }
@@ -81,11 +81,12 @@ impl ScanContent {
 /// A note may hold line breaks and tabs; no other control characters.
 fn check_note(note: &str) -> Result<(), FieldError> {
     if note.chars().count() > NOTE_MAX_CHARS {
-        return Err(FieldError::new("note", format!("must be at most {NOTE_MAX_CHARS} characters")));
+        return Err(FieldError::too_long("note", NOTE_MAX_CHARS));
     }
     if note.chars().any(|c| c.is_control() && !matches!(c, '\n' | '\r' | '\t')) {
         return Err(FieldError::new(
             "note",
+            "tidak boleh berisi karakter kendali selain ganti baris dan tab",
             "must not contain control characters other than line breaks and tabs",
         ));
     }

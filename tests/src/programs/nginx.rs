@@ -19,6 +19,7 @@ pub struct Nginx {
     pub access_log: PathBuf,
     program: Program,
     client: reqwest::Client,
+    http1: reqwest::Client,
 }
 
 impl Nginx {
@@ -78,12 +79,18 @@ impl Nginx {
         })
         .await?;
         let client = authority.client()?;
-        Ok(Self { port, plain, access_log, program, client })
+        let http1 = authority.client_with(reqwest::ClientBuilder::http1_only)?;
+        Ok(Self { port, plain, access_log, program, client, http1 })
     }
 
     /// For requests that know its authority.
     pub fn client(&self) -> &reqwest::Client {
         &self.client
+    }
+
+    /// The same without HTTP/2.
+    pub fn http1(&self) -> &reqwest::Client {
+        &self.http1
     }
 
     pub fn url(&self, path: &str) -> String {

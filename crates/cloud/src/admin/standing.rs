@@ -59,7 +59,7 @@ struct GrantList {
 #[utoipa::path(tag = "admin", path = "/api/admin/users/{id}/grants", security(("session" = [])),
     params(("id" = i64, Path, description = "a user_id", example = 123)),
     responses((status = 200, body = GrantList), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
-        (status = 403, description = "`ADMIN_ONLY`", body = ErrorBody)))]
+        (status = 403, description = "`ADMIN_ONLY`", body = ErrorBody), (status = 404, body = ErrorBody)))]
 #[get("/api/admin/users/{id}/grants")]
 async fn list(
     request: HttpRequest,

@@ -3,8 +3,9 @@
 use super::words::{ACTIONS, Action, OUTCOMES};
 use super::{By, Object, redact};
 use crate::database::anew;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use chrono::{DateTime, Utc};
+use lumbung_shared::FieldError;
 use serde::Serialize;
 use serde_json::{Value, json};
 use sqlx::PgConnection;
@@ -35,10 +36,8 @@ impl Wanted {
         let knows = |field, asked: &Option<String>, known: &mut dyn Iterator<Item = &'static str>| {
             let Some(asked) = asked else { return Ok(()) };
             let words: Vec<_> = known.collect();
-            if words.contains(&asked.as_str()) {
-                return Ok(());
-            }
-            Err(Error::field(field, format!("must be one of {}", words.join(", "))))
+            let known = words.contains(&asked.as_str());
+            known.then_some(()).ok_or_else(|| FieldError::not_one_of(field, &words))
         };
         knows("action", &self.action, &mut ACTIONS.iter().map(|(_, word)| *word))?;
         knows("outcome", &self.outcome, &mut OUTCOMES.iter().map(|(_, word)| *word))?;

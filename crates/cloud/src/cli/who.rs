@@ -146,7 +146,7 @@ pub(super) fn until(valid: std::time::Duration) -> Result<DateTime<Utc>, Error> 
     chrono::Duration::from_std(valid)
         .ok()
         .and_then(|valid| Utc::now().checked_add_signed(valid))
-        .ok_or_else(|| Error::field("valid", "is too long"))
+        .ok_or_else(|| Error::field("valid", "terlalu lama", "is too long"))
 }
 
 impl Gateway {

@@ -2,11 +2,12 @@
 
 use crate::database::anew;
 use crate::distribution::scans::{self, ClockWord, Filter, Label, ScanView};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::identity::{SiteReader, Sites};
 use crate::state::State;
 use actix_web::{HttpResponse, get, web};
 use chrono::{DateTime, NaiveDate, Utc};
+use lumbung_shared::FieldError;
 use lumbung_shared::scan::known_status;
 use lumbung_shared::time::{ClockState, rfc3339};
 use lumbung_shared::wire::Epoch;
@@ -153,7 +154,7 @@ async fn summary(
 ) -> Result<HttpResponse> {
     let limit = scope.limit.unwrap_or(500);
     if !(0..=10_000).contains(&limit) {
-        return Err(Error::field("limit", "must be between 0 and 10000"));
+        return Err(FieldError::not_between("limit", 0, 10_000).into());
     }
     if let Some(programme) = &scope.programme {
         crate::places::check_code("programme", programme)?;

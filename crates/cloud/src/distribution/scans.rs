@@ -246,7 +246,7 @@ async fn tag_history(
 }
 
 fn parse_tag(field: &'static str, text: &str) -> Result<String> {
-    TagId::parse(text).map(TagId::into_string).map_err(|wrong| Error::field(field, wrong.message))
+    TagId::parse(text).map(TagId::into_string).map_err(|wrong| Error::wrong(field, wrong.words))
 }
 
 /// One page of what the filter asks for, of these sites.

@@ -71,7 +71,7 @@ impl Files {
     ) -> Result<Taken> {
         let kind = request.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
         if !kind.is_some_and(|kind| kind.to_ascii_lowercase().starts_with("multipart/form-data")) {
-            return Err(Error::Unsupported("send Content-Type: multipart/form-data".into()));
+            return Err(Error::wanted_type("multipart/form-data"));
         }
         self.must_have_room(user_id).await?;
         let payload = Rc::new(RefCell::new(payload));
@@ -115,8 +115,12 @@ impl Files {
                 texts.insert(text, short(part, text, most).await?);
             } else {
                 let known = std::iter::once(form.image).chain(form.texts.iter().map(|(text, _)| *text));
-                let known: Vec<&str> = known.collect();
-                return Err(Error::field("body", format!("takes each of these once: {}", known.join(", "))));
+                let known = known.collect::<Vec<_>>().join(", ");
+                return Err(Error::field(
+                    "body",
+                    format!("hanya boleh berisi ini, masing-masing sekali: {known}"),
+                    format!("takes each of these once: {known}"),
+                ));
             }
         }
         Ok((image, texts))
@@ -130,7 +134,7 @@ impl Files {
             size += chunk.len();
             *left = left.saturating_sub(chunk.len());
             if size > most || *left == 0 {
-                return Err(Error::TooLarge(format!("an image of at most {most} bytes")));
+                return Err(Error::too_large(most));
             }
             file.write_all(&chunk).await.context("an upload cannot be put down")?;
         }
@@ -143,13 +147,16 @@ async fn short(mut part: Field, name: &'static str, most: usize) -> Result<Strin
     let bytes = part
         .bytes(most)
         .await
-        .map_err(|_| Error::field(name, format!("must be at most {most} bytes")))?
+        .map_err(|_| {
+            Error::field(name, format!("paling banyak {most} byte"), format!("must be at most {most} bytes"))
+        })?
         .map_err(unreadable)?;
-    String::from_utf8(bytes.to_vec()).map_err(|_| Error::field(name, "must be UTF-8"))
+    String::from_utf8(bytes.to_vec()).map_err(|_| Error::field(name, "harus UTF-8", "must be UTF-8"))
 }
 
 fn unreadable(error: impl std::fmt::Display) -> Error {
-    Error::Unreadable(format!("the form cannot be read: {error}"))
+    tracing::debug!("an unreadable form: {error}");
+    Error::unreadable("formulir itu tidak dapat dibaca", "the form cannot be read")
 }
 
 async fn drain(payload: &RefCell<web::Payload>, most: usize) {

@@ -28,6 +28,7 @@ pub use sweep::missing;
 use crate::audit::{Action, By, Object};
 use crate::config::Config;
 use crate::error::{Error, Result};
+use crate::page::Page;
 use crate::random;
 use crate::state::State;
 use anyhow::Context;
@@ -167,9 +168,9 @@ impl Files {
         .map_err(|error| {
             // A decoder that stumbles over an image is no reason to let that image in, or to call us broken.
             tracing::warn!("an image could not be decoded: {error}");
-            Error::field(field, "cannot be read as an image")
+            Error::wrong(field, picture::unreadable())
         })?;
-        made.context("an upload cannot be read back")?.map_err(|wrong| Error::field(field, wrong))
+        made.context("an upload cannot be read back")?.map_err(|words| Error::wrong(field, words))
     }
 
     /// Gives an image its owner, in the caller's transaction; counted in the quota of `user_id`.
@@ -307,13 +308,15 @@ impl Files {
     ///
     /// # Errors
     /// The database's.
-    pub async fn of(&self, user_id: i64, before: i64, limit: i64) -> Result<Vec<Uploaded>> {
+    pub async fn of(&self, user_id: i64, page: Page) -> Result<Vec<Uploaded>> {
         let rows = sqlx::query!(
             r#"select file_id, name, purpose as "purpose: Purpose", bytes, width, height, created_at from file
-               where user_id = $1 and file_id < $2 and deleted_at is null order by file_id desc limit $3"#,
+               where user_id = $1 and file_id < $2 and deleted_at is null
+               order by file_id desc limit $3 offset $4"#,
             user_id,
-            before,
-            limit
+            page.after.unwrap_or(i64::MAX),
+            page.most,
+            page.skip
         )
         .fetch_all(&self.state.people)
         .await?;

@@ -5,6 +5,7 @@ use image::codecs::jpeg::JpegEncoder;
 use image::imageops::FilterType;
 use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, ImageResult, Limits, Rgb, RgbImage};
+use lumbung_shared::language::Words;
 use std::io::Cursor;
 
 /// No side may be longer, and no picture have more pixels: a phone's largest photo fits, a bomb does not.
@@ -29,21 +30,22 @@ pub struct Picture {
 ///
 /// # Errors
 /// What is wrong with the image, for the one who sent it.
-pub(super) fn remake(sent: &[u8]) -> Result<Picture, &'static str> {
+pub(super) fn remake(sent: &[u8]) -> Result<Picture, Words> {
     let format = match image::guess_format(sent) {
         Ok(format @ (ImageFormat::Jpeg | ImageFormat::Png | ImageFormat::WebP)) => format,
-        _ => return Err("must be a JPEG, PNG or WebP image"),
+        _ => return Err(Words::new("harus gambar JPEG, PNG atau WebP", "must be a JPEG, PNG or WebP image")),
     };
     // The decoder would paint the missing part grey.
     if format == ImageFormat::Jpeg && !is_whole_jpeg(sent) {
-        return Err("is cut off; send it again");
+        return Err(Words::new("terpotong; kirim lagi", "is cut off; send it again"));
     }
-    let image =
-        decode(sent, format).map_err(|_| "cannot be read as an image")?.ok_or("has too many pixels")?;
+    let image = decode(sent, format)
+        .map_err(|_| unreadable())?
+        .ok_or_else(|| Words::new("terlalu banyak piksel", "has too many pixels"))?;
     let encoded = |image: &RgbImage| {
         let mut jpeg = Vec::new();
         let mut encoder = JpegEncoder::new_with_quality(&mut jpeg, QUALITY);
-        encoder.encode_image(image).map(|()| jpeg).map_err(|_| "cannot be kept as an image")
+        encoder.encode_image(image).map(|()| jpeg).map_err(|_| unreadable())
     };
     let thumbnail = image.thumbnail(THUMBNAIL.min(image.width()), THUMBNAIL.min(image.height()));
     let (image, thumbnail) = (flat(image), flat(thumbnail));
@@ -53,6 +55,10 @@ pub(super) fn remake(sent: &[u8]) -> Result<Picture, &'static str> {
         width: image.width(),
         height: image.height(),
     })
+}
+
+pub(super) fn unreadable() -> Words {
+    Words::new("tidak dapat dibaca sebagai gambar", "cannot be read as an image")
 }
 
 /// The image upright and no larger than what is kept; `None` when it claims too many pixels, which is known
@@ -258,7 +264,10 @@ mod tests {
         let encoder = image::codecs::png::PngEncoder::new(&mut zeros);
         encoder.write_image(&vec![0; 9_000 * 9_000], 9_000, 9_000, ExtendedColorType::L8).unwrap();
         assert!(zeros.len() < 500_000);
-        assert_eq!(remake(&zeros).err(), Some("has too many pixels"));
+        assert_eq!(
+            remake(&zeros).err().map(|words| words.to_string()).as_deref(),
+            Some("has too many pixels")
+        );
     }
 
     #[test]

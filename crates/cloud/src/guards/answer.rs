@@ -1,9 +1,10 @@
 //! The answer as it leaves: its id, its shape, its headers.
 
+use super::cors;
 use super::headers::Dress;
 use super::limits;
 use super::request_id::RequestId;
-use crate::error::{Error, Language};
+use crate::error::{Error, language_of};
 use crate::state::State;
 use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
@@ -43,9 +44,10 @@ async fn shaped(
     id: RequestId,
 ) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
     let started = Instant::now();
-    let language = Language::of(request.request());
+    let language = language_of(request.request());
     let dress = Dress::of(&request);
     let state = request.app_data::<web::Data<State>>();
+    let reader = state.and_then(|state| cors::reader(&request, &state.config.http));
     let (metrics, leaving) = state.map(|state| (Arc::clone(&state.metrics), state.leaving.clone())).unzip();
     let route = request.match_pattern().unwrap_or_else(|| "unknown".into());
     let asked = method(request.method());
@@ -58,6 +60,9 @@ async fn shaped(
         }
         let mut late = Error::Timeout.answer(id.as_str(), language);
         dress.put_on(late.headers_mut(), &id);
+        if let Some(reader) = reader {
+            cors::let_read(late.headers_mut(), reader);
+        }
         return Err(InternalError::from_response(Error::Timeout, late).into());
     };
     let mut response = answered?.map_into_boxed_body();
@@ -66,10 +71,7 @@ async fn shaped(
             log(error);
             error.answer(id.as_str(), language)
         }
-        None => {
-            let error = Error::Unreadable(error.to_string());
-            error.answer(id.as_str(), language)
-        }
+        None => Error::refused(error).answer(id.as_str(), language),
     });
     if let Some(mut described) = described {
         // What was added on the way out stays.

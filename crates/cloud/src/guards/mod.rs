@@ -23,10 +23,10 @@ pub(crate) use head::{head, is_head};
 pub use host::asks_for_loopback;
 pub(crate) use host::host;
 pub use limits::Limits;
-pub(crate) use limits::limit;
 #[cfg(test)]
 pub(crate) use limits::named;
 pub use limits::turn;
+pub(crate) use limits::{counts, limit};
 pub(crate) use once::{Keys, TAKES_KEYS, answers_to, commit, forget_answers, forget_person, once};
 pub use principal::{Principal, accept_key, accept_person, accepted, accepted_person, bearer};
 pub use request_id::RequestId;

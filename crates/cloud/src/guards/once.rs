@@ -182,16 +182,16 @@ where
             }
         }
     };
-    check(keys, key.as_bytes()).map_err(|wrong| Error::field("Idempotency-Key", wrong))?;
-    let body = request.extract::<Bytes>().await.map_err(|error| Error::Unreadable(error.to_string()))?;
+    check(keys, key.as_bytes())?;
+    let body = request.extract::<Bytes>().await.map_err(|error| Error::refused(&error))?;
     if body.len() > LARGEST {
-        return Err(Error::TooLarge(format!("at most {LARGEST} bytes")));
+        return Err(Error::too_large(LARGEST));
     }
     let asked = [&who[..], request.method().as_str().as_bytes(), request.path().as_bytes()];
     Ok((Named::of(key.as_bytes(), user_id, asked, &body)?, body))
 }
 
-fn check(keys: Keys, key: &[u8]) -> std::result::Result<(), &'static str> {
+fn check(keys: Keys, key: &[u8]) -> Result<()> {
     let usable = (1..=64).contains(&key.len()) && key.iter().all(u8::is_ascii_graphic);
     // 36 characters: other ways to write a UUID are shorter or longer.
     let random = || {
@@ -202,10 +202,16 @@ fn check(keys: Keys, key: &[u8]) -> std::result::Result<(), &'static str> {
         })
     };
     match keys {
-        Keys::Any if !usable => Err("must be 1 to 64 visible ASCII characters, best a UUID"),
-        Keys::Random | Keys::RandomOfAnyone if !random() => Err(
+        Keys::Any if !usable => Err(Error::field(
+            "Idempotency-Key",
+            "harus 1 sampai 64 karakter ASCII tanpa spasi, sebaiknya UUID",
+            "must be 1 to 64 visible ASCII characters, best a UUID",
+        )),
+        Keys::Random | Keys::RandomOfAnyone if !random() => Err(Error::field(
+            "Idempotency-Key",
+            "harus UUID acak (versi 4) di sini, karena jawabannya memuat rahasia; buat satu untuk tiap permintaan",
             "must be a random UUID (version 4) here, because the answer holds a secret; draw one for each request",
-        ),
+        )),
         _ => Ok(()),
     }
 }

@@ -23,7 +23,8 @@ impl RequestId {
         let id = given
             .and_then(|id| id.to_str().ok())
             .filter(|id| {
-                (1..=64).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+                (1..=64).contains(&id.len())
+                    && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
             })
             .map_or_else(|| uuid::Uuid::new_v4().simple().to_string(), str::to_owned);
         Self(id.into())
@@ -51,7 +52,9 @@ mod tests {
             RequestId::give(&request);
             RequestId::of(request.request()).unwrap().as_str().to_owned()
         };
-        assert_eq!(id("Cerita-1"), "Cerita-1");
+        for good in ["Cerita-1", "req_123xyz"] {
+            assert_eq!(id(good), good);
+        }
         for bad in ["", "a b", "a\"b", &"x".repeat(65)] {
             assert_eq!(id(bad).len(), 32, "{bad}");
         }

@@ -9,7 +9,7 @@ use super::passwords::Password;
 use super::people::{Done, People};
 use super::sessions::{self, Person};
 use crate::audit::Action;
-use crate::error::{Error, Language, Result};
+use crate::error::{Error, Result, language_of};
 use crate::json::Json;
 use crate::state::State;
 use actix_web::{HttpRequest, HttpResponse, delete, get, post, web};
@@ -83,10 +83,7 @@ async fn end(
     id: web::Path<i64>,
 ) -> Result<HttpResponse> {
     sessions::end(&state, &people, &person, *id, &request, Action::TokenRevoked).await?;
-    let message = match Language::of(&request) {
-        Language::Indonesian => "Perangkat itu sudah dikeluarkan",
-        Language::English => "That device is signed out",
-    };
+    let message = language_of(&request).pick("Perangkat itu sudah dikeluarkan", "That device is signed out");
     Ok(HttpResponse::Ok().json(Done { success: true, message }))
 }
 
@@ -124,7 +121,7 @@ async fn change_password(
     .await?;
     let current = Password::typed("current_password", current_password)?;
     // Without a password there is none to change: it is chosen by mail.
-    let kept = account.password_hash.ok_or_else(|| Error::field("current_password", "is wrong"))?;
+    let kept = account.password_hash.ok_or_else(|| Error::field("current_password", "salah", "is wrong"))?;
     let current = ("current_password", current);
     owner::right(&request, &state, &people, person.user_id, &account.email, current, kept.clone()).await?;
     let names = [account.email.as_str(), account.username.as_str()];
@@ -146,9 +143,9 @@ async fn change_password(
     did(&mut tx, &request, person.user_id, Action::PasswordChange).await?;
     tx.commit().await?;
     people.sessions.forget(|other| other.user_id == person.user_id);
-    let message = match Language::of(&request) {
-        Language::Indonesian => "Kata sandi sudah diganti; perangkat lain dikeluarkan",
-        Language::English => "The password is changed; other devices are signed out",
-    };
+    let message = language_of(&request).pick(
+        "Kata sandi sudah diganti; perangkat lain dikeluarkan",
+        "The password is changed; other devices are signed out",
+    );
     Ok(HttpResponse::Ok().json(Done { success: true, message }))
 }

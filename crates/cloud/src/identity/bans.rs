@@ -31,7 +31,7 @@ pub async fn ban(
         lumbung_shared::check_text("reason", reason, 500)?;
     }
     if expires_at.is_some_and(|at| at <= Utc::now()) {
-        return Err(Error::field("expires_at", "must be in the future"));
+        return Err(Error::field("expires_at", "harus di masa depan", "must be in the future"));
     }
     if by.person() == Some(user_id) {
         return Err(Error::Conflict("OWN_ACCOUNT"));

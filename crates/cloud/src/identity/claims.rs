@@ -5,6 +5,7 @@ use crate::audit::{self, Action, Actor, By, Entry, Object, Origin};
 use crate::error::{Error, OnConstraint, Result};
 use crate::places::check_code;
 use chrono::{DateTime, Utc};
+use lumbung_shared::FieldError;
 use lumbung_shared::enrol::EnrolRequest;
 use serde_json::json;
 use sqlx::{PgConnection, PgPool};
@@ -58,8 +59,11 @@ pub async fn claim(
     )
     .fetch_optional(&mut *conn)
     .await
-    .on_constraint("gateway_code_form", Error::field("gateway", "has an unusable form"))?
-    .ok_or_else(|| Error::field("site", "is not known; `lumbung-cloud site list` shows them"))?;
+    .on_constraint(
+        "gateway_code_form",
+        Error::field("gateway", "bentuknya tidak dapat dipakai", "has an unusable form"),
+    )?
+    .ok_or_else(|| FieldError::unknown("site"))?;
     if found.made {
         check_no_verb("gateway", gateway)?;
     }
@@ -88,7 +92,7 @@ pub async fn first(
     .fetch_optional(&mut *conn)
     .await
     .on_constraint("gateway_code_key", Error::Conflict("GATEWAY_TAKEN"))?
-    .ok_or_else(|| Error::field("site", "is not known"))?;
+    .ok_or_else(|| FieldError::unknown("site"))?;
     gateways::stands(conn, gateway_id, site).await?;
     draw(conn, gateway_id, gateway, site, valid, by).await
 }
@@ -96,7 +100,13 @@ pub async fn first(
 /// One that has such a code from earlier goes on with it, and is revoked at the command line.
 fn check_no_verb(field: &'static str, gateway: &str) -> Result<()> {
     let good = !VERBS.contains(&gateway);
-    good.then_some(()).ok_or_else(|| Error::field(field, "is a word of the API's own paths; choose another"))
+    good.then_some(()).ok_or_else(|| {
+        Error::field(
+            field,
+            "adalah kata dari alamat API sendiri; pilih yang lain",
+            "is a word of the API's own paths; choose another",
+        )
+    })
 }
 
 async fn draw(
@@ -108,9 +118,11 @@ async fn draw(
     by: &By,
 ) -> Result<Claim> {
     let code = secret::draw_claim()?;
-    let valid = chrono::Duration::from_std(valid).map_err(|_| Error::field("valid", "is too long"))?;
-    let expires_at =
-        Utc::now().checked_add_signed(valid).ok_or_else(|| Error::field("valid", "is too long"))?;
+    let valid = chrono::Duration::from_std(valid)
+        .map_err(|_| Error::field("valid", "terlalu lama", "is too long"))?;
+    let expires_at = Utc::now()
+        .checked_add_signed(valid)
+        .ok_or_else(|| Error::field("valid", "terlalu lama", "is too long"))?;
     // One claim at a time: a new one ends those that nobody used.
     sqlx::query!("delete from gateway_claim where gateway_id = $1 and redeemed_at is null", gateway_id)
         .execute(&mut *conn)

@@ -5,11 +5,12 @@
 
 use super::sessions::Person;
 use crate::audit::Origin;
-use crate::error::{Error, Language, Result};
+use crate::error::{Error, Language, Result, language_of};
 use crate::json::Json;
 use crate::state::State;
 use actix_web::{HttpRequest, HttpResponse, delete, get, post, web};
 use chrono::{DateTime, Utc};
+use lumbung_shared::FieldError;
 use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
 use utoipa::ToSchema;
@@ -53,20 +54,25 @@ pub(super) async fn give(
     request: &HttpRequest,
 ) -> Result<()> {
     if consents.len() > TEXTS.len() {
-        return Err(Error::field("consents", format!("must be at most {}", TEXTS.len())));
+        return Err(Error::field(
+            "consents",
+            format!("paling banyak {}", TEXTS.len()),
+            format!("must be at most {}", TEXTS.len()),
+        ));
     }
-    let language = match Language::of(request) {
-        Language::Indonesian => "id",
-        Language::English => "en",
-    };
+    let language = language_of(request).code();
     for consent in consents {
         let (purpose, version, ..) =
             TEXTS.iter().find(|text| text.0 == consent.purpose).ok_or_else(|| {
                 let known: Vec<&str> = TEXTS.iter().map(|text| text.0).collect();
-                Error::field("purpose", format!("must be one of {}", known.join(", ")))
+                FieldError::not_one_of("purpose", &known)
             })?;
         if *version != consent.version {
-            return Err(Error::field("version", format!("the text to agree to is version {version}")));
+            return Err(Error::field(
+                "version",
+                format!("teks yang harus disetujui adalah versi {version}"),
+                format!("the text to agree to is version {version}"),
+            ));
         }
         sqlx::query!(
             "update consent set withdrawn_at = now()
@@ -114,7 +120,7 @@ struct Shown {
 #[utoipa::path(tag = "privacy", path = "/api/consents", responses((status = 200, body = Texts)))]
 #[get("/api/consents")]
 async fn texts(request: HttpRequest) -> HttpResponse {
-    let english = Language::of(&request) == Language::English;
+    let english = language_of(&request) == Language::English;
     let shown = |&(purpose, version, id, en): &Text| Shown {
         purpose,
         version,

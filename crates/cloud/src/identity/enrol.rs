@@ -93,13 +93,23 @@ async fn signing_key(
 }
 
 fn check_proof(signing: &SigningKey, bearer: &str) -> Result<()> {
-    let wrong = || Error::field("proof", "must be the key's own signature over the bearer key");
+    let wrong = || {
+        Error::field(
+            "proof",
+            "harus tanda tangan kunci itu sendiri atas kunci bearer",
+            "must be the key's own signature over the bearer key",
+        )
+    };
     signing.is_proven(bearer).then_some(()).ok_or_else(wrong)
 }
 
 fn check_key(field: &'static str, key: &str) -> Result<()> {
     is_key(key).then_some(()).ok_or_else(|| {
-        Error::field(field, "must be lbg_ followed by 32 random bytes in base64url (43 characters)")
+        Error::field(
+            field,
+            "harus lbg_ diikuti 32 byte acak dalam base64url (43 karakter)",
+            "must be lbg_ followed by 32 random bytes in base64url (43 characters)",
+        )
     })
 }
 

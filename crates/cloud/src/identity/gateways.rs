@@ -11,6 +11,7 @@ use crate::state::State;
 use actix_web::dev::Payload;
 use actix_web::{FromRequest, HttpRequest, web};
 use chrono::{DateTime, Utc};
+use lumbung_shared::FieldError;
 use lumbung_shared::enrol::is_key;
 use serde::Serialize;
 use serde_json::json;
@@ -162,7 +163,7 @@ pub async fn stood(conn: &mut PgConnection, code: &str, site: &str, by: &By) -> 
         .await?
         .ok_or(Error::NotFound("NOT_FOUND"))?;
     if places::site_named(&mut *conn, site).await?.is_none() {
-        return Err(Error::field("site", "is not known; `lumbung-cloud site list` shows them"));
+        return Err(FieldError::unknown("site").into());
     }
     if stands(conn, gateway_id, site).await? {
         let detail = json!({ "stood_at": site });

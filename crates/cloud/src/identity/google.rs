@@ -18,7 +18,7 @@ use super::second_factor::sign_in as second_step;
 use super::secret;
 use super::sessions;
 use crate::audit::Action;
-use crate::error::{Error, Language, Result};
+use crate::error::{Error, Result, language_of};
 use crate::json::Json;
 use crate::outside::{NotVouched, Vouched};
 use crate::state::State;
@@ -102,7 +102,11 @@ async fn sign_in(
     if known.is_none() {
         tx.rollback().await?;
         let email = vouched.email.clone().filter(|_| vouched.email_verified).ok_or_else(|| {
-            Error::field("google_token", "must tell an e-mail address that Google has verified")
+            Error::field(
+                "google_token",
+                "harus menyebut alamat email yang sudah dipastikan Google",
+                "must tell an e-mail address that Google has verified",
+            )
         })?;
         check_email(&email)?;
         let proven = prove(&request, &state, &people, &email, account, password).await?;
@@ -204,20 +208,22 @@ async fn open(
 ) -> Result<i64> {
     let full_name =
         vouched.name.as_deref().filter(|name| lumbung_shared::check_text("full_name", name, 255).is_ok());
+    let language = language_of(request);
     let user_id = sqlx::query_scalar!(
-        "insert into app_user (email, username, full_name, is_verified) values ($1, $2, $3, $4)
+        "insert into app_user (email, username, full_name, is_verified, language) values ($1, $2, $3, $4, $5)
          on conflict do nothing returning user_id",
         email,
         username()?,
         full_name,
-        vouched.owns_address
+        vouched.owns_address,
+        language.code()
     )
     .fetch_optional(&mut *conn)
     .await?
     // Somebody else took the address this very moment.
     .ok_or(Error::Conflict("PASSWORD_NEEDED_TO_LINK"))?;
     if !vouched.owns_address {
-        let to = Addressee { user_id, email, language: Language::of(request) };
+        let to = Addressee { user_id, email, language };
         letters::write(conn, state, Purpose::VerifyEmail, to).await?;
     }
     did(conn, request, user_id, Action::UserCreated).await?;

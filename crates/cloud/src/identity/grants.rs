@@ -9,6 +9,7 @@ use crate::audit::{Action, By, Object};
 use crate::error::{Error, Result};
 use crate::places;
 use chrono::{DateTime, Utc};
+use lumbung_shared::FieldError;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use sqlx::PgConnection;
@@ -91,7 +92,11 @@ impl Place {
         match (programme, site) {
             (Some(programme), None) => Ok(Self::Programme(programme)),
             (None, Some(site)) => Ok(Self::Site(site)),
-            _ => Err(Error::field("site", "either a programme or a site is needed, not both")),
+            _ => Err(Error::field(
+                "site",
+                "isi program atau lokasi, jangan keduanya",
+                "either a programme or a site is needed, not both",
+            )),
         }
     }
 }
@@ -143,12 +148,12 @@ async fn keys(conn: &mut PgConnection, place: &Place) -> Result<(Option<i32>, Op
     match place {
         Place::Programme(code) => {
             let known = places::programme_named(conn, code).await?;
-            let id = known.ok_or_else(|| Error::field("programme", "is not known"))?;
+            let id = known.ok_or_else(|| FieldError::unknown("programme"))?;
             Ok((Some(id), None))
         }
         Place::Site(code) => {
             let known = places::site_named(conn, code).await?;
-            let id = known.ok_or_else(|| Error::field("site", "is not known"))?;
+            let id = known.ok_or_else(|| FieldError::unknown("site"))?;
             Ok((None, Some(id)))
         }
     }
@@ -196,6 +201,10 @@ pub async fn find(conn: &mut PgConnection, user_id: i64, duty: Duty, place: &Pla
 /// # Errors
 /// The database's.
 pub async fn list(conn: &mut PgConnection, user_id: i64) -> Result<Vec<Listed>> {
+    sqlx::query_scalar!("select user_id from app_user where user_id = $1 and erased_at is null", user_id)
+        .fetch_optional(&mut *conn)
+        .await?
+        .ok_or(Error::NotFound("NOT_FOUND"))?;
     Ok(sqlx::query_as!(
         Listed,
         r#"select r.grant_id, r.role as "role: Duty", p.code as "programme?", s.code as "site?", r.granted_at

@@ -117,10 +117,14 @@ pub async fn add(
     let scopes: Vec<Scope> = Scope::ALL.into_iter().filter(|scope| scopes.contains(scope)).collect();
     if scopes.is_empty() {
         let all = Scope::ALL.map(Scope::word).join(", ");
-        return Err(Error::field("scopes", format!("must name at least one of {all}")));
+        return Err(Error::field(
+            "scopes",
+            format!("sebutkan paling sedikit satu dari {all}"),
+            format!("must name at least one of {all}"),
+        ));
     }
     if expires_at.is_some_and(|at| at <= Utc::now()) {
-        return Err(Error::field("expires_at", "must be in the future"));
+        return Err(Error::field("expires_at", "harus di masa depan", "must be in the future"));
     }
     let key = secret::draw_key(PREFIX)?;
     let words: Vec<String> = scopes.iter().map(|scope| scope.word().to_owned()).collect();

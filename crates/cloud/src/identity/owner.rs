@@ -55,7 +55,7 @@ pub(super) async fn right(
 ) -> Result<()> {
     let account = Account { user_id, password_hash: Some(kept) };
     let checked = try_password(request, state, people, email, Some(&account), typed).await?;
-    checked.map(|_| ()).ok_or_else(|| Error::field(field, "is wrong"))
+    checked.map(|_| ()).ok_or_else(|| Error::field(field, "salah", "is wrong"))
 }
 
 /// Whose password is tried.

@@ -10,6 +10,7 @@ use anyhow::anyhow;
 use argon2::password_hash::phc::PasswordHash;
 use argon2::password_hash::{Error as HashError, PasswordHasher, PasswordVerifier};
 use argon2::{Algorithm, Argon2, Params, Version};
+use lumbung_shared::FieldError;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
@@ -37,8 +38,8 @@ impl Password {
     /// The field, with what is wrong.
     pub fn typed(field: &'static str, password: String) -> Result<Self> {
         match password.chars().take(257).count() {
-            0 => Err(Error::field(field, "must not be empty")),
-            257 => Err(Error::field(field, "must be at most 256 characters")),
+            0 => Err(FieldError::empty(field).into()),
+            257 => Err(FieldError::too_long(field, 256).into()),
             _ => Ok(Self(password)),
         }
     }
@@ -73,13 +74,14 @@ impl Passwords {
     pub async fn choose(&self, field: &'static str, password: String, names: &[&str]) -> Result<String> {
         let chosen = Password::typed(field, password)?;
         if chosen.0.chars().take(8).count() < 8 {
-            return Err(Error::field(field, "must have at least 8 characters"));
+            return Err(Error::field(field, "paling sedikit 8 karakter", "must have at least 8 characters"));
         }
         let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
         self.in_turn(move || {
             if is_guessable(&chosen.0, &names) {
                 return Err(Error::field(
                     field,
+                    "mudah ditebak; pilih beberapa kata yang tidak saling berhubungan",
                     "is easy to guess; choose several words that do not belong together",
                 ));
             }

@@ -13,7 +13,7 @@ use super::sessions::{self, Enrolling, Sessions};
 use super::tokens::Tokens;
 use super::vault::{Kept, Vault};
 use crate::audit::Action;
-use crate::error::{Error, Language, Result};
+use crate::error::{Error, Result, language_of};
 use crate::guards;
 use crate::json::Json;
 use crate::outside::Google;
@@ -122,28 +122,26 @@ async fn register(
         lumbung_shared::check_text("full_name", name, 255)?;
     }
     let password_hash = people.passwords.choose("password", password, &[&email, &username]).await?;
+    let language = language_of(&request);
     let mut tx = state.people.begin().await?;
     let user_id = sqlx::query_scalar!(
-        "insert into app_user (email, username, password_hash, full_name) values ($1, $2, $3, $4)
+        "insert into app_user (email, username, password_hash, full_name, language) values ($1, $2, $3, $4, $5)
          returning user_id",
         email,
         username,
         password_hash,
-        full_name
+        full_name,
+        language.code()
     )
     .fetch_one(&mut *tx)
     .await
     .map_err(taken)?;
-    let language = Language::of(&request);
     let to = Addressee { user_id, email, language };
     letters::write(&mut tx, &state, Purpose::VerifyEmail, to).await?;
     did(&mut tx, &request, user_id, Action::UserCreated).await?;
     consent::give(&mut tx, user_id, &consents, &request).await?;
     let handed = sessions::open(&mut tx, &people, user_id, &request, refresh).await?;
-    let message = match language {
-        Language::Indonesian => "Pendaftaran berhasil",
-        Language::English => "Registration successful",
-    };
+    let message = language.pick("Pendaftaran berhasil", "Registration successful");
     guards::answers_to(&request, user_id);
     let registered = Registered { success: true, user_id, handed, message };
     let answer = guards::commit(&request, tx, StatusCode::CREATED, &registered).await?;
@@ -258,10 +256,7 @@ async fn logout(
     people: web::Data<People>,
 ) -> Result<HttpResponse> {
     sessions::end(&state, &people, &person, person.session_id, &request, Action::Logout).await?;
-    let message = match Language::of(&request) {
-        Language::Indonesian => "Anda sudah keluar",
-        Language::English => "You are signed out",
-    };
+    let message = language_of(&request).pick("Anda sudah keluar", "You are signed out");
     Ok(HttpResponse::Ok().json(Done { success: true, message }))
 }
 
@@ -276,7 +271,8 @@ pub(super) fn check_email(email: &str) -> Result<()> {
                     !label.is_empty() && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
                 })
         });
-    good.then_some(()).ok_or_else(|| Error::field("email", "must be an e-mail address"))
+    good.then_some(())
+        .ok_or_else(|| Error::field("email", "harus berupa alamat email", "must be an e-mail address"))
 }
 
 pub(super) fn check_username(username: &str) -> Result<()> {
@@ -286,6 +282,7 @@ pub(super) fn check_username(username: &str) -> Result<()> {
     let wrong = || {
         Error::field(
             "username",
+            "harus 3 sampai 100 huruf, angka dan _ . - dan diawali huruf atau angka",
             "must be 3 to 100 letters, digits and _ . - and begin with a letter or digit",
         )
     };

@@ -4,7 +4,7 @@ use super::profile::{self, Me};
 use super::sessions::Person;
 use crate::error::{Error, Result};
 use crate::files::{self, Files, Form, Owner, Purpose, Uploaded};
-use crate::page;
+use crate::page::{self, Page};
 use crate::state::State;
 use actix_web::{HttpRequest, HttpResponse, delete, get, post, web};
 use serde::{Deserialize, Serialize};
@@ -54,9 +54,11 @@ async fn put_up(
     let form = Form { purpose: Purpose::ProfilePicture, image: IMAGE, texts: &[("user_id", 20)] };
     let taken = files.take(&request, body, person.user_id, &form).await?;
     if let Some(text) = taken.texts.get("user_id") {
-        person.must_be(Some(text.parse().map_err(|_| Error::field("user_id", "must be a number"))?))?;
+        person.must_be(Some(
+            text.parse().map_err(|_| Error::field("user_id", "harus berupa angka", "must be a number"))?,
+        ))?;
     }
-    let image = taken.image.ok_or_else(|| Error::field(IMAGE, "is missing"))?;
+    let image = taken.image.ok_or_else(|| Error::field(IMAGE, "wajib diisi", "must be given"))?;
     let image = files.put(form.purpose, image).await?;
     let mut tx = state.people.begin().await?;
     let owner = alone(&mut tx, person.user_id).await?;
@@ -109,11 +111,14 @@ async fn show(conn: &mut PgConnection, user_id: i64, name: Option<&str>) -> Resu
 
 #[derive(Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
-struct Page {
+struct Asked {
+    /// From 1.
+    #[param(minimum = 1, maximum = 100_000)]
+    page: Option<i64>,
     /// 1 to 50.
     #[param(minimum = 1, maximum = 50, default = 50)]
     limit: Option<i64>,
-    /// `next_cursor` of the page before.
+    /// `next_cursor` of an earlier answer; `page` does not count then.
     #[param(schema_with = page::cursor::<1>)]
     cursor: Option<String>,
 }
@@ -123,20 +128,20 @@ struct UploadedPage {
     #[schema(example = true)]
     success: bool,
     files: Vec<Uploaded>,
+    #[schema(example = 1)]
+    page: i64,
     /// For the next page; null at the end.
     next_cursor: Option<String>,
 }
 
 /// What you have uploaded, the latest first. Whoever is signed in may call.
-#[utoipa::path(tag = "people", path = "/api/users/me/files", params(Page), security(("session" = [])),
+#[utoipa::path(tag = "people", path = "/api/users/me/files", params(Asked), security(("session" = [])),
     responses((status = 200, body = UploadedPage), (status = 400, body = crate::error::ErrorBody),
         (status = 401, body = crate::error::ErrorBody)))]
 #[get("/api/users/me/files")]
-async fn list(person: Person, files: web::Data<Files>, asked: web::Query<Page>) -> Result<HttpResponse> {
-    let limit = page::limit(asked.limit, 50)?;
-    let [before] = asked.cursor.as_deref().map_or(Ok([i64::MAX]), page::read_cursor)?;
-    let mut found = files.of(person.user_id, before, limit + 1).await?;
-    let more = page::cut(&mut found, limit);
-    let next_cursor = found.last().filter(|_| more).map(|last| page::write_cursor([last.file_id]));
-    Ok(HttpResponse::Ok().json(UploadedPage { success: true, files: found, next_cursor }))
+async fn list(person: Person, files: web::Data<Files>, asked: web::Query<Asked>) -> Result<HttpResponse> {
+    let page = Page::read(asked.page, asked.limit, asked.cursor.as_deref(), 50)?;
+    let mut found = files.of(person.user_id, page).await?;
+    let next_cursor = page.cut(&mut found, |last| last.file_id);
+    Ok(HttpResponse::Ok().json(UploadedPage { success: true, files: found, page: page.number, next_cursor }))
 }

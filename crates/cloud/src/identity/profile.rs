@@ -1,5 +1,6 @@
 //! `GET` and `PUT /api/users/me`: what a person says of themselves.
 
+use super::people;
 use super::roles::Role;
 use super::sessions::Person;
 use crate::audit::{Action, Object};
@@ -91,6 +92,9 @@ async fn me(person: Person, state: web::Data<State>) -> Result<HttpResponse> {
 struct Changes {
     /// Only your own, if any.
     user_id: Option<i64>,
+    /// As at registration; cannot be cleared.
+    #[schema(example = "userhandle")]
+    username: Option<String>,
     #[serde(default, deserialize_with = "given")]
     #[schema(max_length = 255, example = "Full Name")]
     full_name: Option<String>,
@@ -119,6 +123,9 @@ fn given<'de, D: Deserializer<'de>>(field: D) -> std::result::Result<Option<Stri
 
 impl Changes {
     fn check(&self) -> Result<()> {
+        if let Some(username) = &self.username {
+            people::check_username(username)?;
+        }
         let line = |field, value: &Option<String>, max| check(field, value, max, false);
         let wrong: Vec<FieldError> = [
             line("full_name", &self.full_name, 255),
@@ -137,6 +144,7 @@ impl Changes {
     /// What the audit says of it: which fields, and whether one of them leads to somebody's door.
     fn told(&self) -> (Action, Vec<&'static str>) {
         let fields = [
+            ("username", &self.username),
             ("full_name", &self.full_name),
             ("bio", &self.bio),
             ("phone_number", &self.phone_number),
@@ -161,14 +169,21 @@ fn check(field: &'static str, value: &Option<String>, max: usize, lines: bool) -
 fn check_phone(value: &Option<String>) -> Option<FieldError> {
     let value = value.as_deref().filter(|value| !value.is_empty())?;
     let good = value.len() >= 5 && value.chars().all(|c| c.is_ascii_digit() || " +-()".contains(c));
-    (!good).then(|| FieldError::new("phone_number", "must be 5 to 20 digits, spaces and + - ( )"))
+    (!good).then(|| {
+        FieldError::new(
+            "phone_number",
+            "harus 5 sampai 20 angka, spasi dan + - ( )",
+            "must be 5 to 20 digits, spaces and + - ( )",
+        )
+    })
 }
 
 /// Change your own profile. Whoever is signed in may call.
 #[utoipa::path(tag = "people", path = "/api/users/me", request_body = Changes, security(("session" = [])),
     responses((status = 200, body = Me), (status = 400, body = crate::error::ErrorBody),
         (status = 401, body = crate::error::ErrorBody),
-        (status = 403, description = "`OTHER_USER`", body = crate::error::ErrorBody)))]
+        (status = 403, description = "`OTHER_USER`", body = crate::error::ErrorBody),
+        (status = 409, description = "`USERNAME_TAKEN`", body = crate::error::ErrorBody)))]
 #[put("/api/users/me")]
 async fn change(
     request: HttpRequest,
@@ -183,7 +198,8 @@ async fn change(
         Profile,
         r#"update app_user set full_name = nullif(coalesce($2, full_name), ''), bio = nullif(coalesce($3, bio), ''),
                phone_number = nullif(coalesce($4, phone_number), ''), address = nullif(coalesce($5, address), ''),
-               city = nullif(coalesce($6, city), ''), country = nullif(coalesce($7, country), ''), updated_at = now()
+               city = nullif(coalesce($6, city), ''), country = nullif(coalesce($7, country), ''),
+               username = coalesce($8, username), updated_at = now()
            where user_id = $1 and is_active
            returning user_id, email, username, full_name, profile_picture as profile_picture_url, bio, phone_number,
                address, city, country, role as "role: Role", is_verified, created_at, updated_at"#,
@@ -193,9 +209,11 @@ async fn change(
         body.phone_number,
         body.address,
         body.city,
-        body.country
+        body.country,
+        body.username
     );
-    let profile = profile.fetch_optional(&mut *tx).await?.ok_or(Error::Unauthenticated)?;
+    let profile =
+        profile.fetch_optional(&mut *tx).await.map_err(people::taken)?.ok_or(Error::Unauthenticated)?;
     let (action, fields) = body.told();
     let by = person.by(&request);
     by.did(&mut tx, action, Object::new("user", &person.user_id), None, json!({ "fields": fields })).await?;

@@ -13,7 +13,7 @@ use super::people::{Done, People, check_email};
 use super::sessions;
 use super::throttle;
 use crate::audit::Action;
-use crate::error::{Error, Language, Result};
+use crate::error::{Error, Language, Result, language_of};
 use crate::json::Json;
 use crate::state::State;
 use actix_web::{HttpRequest, HttpResponse, post, web};
@@ -51,7 +51,7 @@ async fn forgot(
     body: Json<Forgotten>,
 ) -> Result<HttpResponse> {
     check_email(&body.email)?;
-    let language = Language::of(&request);
+    let language = language_of(&request);
     let turn = Arc::clone(&people.letters)
         .try_acquire_owned()
         .map_err(|_| Error::Busy { retry_after: 5, reason: "too many mails asked for at once".into() })?;
@@ -61,10 +61,10 @@ async fn forgot(
         }
         drop(turn);
     });
-    let message = match language {
-        Language::Indonesian => "Kalau alamat itu terdaftar, email dengan tautan segera dikirim",
-        Language::English => "If that address has an account, an e-mail with a link is on its way",
-    };
+    let message = language.pick(
+        "Kalau alamat itu terdaftar, email dengan tautan segera dikirim",
+        "If that address has an account, an e-mail with a link is on its way",
+    );
     Ok(HttpResponse::Ok().json(Done { success: true, message }))
 }
 
@@ -144,10 +144,8 @@ async fn reset(
     throttle::forgive(&state.people, &address).await?;
     people.sessions.forget(|person| person.user_id == user_id);
     tracing::info!(user_id, "password reset");
-    let message = match Language::of(&request) {
-        Language::Indonesian => "Kata sandi sudah diganti. Silakan masuk.",
-        Language::English => "The password is changed. Please sign in.",
-    };
+    let message = language_of(&request)
+        .pick("Kata sandi sudah diganti. Silakan masuk.", "The password is changed. Please sign in.");
     Ok(HttpResponse::Ok().json(Done { success: true, message }))
 }
 

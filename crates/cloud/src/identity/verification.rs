@@ -5,7 +5,7 @@ use super::letters::{self, Addressee, Purpose};
 use super::people::Done;
 use super::sessions::Person;
 use crate::audit::Action;
-use crate::error::{Error, Language, Result};
+use crate::error::{Error, Result, language_of};
 use crate::json::Json;
 use crate::state::State;
 use actix_web::{HttpRequest, HttpResponse, post, web};
@@ -53,10 +53,8 @@ async fn verify(
     .ok_or_else(unknown)?;
     did(&mut tx, &request, user_id, Action::EmailVerified).await?;
     tx.commit().await?;
-    let message = match Language::of(&request) {
-        Language::Indonesian => "Alamat email Anda sudah dipastikan",
-        Language::English => "Your e-mail address is confirmed",
-    };
+    let message =
+        language_of(&request).pick("Alamat email Anda sudah dipastikan", "Your e-mail address is confirmed");
     Ok(HttpResponse::Ok().json(Done { success: true, message }))
 }
 
@@ -67,7 +65,7 @@ async fn verify(
         (status = 429, body = crate::error::ErrorBody)))]
 #[post("/api/auth/verify-email/resend")]
 async fn resend(request: HttpRequest, person: Person, state: web::Data<State>) -> Result<HttpResponse> {
-    let language = Language::of(&request);
+    let language = language_of(&request);
     let mut tx = state.people.begin().await?;
     let account = sqlx::query!(
         "select email, is_verified from app_user where user_id = $1 for no key update",
@@ -83,9 +81,6 @@ async fn resend(request: HttpRequest, person: Person, state: web::Data<State>) -
         return Err(Error::TooMany { retry_after: 3600 });
     }
     tx.commit().await?;
-    let message = match language {
-        Language::Indonesian => "Email sudah dikirim lagi",
-        Language::English => "The e-mail is on its way again",
-    };
+    let message = language.pick("Email sudah dikirim lagi", "The e-mail is on its way again");
     Ok(HttpResponse::Ok().json(Done { success: true, message }))
 }

@@ -1,6 +1,6 @@
 //! `GET /api/admin/deliveries`, `POST /api/admin/deliveries/{id}/retry`.
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::identity::Admin;
 use crate::json::Done;
 use crate::notify::undelivered::{self, STATES};
@@ -8,6 +8,7 @@ use crate::page::{self, Page};
 use crate::state::State;
 use actix_web::{HttpRequest, HttpResponse, get, post, web};
 use chrono::{DateTime, Utc};
+use lumbung_shared::FieldError;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -58,7 +59,7 @@ struct Delivery {
     /// Null for an address without an account.
     #[schema(example = 7)]
     user_id: Option<i64>,
-    /// email, push or webhook
+    /// email, push, sms or webhook
     #[schema(example = "email")]
     channel: String,
     #[serde(rename = "type")]
@@ -86,7 +87,7 @@ async fn list(_admin: Admin, state: web::Data<State>, asked: web::Query<Asked>) 
     let page = Page::read(asked.page, asked.limit, asked.cursor.as_deref(), MOST)?;
     let wanted = asked.state.as_deref().unwrap_or("dead");
     if !STATES.contains(&wanted) {
-        return Err(Error::field("state", format!("must be one of {}", STATES.join(", "))));
+        return Err(FieldError::not_one_of("state", &STATES).into());
     }
     let mut rows = undelivered::list(&state.people, wanted, page).await?;
     let next_cursor = page.cut(&mut rows, |last| last.delivery_id);

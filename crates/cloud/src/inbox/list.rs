@@ -1,12 +1,13 @@
 //! `GET /api/notifications`, `POST /api/notifications/{id}/read`, `POST /api/notifications/read-all`.
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::identity::Person;
 use crate::notify::shown::{self, Shown};
 use crate::page;
 use crate::state::State;
 use actix_web::{HttpResponse, get, post, web};
 use chrono::{DateTime, Utc};
+use lumbung_shared::FieldError;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -111,7 +112,7 @@ async fn list(person: Person, state: web::Data<State>, asked: web::Query<Asked>)
     let limit = page::limit(asked.limit, MOST)?;
     let number = asked.page.unwrap_or(1);
     if !(1..=DEEPEST).contains(&number) {
-        return Err(Error::field("page", format!("must be between 1 and {DEEPEST}")));
+        return Err(FieldError::not_between("page", 1, DEEPEST).into());
     }
     let before = asked.cursor.as_deref().map(page::read_cursor::<1>).transpose()?.map(|[before]| before);
     let skip = if before.is_some() { 0 } else { (number - 1) * limit };

@@ -85,11 +85,20 @@ async fn give(
         return Err(Error::NotFound("SMS_NOT_CONFIGURED"));
     }
     lumbung_shared::check_text("phone_number", &body.phone_number, LONGEST)?;
-    let number = Number::parse(&body.phone_number)
-        .ok_or_else(|| Error::field("phone_number", "must be a number such as 0812-3456-7890 or +62812…"))?;
+    let number = Number::parse(&body.phone_number).ok_or_else(|| {
+        Error::field(
+            "phone_number",
+            "harus nomor seperti 0812-3456-7890 atau +62812…",
+            "must be a number such as 0812-3456-7890 or +62812…",
+        )
+    })?;
     let countries = &state.config.sms.countries;
     if !number.is_of(countries) {
-        return Err(Error::field("phone_number", format!("must begin with {}", countries.join(" or "))));
+        return Err(Error::field(
+            "phone_number",
+            format!("harus diawali {}", countries.join(" atau ")),
+            format!("must begin with {}", countries.join(" or ")),
+        ));
     }
     let by = person.by(&request);
     let mut tx = state.people.begin().await?;
@@ -122,7 +131,7 @@ async fn verify(
     body: Json<CodeFromPhone>,
 ) -> Result<HttpResponse> {
     if body.code.len() != 6 || !body.code.bytes().all(|digit| digit.is_ascii_digit()) {
-        return Err(Error::field("code", "must be six digits"));
+        return Err(Error::field("code", "harus enam angka", "must be six digits"));
     }
     let by = person.by(&request);
     phones::verify(&state.people, person.user_id, &body.code, &by).await?;

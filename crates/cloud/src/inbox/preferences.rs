@@ -7,6 +7,7 @@ use crate::notify::Kind;
 use crate::notify::wishes::{self, Channel, Wishes};
 use crate::state::State;
 use actix_web::{HttpResponse, get, put, web};
+use lumbung_shared::FieldError;
 use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
 use utoipa::ToSchema;
@@ -109,16 +110,20 @@ fn channels() -> Object {
 
 impl Wish {
     fn checked(&self) -> Result<(Kind, Channel, bool)> {
-        let wrong =
-            |what: &str| Error::field("preferences", format!("{} by {}: {what}", self.kind, self.channel));
+        let wrong = |indonesian, english| {
+            let place = |by, what| format!("{} {by} {}: {what}", self.kind, self.channel);
+            Error::field("preferences", place("lewat", indonesian), place("by", english))
+        };
         let kinds = Kind::ALL.into_iter().filter(|kind| !kind.is_secret());
-        let kind = { kinds }.find(|kind| kind.word() == self.kind).ok_or_else(|| wrong("no such type"))?;
+        let kind = { kinds }
+            .find(|kind| kind.word() == self.kind)
+            .ok_or_else(|| wrong("jenis itu tidak ada", "no such type"))?;
         let channel = Channel::ALL
             .into_iter()
             .find(|channel| channel.word() == self.channel)
-            .ok_or_else(|| wrong("no such channel"))?;
+            .ok_or_else(|| wrong("jalan itu tidak ada", "no such channel"))?;
         if kind.is_fixed(channel) && !self.enabled {
-            return Err(wrong("cannot be turned off"));
+            return Err(wrong("tidak dapat dimatikan", "cannot be turned off"));
         }
         Ok((kind, channel, self.enabled))
     }
@@ -138,13 +143,15 @@ async fn change(
     body: Json<PreferenceChanges>,
 ) -> Result<HttpResponse> {
     if body.preferences.len() > MOST {
-        return Err(Error::field("preferences", format!("at most {MOST}")));
+        return Err(Error::field("preferences", format!("paling banyak {MOST}"), format!("at most {MOST}")));
     }
     let wished = body.preferences.iter().map(Wish::checked).collect::<Result<Vec<_>>>()?;
     let spoken = body
         .language
         .as_deref()
-        .map(|code| Language::from_code(code).ok_or_else(|| Error::field("language", "must be id or en")))
+        .map(|code| {
+            Language::from_code(code).ok_or_else(|| FieldError::not_one_of("language", &["id", "en"]))
+        })
         .transpose()?;
     let mut tx = state.people.begin().await?;
     if let Some(spoken) = spoken {

@@ -102,10 +102,10 @@ async fn subscribe(
     body: Json<Subscribing>,
 ) -> Result<HttpResponse> {
     let Subscribing { endpoint, keys } = body.into_inner();
-    outside.check_address(&endpoint).map_err(|wrong| Error::field("endpoint", wrong))?;
+    outside.check_address(&endpoint).map_err(|words| Error::wrong("endpoint", words))?;
     let bytes = |text: &str| URL_SAFE_NO_PAD.decode(text.trim_end_matches('=')).unwrap_or_default();
     let browser = Subscription { endpoint, p256dh: bytes(&keys.p256dh), auth: bytes(&keys.auth) };
-    browser.check().map_err(|wrong| Error::field("keys", wrong))?;
+    browser.check().map_err(|words| Error::wrong("keys", words))?;
     let mut tx = state.people.begin().await?;
     let id = subscriptions::keep(&mut tx, person.user_id, &browser).await?;
     guards::commit(&request, tx, StatusCode::CREATED, &Subscribed { success: true, id }).await

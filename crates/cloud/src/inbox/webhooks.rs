@@ -75,7 +75,7 @@ async fn add(
     outside: web::Data<Outside>,
     body: Json<Wish>,
 ) -> Result<HttpResponse> {
-    outside.check_address(&body.url).map_err(|wrong| Error::field("url", wrong))?;
+    outside.check_address(&body.url).map_err(|words| Error::wrong("url", words))?;
     let by = admin.0.by(&request);
     let mut tx = state.people.begin().await?;
     let webhook = webhooks::add(&mut tx, &body.url, &body.kinds, &by).await?;

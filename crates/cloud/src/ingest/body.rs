@@ -6,6 +6,7 @@ use actix_web::HttpRequest;
 use actix_web::http::header;
 use actix_web::web::{self, Bytes, BytesMut};
 use futures_util::StreamExt;
+use lumbung_shared::language::Words;
 use std::io::Read;
 
 /// How a body was compressed.
@@ -24,13 +25,16 @@ impl Encoding {
         if let Some(kind) = text(header::CONTENT_TYPE)
             && !kind.trim().to_ascii_lowercase().starts_with("application/json")
         {
-            return Err(Error::Unsupported("send Content-Type: application/json".into()));
+            return Err(Error::wanted_type("application/json"));
         }
         match text(header::CONTENT_ENCODING).map(|e| e.trim().to_ascii_lowercase()).as_deref() {
             None | Some("" | "identity") => Ok(Self::Identity),
             Some("gzip") => Ok(Self::Gzip),
             Some("zstd") => Ok(Self::Zstd),
-            Some(_) => Err(Error::Unsupported("Content-Encoding may be zstd, gzip or identity".into())),
+            Some(_) => Err(Error::Unsupported(Words::new(
+                "Content-Encoding boleh zstd, gzip atau identity",
+                "Content-Encoding may be zstd, gzip or identity",
+            ))),
         }
     }
 
@@ -60,7 +64,7 @@ fn inflate(decoder: impl Read, limit: usize) -> Result<Vec<u8>> {
     decoder
         .take(limit as u64 + 1)
         .read_to_end(&mut decoded)
-        .map_err(|error| Error::Unreadable(format!("the compressed body is broken: {error}")))?;
+        .map_err(|_| Error::unreadable("isi yang dimampatkan rusak", "the compressed body is broken"))?;
     if decoded.len() > limit {
         return Err(expanded(limit));
     }
@@ -68,7 +72,10 @@ fn inflate(decoder: impl Read, limit: usize) -> Result<Vec<u8>> {
 }
 
 fn expanded(limit: usize) -> Error {
-    Error::TooLarge(format!("at most {limit} bytes after decompression; send fewer records at once"))
+    Error::TooLarge(Words::new(
+        format!("paling banyak {limit} byte setelah dibuka; kirim lebih sedikit catatan sekaligus"),
+        format!("at most {limit} bytes after decompression; send fewer records at once"),
+    ))
 }
 
 /// The body as it was sent. One that is too large is still read to a point and thrown away, so that the
@@ -78,7 +85,7 @@ fn expanded(limit: usize) -> Error {
 /// [`Error::TooLarge`], [`Error::Timeout`], or [`Error::Unreadable`] when the client left.
 pub(super) async fn read(request: &HttpRequest, payload: web::Payload, config: &Config) -> Result<Bytes> {
     let limit = config.ingest.max_body_bytes;
-    let too_large = || Error::TooLarge(format!("at most {limit} bytes; send fewer records at once"));
+    let too_large = || Error::too_large(limit);
     let announced = request
         .headers()
         .get(header::CONTENT_LENGTH)
@@ -97,8 +104,8 @@ pub(super) async fn read(request: &HttpRequest, payload: web::Payload, config: &
 async fn collect(mut payload: web::Payload, limit: usize) -> Result<Option<Bytes>> {
     let (mut body, mut total) = (BytesMut::new(), 0usize);
     while let Some(chunk) = payload.next().await {
-        let chunk =
-            chunk.map_err(|error| Error::Unreadable(format!("the body did not arrive whole: {error}")))?;
+        let chunk = chunk
+            .map_err(|_| Error::unreadable("isinya tidak sampai utuh", "the body did not arrive whole"))?;
         total = total.saturating_add(chunk.len());
         if total > limit.saturating_mul(8) {
             break;
@@ -118,7 +125,7 @@ pub fn must_hold(sent: &[u8], limit: usize) {
     for encoding in [Encoding::Identity, Encoding::Gzip, Encoding::Zstd] {
         match encoding.decode(sent, limit) {
             Ok(decoded) => assert!(decoded.len() <= limit),
-            Err(error) => assert!(matches!(error, Error::TooLarge(_) | Error::Unreadable(_)), "{error}"),
+            Err(error) => assert!(matches!(error, Error::TooLarge(_) | Error::Unreadable { .. }), "{error}"),
         }
     }
 }
@@ -139,7 +146,7 @@ mod tests {
     fn what_was_compressed_comes_out() {
         assert_eq!(Encoding::Gzip.decode(&gzip(b"[]"), 10).unwrap(), b"[]");
         assert_eq!(Encoding::Zstd.decode(&zstd::encode_all(&b"[]"[..], 3).unwrap(), 10).unwrap(), b"[]");
-        assert!(matches!(Encoding::Zstd.decode(b"nonsense", 10), Err(Error::Unreadable(_))));
+        assert!(matches!(Encoding::Zstd.decode(b"nonsense", 10), Err(Error::Unreadable { .. })));
     }
 
     #[test]

@@ -16,6 +16,7 @@ use crate::identity::receipts;
 use crate::identity::signing::{self, Carried};
 use chrono::Utc;
 use lumbung_shared::bundle::{Bundle, BundleError, Opener};
+use lumbung_shared::language::Words;
 use lumbung_shared::receipt::{FORMAT, HeldRun, HeldStream, Receipt, Statement};
 use lumbung_shared::time::rfc3339;
 use lumbung_shared::wire::Epoch;
@@ -43,10 +44,13 @@ struct Checked {
 impl Checked {
     /// One of its batches; runs on a blocking thread.
     fn batch(&self, place: usize) -> Result<Incoming> {
-        let body = self.bundle.batch(&self.opener, place).map_err(refusal)?;
+        let body = self.bundle.batch(&self.opener, place).map_err(|error| refusal(&error))?;
         let json = Encoding::Zstd.decode(&body, self.most_decoded)?;
         if !json.trim_ascii_start().starts_with(b"{") {
-            return Err(Error::Unreadable("a bundle holds batches of the object form only".into()));
+            return Err(Error::unreadable(
+                "bundel hanya boleh berisi kiriman berbentuk objek",
+                "a bundle holds batches of the object form only",
+            ));
         }
         Ok(parse::parse(&self.carried.gateway, json, Utc::now())?.carried())
     }
@@ -58,16 +62,20 @@ impl Checked {
 /// [`Error::Unreadable`] for a file that is damaged, forged or sealed for another cloud, the codes of
 /// [`signing::signed_by`], `SIGNING_KEY_RETIRED`, or those of storing.
 pub async fn import(pool: &PgPool, ingest: &Ingest, config: &Config, file: Vec<u8>) -> Result<Imported> {
-    let bundle = aside(move || Bundle::read(file).map_err(refusal)).await?;
+    let bundle = aside(move || Bundle::read(file).map_err(|error| refusal(&error))).await?;
     let signer = receipts::signer(pool, &config.receipts.seal_key).await?;
     let carried = signing::signed_by(pool, bundle.manifest().signed_by).await?;
     if bundle.manifest().gateway_id != carried.gateway.code {
         let told = &bundle.manifest().gateway_id;
-        let words = format!("the bundle says it is of {told}, and {} signed it", carried.gateway.code);
-        return Err(Error::Unreadable(words));
+        let signer = &carried.gateway.code;
+        return Err(Error::unreadable(
+            format!("bundel itu mengaku dari {told}, tetapi ditandatangani {signer}"),
+            format!("the bundle says it is of {told}, and {signer} signed it"),
+        ));
     }
     let _place = ingest.admit(carried.gateway.id)?;
-    let opener = bundle.opener(&signing::seals(pool, &carried.gateway).await?).map_err(refusal)?;
+    let opener =
+        bundle.opener(&signing::seals(pool, &carried.gateway).await?).map_err(|error| refusal(&error))?;
     let most_decoded = config.ingest.max_decoded_bytes;
     let checked = Arc::new(Checked { bundle, opener, carried, most_decoded });
 
@@ -110,11 +118,21 @@ pub async fn import(pool: &PgPool, ingest: &Ingest, config: &Config, file: Vec<u
     Ok(Imported { gateway, records, duplicates, quarantined, receipt })
 }
 
-fn refusal(error: BundleError) -> Error {
-    match error {
-        BundleError::TooLarge => Error::TooLarge(error.to_string()),
-        error => Error::Unreadable(error.to_string()),
-    }
+fn refusal(error: &BundleError) -> Error {
+    let english = error.to_string();
+    let indonesian = match error {
+        BundleError::TooLarge => {
+            return Error::TooLarge(Words::new("bundel itu terlalu besar", english));
+        }
+        BundleError::NotABundle => "ini bukan bundel dari gateway Lumbung",
+        BundleError::Damaged(_) => "bundel itu terpotong atau rusak; salin lagi, atau ekspor lagi",
+        BundleError::Format(_) => "program ini belum mengenal format bundel itu; perbarui",
+        BundleError::Signature => {
+            "tanda tangannya tidak cocok: bundel itu diubah, atau bukan dari gateway tersebut"
+        }
+        BundleError::Sealed => "bundel itu tidak dapat dibuka dengan kunci mana pun milik gateway ini",
+    };
+    Error::unreadable(indonesian, english)
 }
 
 /// Hashing, opening and reading, away from the async threads.

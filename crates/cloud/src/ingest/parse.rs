@@ -7,6 +7,7 @@ use crate::identity::Gateway;
 use crate::json;
 use chrono::{DateTime, Utc};
 use lumbung_shared::FieldError;
+use lumbung_shared::language::Words;
 use lumbung_shared::scan::Scan;
 use lumbung_shared::time::{ClockState, parse_rfc3339, rfc3339};
 use lumbung_shared::wire::{
@@ -112,7 +113,7 @@ impl Incoming {
 /// [`Error::Unreadable`] when the envelope is unusable, [`Error::TooLarge`] for too many records,
 /// `FOREIGN_GATEWAY_ID` when the array form speaks for another gateway.
 pub(super) fn parse(gateway: &Gateway, body: Vec<u8>, received_at: DateTime<Utc>) -> Result<Incoming> {
-    let text = String::from_utf8(body).map_err(|error| Error::Unreadable(format!("not UTF-8: {error}")))?;
+    let text = String::from_utf8(body).map_err(|_| Error::unreadable("harus UTF-8", "must be UTF-8"))?;
     match text.trim_start().as_bytes().first() {
         Some(b'[') => array(gateway, &text, received_at),
         _ => object(gateway, &text, received_at),
@@ -120,16 +121,20 @@ pub(super) fn parse(gateway: &Gateway, body: Vec<u8>, received_at: DateTime<Utc>
 }
 
 fn object(gateway: &Gateway, text: &str, received_at: DateTime<Utc>) -> Result<Incoming> {
-    let batch: Batch =
-        json::read(text).map_err(|error| Error::Unreadable(format!("not a batch: {error}")))?;
+    let batch: Batch = json::read(text).map_err(|error| Error::unread_json(&error))?;
     if batch.protocol == 0 || batch.protocol > PROTOCOL {
-        return Err(Error::field("protocol", format!("this cloud serves protocol 1 to {PROTOCOL}")));
+        return Err(Error::field(
+            "protocol",
+            format!("cloud ini melayani protokol 1 sampai {PROTOCOL}"),
+            format!("this cloud serves protocol 1 to {PROTOCOL}"),
+        ));
     }
     let records = batch.runs.iter().flat_map(|run| run.streams.values().flatten());
     let count = records.fold(0u64, |sum, segment| sum.saturating_add(segment.n));
     if count > MAX_BATCH_RECORDS || batch.runs.len() > MAX_BATCH_RUNS {
-        return Err(Error::TooLarge(format!(
-            "at most {MAX_BATCH_RECORDS} records of {MAX_BATCH_RUNS} runs at once"
+        return Err(Error::TooLarge(Words::new(
+            format!("paling banyak {MAX_BATCH_RECORDS} catatan dari {MAX_BATCH_RUNS} run sekaligus"),
+            format!("at most {MAX_BATCH_RECORDS} records of {MAX_BATCH_RUNS} runs at once"),
         )));
     }
     let mut incoming = Incoming {
@@ -151,16 +156,29 @@ fn object(gateway: &Gateway, text: &str, received_at: DateTime<Utc>) -> Result<I
     let mut epochs = HashSet::new();
     let mut budget = Budget::new(MAX_UNREADABLE_BYTES);
     let unusable = |error: SegmentError| match error {
-        SegmentError::Numbering(_) => Error::Unreadable(error.to_string()),
-        SegmentError::TooMuch => Error::TooLarge(error.to_string()),
+        SegmentError::Numbering(_) => {
+            Error::unreadable("seq, n dan step sebuah segmen tidak menomori catatannya", error.to_string())
+        }
+        SegmentError::TooMuch => Error::TooLarge(Words::new(
+            "catatan yang tidak dapat dibaca terlalu besar; kirim lebih sedikit sekaligus",
+            error.to_string(),
+        )),
     };
     for section in batch.runs {
         let epoch = section.epoch;
         if epoch == Epoch::LEGACY || batch.run == Epoch::LEGACY {
-            return Err(Error::field("epoch", "0 is kept for clients that know no runs"));
+            return Err(Error::field(
+                "epoch",
+                "0 disediakan bagi klien yang tidak mengenal run",
+                "0 is kept for clients that know no runs",
+            ));
         }
         if !epochs.insert(epoch) {
-            return Err(Error::field("epoch", "a run has one section in a batch"));
+            return Err(Error::field(
+                "epoch",
+                "sebuah run hanya punya satu bagian dalam satu kiriman",
+                "a run has one section in a batch",
+            ));
         }
         check_start(section.start.as_ref())?;
         let mut ranges = BTreeMap::new();
@@ -200,9 +218,13 @@ fn check_start(start: Option<&RunStart>) -> std::result::Result<(), FieldError> 
     if let Some(site) = &start.site {
         lumbung_shared::check_text("site", site, 64)?;
     }
-    parse_rfc3339(&start.started_at)
-        .map(|_| ())
-        .ok_or_else(|| FieldError::new("started_at", "must be RFC 3339, such as 2026-11-21T02:30:00.000Z"))
+    parse_rfc3339(&start.started_at).map(|_| ()).ok_or_else(|| {
+        FieldError::new(
+            "started_at",
+            "harus RFC 3339, misalnya 2026-11-21T02:30:00.000Z",
+            "must be RFC 3339, such as 2026-11-21T02:30:00.000Z",
+        )
+    })
 }
 
 pub(super) fn extend_ranges(ranges: &mut Vec<(i64, i64)>, seqs: &[i64]) {
@@ -216,10 +238,12 @@ pub(super) fn extend_ranges(ranges: &mut Vec<(i64, i64)>, seqs: &[i64]) {
 
 fn array(gateway: &Gateway, text: &str, received_at: DateTime<Utc>) -> Result<Incoming> {
     // Raw at first: a million tiny values would take fifty times their bytes as values.
-    let raws: Vec<&RawValue> = serde_json::from_str(text)
-        .map_err(|error| Error::Unreadable(format!("not a JSON array: {error}")))?;
+    let raws: Vec<&RawValue> = serde_json::from_str(text).map_err(|error| Error::unread_json(&error))?;
     if raws.len() as u64 > MAX_BATCH_RECORDS {
-        return Err(Error::TooLarge(format!("at most {MAX_BATCH_RECORDS} records at once")));
+        return Err(Error::TooLarge(Words::new(
+            format!("paling banyak {MAX_BATCH_RECORDS} catatan sekaligus"),
+            format!("at most {MAX_BATCH_RECORDS} records at once"),
+        )));
     }
     let read: Vec<_> = raws.iter().map(|raw| legacy::read(raw.get(), &gateway.code)).collect();
     let foreign = |r: &std::result::Result<Scan, Refusal>| matches!(r, Err(e) if e.reason == legacy::FOREIGN);

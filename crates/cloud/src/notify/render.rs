@@ -64,10 +64,10 @@ fn link(state: &State, address: String) -> Given {
 
 fn page(language: Language, title: &str, escaped: &str) -> String {
     let code = language.code();
-    let foot = match language {
-        Language::Indonesian => "Email ini dikirim oleh Lumbung. Tidak perlu dibalas.",
-        Language::English => "This e-mail was sent by Lumbung. There is no need to answer.",
-    };
+    let foot = language.pick(
+        "Email ini dikirim oleh Lumbung. Tidak perlu dibalas.",
+        "This e-mail was sent by Lumbung. There is no need to answer.",
+    );
     let title = HtmlEscape(title);
     let paragraphs: String = escaped
         .split("\n\n")

@@ -90,7 +90,11 @@ pub async fn add(conn: &mut PgConnection, url: &str, kinds: &[Told], by: &By) ->
         .collect();
     if words.is_empty() {
         let all = Told::ALL.map(Told::word).join(", ");
-        return Err(Error::field("kinds", format!("must name at least one of {all}")));
+        return Err(Error::field(
+            "kinds",
+            format!("sebutkan paling sedikit satu dari {all}"),
+            format!("must name at least one of {all}"),
+        ));
     }
     let secret = random::draw::<32>()?;
     let id = sqlx::query_scalar!(

@@ -24,6 +24,7 @@ pub use webhook::Webhook;
 
 use crate::config::Config;
 use crate::finding::Finding;
+use lumbung_shared::language::Words;
 use mail::Mailer;
 use push::Push;
 use sms::Texter;
@@ -84,7 +85,7 @@ impl Outside {
     ///
     /// # Errors
     /// What it must be.
-    pub fn check_address(&self, address: &str) -> Result<(), &'static str> {
+    pub fn check_address(&self, address: &str) -> Result<(), Words> {
         self.web.check(address).map(drop)
     }
 

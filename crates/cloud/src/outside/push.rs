@@ -6,6 +6,7 @@ use anyhow::{Context, anyhow};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::Utc;
+use lumbung_shared::language::Words;
 use reqwest::Url;
 use reqwest::header::{AUTHORIZATION, HeaderValue};
 use ring::rand::SystemRandom;
@@ -35,11 +36,16 @@ pub struct Subscription {
 impl Subscription {
     /// # Errors
     /// What its keys must be.
-    pub fn check(&self) -> Result<(), &'static str> {
+    pub fn check(&self) -> Result<(), Words> {
         let good = self.p256dh.len() == 65
             && self.auth.len() == 16
             && PublicKey::from_sec1_bytes(&self.p256dh).is_ok();
-        good.then_some(()).ok_or("must be the two keys that the browser gave")
+        good.then_some(()).ok_or_else(|| {
+            Words::new(
+                "harus dua kunci yang diberikan peramban",
+                "must be the two keys that the browser gave",
+            )
+        })
     }
 }
 
@@ -83,7 +89,7 @@ impl Push {
         text: &str,
         message_id: Uuid,
     ) -> Result<(), Undelivered> {
-        let url = web.check(&to.endpoint).map_err(|wrong| Undelivered::Never(wrong.into()))?;
+        let url = web.check(&to.endpoint).map_err(|wrong| Undelivered::Never(wrong.to_string()))?;
         let request = self.request(&url, to, text, message_id).map_err(|error| {
             // A key that the browser gave and that is none.
             Undelivered::Never(format!("cannot be encrypted: {error:#}"))

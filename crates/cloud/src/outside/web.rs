@@ -6,6 +6,7 @@
 //! - In development, and only then, this machine itself may be asked too, without TLS.
 
 use super::Undelivered;
+use lumbung_shared::language::Words;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::{Certificate, Client, Url, redirect};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -35,9 +36,14 @@ impl Web {
     }
 
     /// An address that may be asked; else what is wrong with it.
-    pub(super) fn check(&self, address: &str) -> Result<Url, &'static str> {
-        const WRONG: &str = "must be an https address that the internet can reach";
-        let url = Url::parse(address).map_err(|_| WRONG)?;
+    pub(super) fn check(&self, address: &str) -> Result<Url, Words> {
+        let wrong = || {
+            Words::new(
+                "harus alamat https yang dapat dijangkau dari internet",
+                "must be an https address that the internet can reach",
+            )
+        };
+        let url = Url::parse(address).map_err(|_| wrong())?;
         let host = url.host_str().unwrap_or_default();
         let literal = host.trim_matches(['[', ']']).parse::<IpAddr>().ok();
         let here = host == "localhost" || literal.is_some_and(|ip| ip.is_loopback());
@@ -50,12 +56,12 @@ impl Web {
                 "http" => here && self.development,
                 _ => false,
             };
-        good.then_some(url).ok_or(WRONG)
+        good.then_some(url).ok_or_else(wrong)
     }
 
     /// Sends one request that is never redirected; its status.
     pub(super) async fn send(&self, request: reqwest::Request) -> Result<u16, Undelivered> {
-        self.check(request.url().as_str()).map_err(|wrong| Undelivered::Never(wrong.into()))?;
+        self.check(request.url().as_str()).map_err(|wrong| Undelivered::Never(wrong.to_string()))?;
         let answer = self.client.execute(request).await;
         // Its own words would repeat the address.
         let answer = answer.map_err(|error| {

@@ -19,7 +19,7 @@ pub struct Webhook {
 }
 
 pub(super) async fn send(web: &Web, to: &Webhook, body: &str, message_id: Uuid) -> Result<(), Undelivered> {
-    let url = web.check(&to.url).map_err(|wrong| Undelivered::Never(wrong.into()))?;
+    let url = web.check(&to.url).map_err(|wrong| Undelivered::Never(wrong.to_string()))?;
     let (id, at) = (message_id.to_string(), Utc::now().timestamp());
     let secrets = std::iter::once(&to.secret).chain(&to.old_secret);
     let signatures: Vec<String> = secrets.map(|secret| signature(secret, &id, at, body)).collect();

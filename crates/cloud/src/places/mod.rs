@@ -31,7 +31,7 @@ impl NewSite {
         wrong.extend(check_code("programme", programme).err());
         wrong.extend(lumbung_shared::check_text("name", name, 200).err());
         if !SITE_KINDS.contains(&kind) {
-            wrong.push(FieldError::new("kind", format!("must be one of {}", SITE_KINDS.join(", "))));
+            wrong.push(FieldError::not_one_of("kind", SITE_KINDS));
         }
         match time_zone.parse::<Tz>() {
             Ok(time_zone) if wrong.is_empty() => Ok(Self {
@@ -43,7 +43,11 @@ impl NewSite {
             }),
             parsed => {
                 if parsed.is_err() {
-                    wrong.push(FieldError::new("time_zone", "must be an IANA name such as Asia/Jakarta"));
+                    wrong.push(FieldError::new(
+                        "time_zone",
+                        "harus nama IANA seperti Asia/Jakarta",
+                        "must be an IANA name such as Asia/Jakarta",
+                    ));
                 }
                 Err(Error::Fields(wrong))
             }
@@ -57,7 +61,11 @@ pub fn check_code(field: &'static str, code: &str) -> std::result::Result<(), Fi
         && code.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
         && code.as_bytes().first().is_some_and(u8::is_ascii_alphanumeric);
     fits.then_some(()).ok_or_else(|| {
-        FieldError::new(field, "must be 1 to 64 letters, digits, - or _, starting with a letter or digit")
+        FieldError::new(
+            field,
+            "harus 1 sampai 64 huruf, angka, - atau _, diawali huruf atau angka",
+            "must be 1 to 64 letters, digits, - or _, starting with a letter or digit",
+        )
     })
 }
 
@@ -124,10 +132,11 @@ pub async fn add_site(database: impl PgExecutor<'_>, site: &NewSite) -> Result<b
     )
     .fetch_optional(database)
     .await
-    .on_constraint("site_code_form", Error::field("code", "has an unusable form"))?;
-    added.ok_or_else(|| {
-        Error::field("programme", "is not known; add it first with `lumbung-cloud programme add CODE NAME`")
-    })
+    .on_constraint(
+        "site_code_form",
+        Error::field("code", "bentuknya tidak dapat dipakai", "has an unusable form"),
+    )?;
+    added.ok_or_else(|| FieldError::unknown("programme").into())
 }
 
 /// Makes a site whose code nobody has. Answers its key.
@@ -147,7 +156,7 @@ pub async fn make_site(database: impl PgExecutor<'_>, site: &NewSite) -> Result<
     .fetch_optional(database)
     .await
     .on_constraint("site_code_key", Error::Conflict("SITE_TAKEN"))?
-    .ok_or_else(|| Error::field("programme", "is not known"))
+    .ok_or_else(|| FieldError::unknown("programme").into())
 }
 
 /// The code of a programme, which nobody changes until the transaction is over.

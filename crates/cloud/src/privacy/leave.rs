@@ -2,7 +2,7 @@
 
 use super::{export, requests};
 use crate::audit::{Action, By, Object};
-use crate::error::{Language, Result};
+use crate::error::{Result, language_of};
 use crate::files::{self, Files};
 use crate::guards;
 use crate::identity::{People, Person, owner, personal};
@@ -74,10 +74,8 @@ async fn leave(
     let by = person.by(&request);
     let receipt = erase(&state, &files, person.user_id, &by).await?;
     people.forget(person.user_id);
-    let message = match Language::of(&request) {
-        Language::Indonesian => "Akun dan data pribadi Anda sudah dihapus",
-        Language::English => "Your account and personal data are deleted",
-    };
+    let message = language_of(&request)
+        .pick("Akun dan data pribadi Anda sudah dihapus", "Your account and personal data are deleted");
     Ok(HttpResponse::Ok().json(Left { success: true, receipt, message }))
 }
 

@@ -7,7 +7,7 @@ use crate::guards;
 use crate::identity::{Admin, Person, personal};
 use crate::json::Json;
 use crate::notify::{self, Kind as Told, Message};
-use crate::page;
+use crate::page::{self, Page};
 use crate::state::State;
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, get, post, web};
@@ -76,19 +76,30 @@ struct Many {
     #[schema(example = true)]
     success: bool,
     requests: Vec<Request>,
+    #[schema(example = 1)]
+    page: i64,
     /// For the next page; null at the end.
     next_cursor: Option<String>,
 }
 
 #[derive(Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
-struct Page {
+struct Asked {
+    /// From 1.
+    #[param(minimum = 1, maximum = 100_000)]
+    page: Option<i64>,
     /// 1 to 50.
     #[param(minimum = 1, maximum = 50, default = 50)]
     limit: Option<i64>,
-    /// `next_cursor` of the page before.
+    /// `next_cursor` of an earlier answer; `page` does not count then.
     #[param(schema_with = page::cursor::<1>)]
     cursor: Option<String>,
+}
+
+impl Asked {
+    fn page(&self) -> Result<Page> {
+        Page::read(self.page, self.limit, self.cursor.as_deref(), 50)
+    }
 }
 
 /// Ask something of us about your data: at most ten open at a time. Whoever is signed in may call.
@@ -141,38 +152,36 @@ async fn tell_admins(conn: &mut PgConnection) -> Result<()> {
 }
 
 /// What you asked about your data, with the answers, the latest first. Whoever is signed in may call.
-#[utoipa::path(tag = "privacy", path = "/api/users/me/privacy-requests", params(Page), security(("session" = [])),
+#[utoipa::path(tag = "privacy", path = "/api/users/me/privacy-requests", params(Asked), security(("session" = [])),
     responses((status = 200, body = Many), (status = 400, body = crate::error::ErrorBody),
         (status = 401, body = crate::error::ErrorBody)))]
 #[get("/api/users/me/privacy-requests")]
-async fn mine(person: Person, state: web::Data<State>, asked: web::Query<Page>) -> Result<HttpResponse> {
-    let limit = page::limit(asked.limit, 50)?;
-    let [before] = asked.cursor.as_deref().map_or(Ok([i64::MAX]), page::read_cursor)?;
+async fn mine(person: Person, state: web::Data<State>, asked: web::Query<Asked>) -> Result<HttpResponse> {
+    let page = asked.page()?;
     let requests = sqlx::query_as!(
         Request,
         r#"select privacy_request_id, user_id, kind as "kind: Kind", content, requested_at, due_at, answered_at,
                granted, answer
            from privacy_request where user_id = $1 and privacy_request_id < $2
-           order by privacy_request_id desc limit $3"#,
+           order by privacy_request_id desc limit $3 offset $4"#,
         person.user_id,
-        before,
-        limit + 1
+        page.after.unwrap_or(i64::MAX),
+        page.most,
+        page.skip
     )
     .fetch_all(&state.people)
     .await?;
-    Ok(HttpResponse::Ok().json(paged(requests, limit)))
+    Ok(HttpResponse::Ok().json(paged(requests, page)))
 }
 
-fn paged(mut requests: Vec<Request>, limit: i64) -> Many {
-    let more = page::cut(&mut requests, limit);
-    let last = requests.last().filter(|_| more);
-    let next_cursor = last.map(|last| page::write_cursor([last.privacy_request_id]));
-    Many { success: true, requests, next_cursor }
+fn paged(mut requests: Vec<Request>, page: Page) -> Many {
+    let next_cursor = page.cut(&mut requests, |last| last.privacy_request_id);
+    Many { success: true, requests, page: page.number, next_cursor }
 }
 
 /// Requests that wait for an answer, the oldest and so the most urgent first. Admins may call; that they read what
 /// people wrote is in the audit log.
-#[utoipa::path(tag = "privacy", path = "/api/admin/privacy-requests", params(Page), security(("session" = [])),
+#[utoipa::path(tag = "privacy", path = "/api/admin/privacy-requests", params(Asked), security(("session" = [])),
     responses((status = 200, body = Many), (status = 400, body = crate::error::ErrorBody),
         (status = 401, body = crate::error::ErrorBody),
         (status = 403, description = "`ADMIN_ONLY`", body = crate::error::ErrorBody)))]
@@ -181,24 +190,24 @@ async fn open(
     request: HttpRequest,
     admin: Admin,
     state: web::Data<State>,
-    asked: web::Query<Page>,
+    asked: web::Query<Asked>,
 ) -> Result<HttpResponse> {
-    let limit = page::limit(asked.limit, 50)?;
-    let [after] = asked.cursor.as_deref().map_or(Ok([0]), page::read_cursor)?;
+    let page = asked.page()?;
     let requests = sqlx::query_as!(
         Request,
         r#"select privacy_request_id, user_id, kind as "kind: Kind", content, requested_at, due_at, answered_at,
                granted, answer
            from privacy_request where answered_at is null and privacy_request_id > $1
-           order by privacy_request_id limit $2"#,
-        after,
-        limit + 1
+           order by privacy_request_id limit $2 offset $3"#,
+        page.after.unwrap_or(0),
+        page.most,
+        page.skip
     )
     .fetch_all(&state.people)
     .await?;
     let (by, seen) = (admin.0.by(&request), Object::new("privacy_request", &"*"));
     audit::tell_look(&mut *state.people.acquire().await?, &by, seen).await?;
-    Ok(HttpResponse::Ok().json(paged(requests, limit)))
+    Ok(HttpResponse::Ok().json(paged(requests, page)))
 }
 
 #[derive(Deserialize, ToSchema)]

@@ -4,8 +4,8 @@ use super::{Context, Failure, Outcome, print};
 use crate::identity::IdentityFile;
 use crate::outbox::Outbox;
 use crate::sync::{ExportError, Exported, LocalError, LocalGateway, Receipts, SettleError, export as write};
-use crate::words::Lang;
 use anyhow::anyhow;
+use lumbung_shared::language::Language;
 use lumbung_shared::receipt::MAX_BYTES;
 use serde_json::{Value, json};
 use std::fs::File;
@@ -100,8 +100,8 @@ fn page(context: &Context, exported: &Exported, out: &Path) -> String {
     lines.join("\n")
 }
 
-fn why_not(error: &ExportError, lang: Lang) -> String {
-    if lang == Lang::En {
+fn why_not(error: &ExportError, lang: Language) -> String {
+    if lang == Language::English {
         return error.to_string();
     }
     match error {
@@ -155,8 +155,8 @@ async fn stopped(context: &Context, receipt: &[u8]) -> Result<u64, Failure> {
     settled.map_err(|error| anyhow!(no_receipt(&error, context.lang)).into())
 }
 
-fn no_receipt(error: &SettleError, lang: Lang) -> String {
-    if lang == Lang::En {
+fn no_receipt(error: &SettleError, lang: Language) -> String {
+    if lang == Language::English {
         return error.to_string();
     }
     use lumbung_shared::receipt::ReceiptError;

@@ -4,8 +4,8 @@ use super::{Context, Failure, Outcome, print};
 use crate::app;
 use crate::identity::IdentityFile;
 use crate::sync::{self, CloudClient, DateDoubt, EnrolError, EnrolLink, http_client};
-use crate::words::Lang;
 use anyhow::anyhow;
+use lumbung_shared::language::Language;
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
 use std::sync::Arc;
@@ -64,8 +64,8 @@ pub(super) async fn rotate(context: &Context) -> Result<Outcome, Failure> {
 }
 
 /// The error in the reader's language; what the cloud or the system said stays as it was said.
-fn words(error: &EnrolError, lang: Lang) -> String {
-    if lang == Lang::En {
+fn words(error: &EnrolError, lang: Language) -> String {
+    if lang == Language::English {
         return error.to_string();
     }
     match error {
@@ -135,7 +135,7 @@ mod tests {
             EnrolError::Refused("x".into()),
             EnrolError::Answer("x".into()),
         ] {
-            assert_ne!(words(&error, Lang::Id), words(&error, Lang::En));
+            assert_ne!(words(&error, Language::Indonesian), words(&error, Language::English));
         }
     }
 }

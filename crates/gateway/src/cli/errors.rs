@@ -4,13 +4,13 @@ use crate::app::BuildError;
 use crate::outbox::OpenError;
 use crate::signing::SigningError;
 use crate::sync::LocalError;
-use crate::words::Lang;
+use lumbung_shared::language::Language;
 
 /// An error with its chain, in words.
-pub(super) fn in_words(error: &anyhow::Error, lang: Lang) -> String {
+pub(super) fn in_words(error: &anyhow::Error, lang: Language) -> String {
     let indonesian = match lang {
-        Lang::En => None,
-        Lang::Id => None
+        Language::English => None,
+        Language::Indonesian => None
             .or_else(|| error.downcast_ref().and_then(of_local))
             .or_else(|| error.downcast_ref().and_then(of_build))
             .or_else(|| error.downcast_ref().and_then(of_store))
@@ -106,12 +106,12 @@ mod tests {
             (SigningError::Content { path }.into(), "bukan kunci", "/data/x.db"),
         ];
         for (error, indonesian, fact) in errors {
-            let told = in_words(&error, Lang::Id);
+            let told = in_words(&error, Language::Indonesian);
             assert!(told.contains(indonesian) && told.contains(fact), "{told}");
-            let english = in_words(&error, Lang::En);
+            let english = in_words(&error, Language::English);
             assert!(!english.contains(indonesian) && english.contains(fact), "{english}");
         }
         let unknown = anyhow::anyhow!("EIO").context("/dev/mmcblk0");
-        assert_eq!(in_words(&unknown, Lang::Id), "/dev/mmcblk0: EIO");
+        assert_eq!(in_words(&unknown, Language::Indonesian), "/dev/mmcblk0: EIO");
     }
 }

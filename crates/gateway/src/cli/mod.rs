@@ -12,8 +12,8 @@ mod status;
 mod tag;
 
 use crate::config::{Config, ConfigError, LogFormat};
-use crate::words::Lang;
 use clap::{Parser, Subcommand};
+use lumbung_shared::language::Language;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -39,8 +39,8 @@ struct Arguments {
     #[arg(long, global = true, value_name = "DIR")]
     data_dir: Option<PathBuf>,
     /// Language of what is printed; otherwise LANG decides.
-    #[arg(long, global = true)]
-    lang: Option<Lang>,
+    #[arg(long, global = true, value_parser = ["id", "en"])]
+    lang: Option<String>,
     #[command(subcommand)]
     command: Command,
 }
@@ -258,23 +258,21 @@ pub(crate) enum Failure {
 /// What every command needs.
 struct Context {
     config: Config,
-    lang: Lang,
+    lang: Language,
 }
 
 impl Context {
     /// One of two texts, by the reader's language.
     fn say<'a>(&self, id: &'a str, en: &'a str) -> &'a str {
-        match self.lang {
-            Lang::Id => id,
-            Lang::En => en,
-        }
+        self.lang.pick(id, en)
     }
 }
 
 /// Runs the program's command line.
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let lang = arguments.lang.unwrap_or_else(|| Lang::of_locale(&std::env::var("LANG").unwrap_or_default()));
+    let lang = arguments.lang.clone().or_else(|| std::env::var("LANG").ok()).unwrap_or_default();
+    let lang = Language::of_locale(&lang);
     match dispatch(arguments, lang) {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::NothingToDo(text)) => {
@@ -294,7 +292,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn dispatch(arguments: Arguments, lang: Lang) -> Result<Outcome, Failure> {
+fn dispatch(arguments: Arguments, lang: Language) -> Result<Outcome, Failure> {
     if matches!(arguments.command, Command::Config) {
         print(crate::config::DEFAULT)?;
         return Ok(Outcome::Done);

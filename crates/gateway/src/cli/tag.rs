@@ -12,7 +12,8 @@ const BETWEEN_LOOKS: Duration = Duration::from_millis(100);
 pub(super) async fn tag(context: &Context, action: TagAction) -> Result<Outcome, Failure> {
     let address = context.config.reader.pn532.link.clone();
     if let TagAction::Write { text, .. } = &action {
-        TagId::parse(text).map_err(|error| Failure::Usage(format!("TEXT {}", error.message)))?;
+        TagId::parse(text)
+            .map_err(|error| Failure::Usage(format!("TEXT {}", error.words.within(context.lang))))?;
     }
     let words = Words { id: context.say("id", "en") == "id" };
     let done = tokio::task::spawn_blocking(move || work(&address, &action, words)).await;

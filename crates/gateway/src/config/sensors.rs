@@ -281,8 +281,7 @@ impl Sensor {
             return Err("name, rename: must not be empty".to_owned());
         }
         let series = SeriesName::parse(&format!("{}/{last}", self.name));
-        let series =
-            series.map_err(|error| format!("name, rename: {}/{last} {}", self.name, error.message))?;
+        let series = series.map_err(|error| format!("name, rename: {}/{last} {}", self.name, error.words))?;
         let plausible = match self.range.get(name) {
             Some([low, high]) if low < high => *low..=*high,
             Some(_) => return Err(format!("range.{name}: the first number must be the smaller")),

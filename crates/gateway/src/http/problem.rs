@@ -1,9 +1,10 @@
 //! Errors as the API answers them: one shape, a stable code, words in the reader's language.
 
-use crate::words::{Code, FieldProblem, Lang};
+use crate::words::{Code, FieldProblem};
 use actix_web::http::StatusCode;
 use actix_web::http::header::{ACCEPT_LANGUAGE, RETRY_AFTER, WWW_AUTHENTICATE};
 use actix_web::{HttpMessage, HttpRequest, HttpResponse};
+use lumbung_shared::language::Language;
 use serde_json::json;
 use std::borrow::Cow;
 
@@ -46,7 +47,7 @@ impl Problem {
     /// The answer to this request.
     pub(super) fn answer(&self, request: &HttpRequest) -> HttpResponse {
         let header = request.headers().get(ACCEPT_LANGUAGE);
-        let lang = header.and_then(|value| value.to_str().ok()).map(Lang::of_header).unwrap_or_default();
+        let lang = header.and_then(|value| value.to_str().ok()).map(Language::of_header).unwrap_or_default();
         let details: Vec<_> = self
             .details
             .iter()

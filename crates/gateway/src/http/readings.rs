@@ -76,6 +76,7 @@ fn key(request: &HttpRequest) -> Result<Option<String>, Problem> {
         _ => {
             let problem = FieldProblem::Limit(FieldError::new(
                 "Idempotency-Key",
+                format!("harus 1 sampai {KEY_BYTES} karakter ASCII"),
                 format!("must be 1 to {KEY_BYTES} printable ASCII characters"),
             ));
             Err(Problem::fields(vec![("Idempotency-Key", problem)]))
@@ -90,7 +91,7 @@ fn records(
 ) -> Result<Vec<ReadingContent>, Problem> {
     let Value::Array(entries) = json else { return Err(Problem::of(Code::BadJson)) };
     if entries.is_empty() || entries.len() > MOST_READINGS {
-        let problem = FieldError::new("readings", format!("must be between 1 and {MOST_READINGS}"));
+        let problem = FieldError::not_between("readings", 1, MOST_READINGS);
         return Err(Problem::fields(vec![("readings", FieldProblem::Limit(problem))]));
     }
     let objects: Result<Vec<_>, usize> = entries

@@ -43,11 +43,10 @@ pub(super) fn rows(_: &Stage) -> Result<Vec<Row>> {
             .example("/api/admin/users/0/role")
             .answered(404)
             .told_in(409, last),
-        get("/api/admin/users/{id}/grants", For::Admins).example("/api/admin/users/0/grants").refuses(
-            "/api/admin/users/x/grants",
-            400,
-            UNREADABLE,
-        ),
+        get("/api/admin/users/{id}/grants", For::Admins)
+            .example("/api/admin/users/0/grants")
+            .answered(404)
+            .refuses("/api/admin/users/x/grants", 400, UNREADABLE),
         post("/api/admin/users/{id}/grants", For::Admins, json!({ "role": "officer", "site": "DAPUR-1" }))
             .example("/api/admin/users/0/grants")
             .answered(404)

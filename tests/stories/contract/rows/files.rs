@@ -23,7 +23,9 @@ pub(super) fn rows(_: &Stage) -> Result<Vec<Row>> {
             ),
         delete(picture, For::People),
         get("/api/users/me/files", For::People)
+            .example("/api/users/me/files?page=2")
             .refuses("/api/users/me/files?limit=51", 400, INVALID)
+            .refuses("/api/users/me/files?page=0", 400, INVALID)
             .refuses("/api/users/me/files?cursor=x", 400, INVALID),
         get("/files/{name}", For::Anyone)
             .example("/files/00000000000000000000000000000000.jpg")

@@ -86,7 +86,9 @@ pub(super) fn rows(_: &Stage) -> Result<Vec<Row>> {
         get("/api/users/me", For::People),
         put("/api/users/me", For::People, json!({ "user_id": "{me}", "bio": "Menanam bayam" }))
             .refuses_body(json!({ "phone_number": "x" }), 400, INVALID)
-            .refuses_body(json!({ "user_id": 0 }), 403, "OTHER_USER"),
+            .refuses_body(json!({ "username": "x" }), 400, INVALID)
+            .refuses_body(json!({ "user_id": 0 }), 403, "OTHER_USER")
+            .told_in(409, "people::people_change_their_own_profile_and_nobody_elses"),
     ])
 }
 

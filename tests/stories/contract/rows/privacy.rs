@@ -44,11 +44,10 @@ pub(super) fn rows(_: &Stage) -> Result<Vec<Row>> {
             400,
             INVALID,
         ),
-        get("/api/admin/privacy-requests", For::Admins).refuses(
-            "/api/admin/privacy-requests?limit=51",
-            400,
-            INVALID,
-        ),
+        get("/api/admin/privacy-requests", For::Admins)
+            .example("/api/admin/privacy-requests?page=2")
+            .refuses("/api/admin/privacy-requests?limit=51", 400, INVALID)
+            .refuses("/api/admin/privacy-requests?page=0", 400, INVALID),
         post("/api/admin/privacy-requests/{id}/answer", For::Admins, answer("Sudah."))
             .example("/api/admin/privacy-requests/0/answer")
             .answered(404)

@@ -120,6 +120,11 @@ fn kind(method: &Method, pattern: Option<&str>) -> Option<Kind> {
     }
 }
 
+/// Whether an endpoint, by the path of the document, is counted.
+pub(crate) fn counts(method: &str, path: &str) -> bool {
+    Method::from_bytes(method.as_bytes()).is_ok_and(|method| kind(&method, Some(path)).is_some())
+}
+
 pub(super) fn is_counted(request: &ServiceRequest) -> bool {
     kind(request.method(), request.match_pattern().as_deref()).is_some()
 }

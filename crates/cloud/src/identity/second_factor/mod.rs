@@ -55,7 +55,13 @@ fn without_spaces(typed: &str) -> String {
 /// What somebody typed is so short that nothing bad can be done with it.
 fn check_code(code: &str) -> Result<()> {
     let good = (6..=64).contains(&code.chars().take(65).count());
-    good.then_some(()).ok_or_else(|| Error::field("code", "must be a code of the app or a recovery code"))
+    good.then_some(()).ok_or_else(|| {
+        Error::field(
+            "code",
+            "harus kode dari aplikasi atau kode pemulihan",
+            "must be a code of the app or a recovery code",
+        )
+    })
 }
 
 /// Whether a sign-in to the account needs a code.

@@ -10,7 +10,7 @@ use super::{
     Change, RECOVERY_CODES, changed, check_code, codes_of, hold, is_on, remove, step_of, take, without_spaces,
 };
 use crate::audit::{Actor, By};
-use crate::error::{Error, ErrorBody, Language, Result};
+use crate::error::{Error, ErrorBody, Result, language_of};
 use crate::json::Json;
 use crate::random;
 use crate::state::State;
@@ -177,7 +177,11 @@ async fn confirm(
         tx.rollback().await?;
         let mut conn = state.people.acquire().await?;
         wrong(&mut conn, &request, Some(user_id), failures, "wrong code").await?;
-        return Err(Error::field("code", "is wrong: see that the device's clock is right"));
+        return Err(Error::field(
+            "code",
+            "salah: periksa jam di perangkat Anda",
+            "is wrong: see that the device's clock is right",
+        ));
     };
     sqlx::query!(
         "update user_totp set confirmed_at = now(), used_step = $2 where user_id = $1",
@@ -259,7 +263,7 @@ async fn off(
         tx.rollback().await?;
         let mut conn = state.people.acquire().await?;
         wrong(&mut conn, &request, Some(person.user_id), failures, "wrong code").await?;
-        return Err(Error::field("code", "is wrong"));
+        return Err(Error::field("code", "salah", "is wrong"));
     }
     remove(&mut tx, person.user_id).await?;
     let by = person.by(&request);
@@ -267,9 +271,9 @@ async fn off(
     tx.commit().await?;
     throttle::forgive(&state.people, &account).await?;
     people.forget(person.user_id);
-    let message = match Language::of(&request) {
-        Language::Indonesian => "Langkah kedua sudah dimatikan; perangkat lain dikeluarkan",
-        Language::English => "The second factor is off; other devices are signed out",
-    };
+    let message = language_of(&request).pick(
+        "Langkah kedua sudah dimatikan; perangkat lain dikeluarkan",
+        "The second factor is off; other devices are signed out",
+    );
     Ok(HttpResponse::Ok().json(Done { success: true, message }))
 }
