@@ -244,7 +244,7 @@ fn pictures_sent_at_once_leave_one_within_the_quota() -> Result<()> {
         let token = register(&cloud, "budi").await?;
         let refused = show(&cloud, &token, &picture(1_500, 1_500, ImageFormat::Png)?).await?;
         assert_eq!((refused.status, refused.error_code().as_str()), (413, "QUOTA_EXCEEDED"));
-        assert!(refused.text.contains("0 of 40000 bytes"), "{}", refused.text);
+        assert!(refused.text.contains("0 dari 40000 byte"), "{}", refused.text);
         assert_eq!(on_disk(&cloud), Vec::<PathBuf>::new());
         let image = picture(150, 100, ImageFormat::Png)?;
         let sent = (0..6).map(|_| show(&cloud, &token, &image));
@@ -260,7 +260,7 @@ fn pictures_sent_at_once_leave_one_within_the_quota() -> Result<()> {
         // Whoever has used up the place is told before anything is read.
         sqlx::query("update file set bytes = 40000 where deleted_at is null").execute(&database).await?;
         let refused = show(&cloud, &token, &image).await?;
-        assert!(refused.status == 413 && refused.text.contains("40000 of 40000"), "{}", refused.text);
+        assert!(refused.status == 413 && refused.text.contains("40000 dari 40000"), "{}", refused.text);
         Ok(())
     })
 }

@@ -83,7 +83,8 @@ async fn change(
     let profile: Profile = sqlx::query_as(
         "update app_user set full_name = nullif(coalesce($2, full_name), ''), bio = nullif(coalesce($3, bio), ''),
              phone_number = nullif(coalesce($4, phone_number), ''), address = nullif(coalesce($5, address), ''),
-             city = nullif(coalesce($6, city), ''), country = nullif(coalesce($7, country), ''), updated_at = now()
+             city = nullif(coalesce($6, city), ''), country = nullif(coalesce($7, country), ''),
+             username = coalesce($8, username), updated_at = now()
          where user_id = $1 and is_active
          returning user_id, email, username, full_name, profile_picture as profile_picture_url, bio, phone_number,
              address, city, country, role::text as role, is_verified, created_at, updated_at",
@@ -94,6 +95,7 @@ async fn change(
     .bind(None::<String>)
     .bind(None::<String>)
     .bind(&body.city)
+    .bind(None::<String>)
     .bind(None::<String>)
     .fetch_one(&mut *tx)
     .await

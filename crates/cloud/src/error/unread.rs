@@ -7,7 +7,6 @@ use lumbung_shared::language::Words;
 impl Error {
     /// A body of JSON that cannot be read.
     pub(crate) fn unread_json(error: &serde_json::Error) -> Self {
-        tracing::debug!("unreadable JSON: {error}");
         let text = error.to_string();
         let at = (error.line() > 0).then(|| (error.line(), error.column()));
         if error.is_data() {
@@ -19,7 +18,6 @@ impl Error {
 
     /// Parameters of a path or a query that cannot be read.
     pub(crate) fn unread_parameters(part: &'static str, error: &impl std::fmt::Display) -> Self {
-        tracing::debug!("unreadable {part}: {error}");
         let text = error.to_string();
         unread(part, text.split_once("deserialize error: ").map_or(&*text, |(_, inner)| inner), None)
     }
@@ -27,7 +25,6 @@ impl Error {
     /// What the server's library refused by itself.
     pub(crate) fn refused(error: &actix_web::Error) -> Self {
         use actix_web::http::StatusCode;
-        tracing::debug!("refused: {error}");
         if error.as_response_error().status_code() == StatusCode::PAYLOAD_TOO_LARGE {
             return Self::TooLarge(Words::new("kirim lebih sedikit", "send less"));
         }
