@@ -15,7 +15,9 @@ use lumbung_tests::story::story;
 use lumbung_tests::tls::Authority;
 use lumbung_tests::wait::eventually;
 use lumbung_tests::wire::{HandMade, batch, scans};
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
+use sqlx::PgPool;
 use std::future::Future;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -179,5 +181,91 @@ fn two_replicas_that_are_restarted_in_turn_are_missed_by_nobody() -> Result<()> 
             .await?;
         assert_eq!(made, written, "a write that was answered is missing, or was done twice");
         Ok(())
+    })
+}
+
+/// A client with one connection, which it keeps; they are given to the workers in turn.
+struct Kept(reqwest::Client);
+
+impl Kept {
+    async fn makes(&self, cloud: &Cloud, write: &str, code: String) -> Result<()> {
+        let body = json!({ "code": code, "programme": "MBG", "name": "Dapur", "kind": "kitchen",
+            "time_zone": "Asia/Jakarta" });
+        let request = self.0.post(cloud.url("/api/sites")).bearer_auth(write);
+        let request = request.header("content-type", "application/json").body(body.to_string());
+        http::send(request).await?.expect(201).map(drop)
+    }
+}
+
+/// Everybody's sites at once: none is made before all wait for the same lock, each with a connection of its own.
+/// `meanwhile` is run while they wait.
+async fn make_together(
+    cloud: &Cloud,
+    database: &PgPool,
+    write: &str,
+    (turn, clients): (u8, &[&Kept]),
+    meanwhile: impl AsyncFnOnce() -> Result<()>,
+) -> Result<()> {
+    let mut held = database.begin().await?;
+    sqlx::query("lock table site in exclusive mode").execute(&mut *held).await?;
+    let released = async {
+        eventually("all of them wait", || async {
+            let waiting = "select count(*) from pg_stat_activity
+                 where datname = current_database() and wait_event_type = 'Lock'";
+            let waiting: i64 = sqlx::query_scalar(waiting).fetch_one(database).await?;
+            Ok((waiting == i64::try_from(clients.len())?).then_some(()))
+        })
+        .await?;
+        meanwhile().await?;
+        Ok(held.rollback().await?)
+    };
+    let code = |n: usize| format!("BERSAMA-{turn}-{n}");
+    let made = clients.iter().enumerate().map(|(n, client)| client.makes(cloud, write, code(n)));
+    futures_util::try_join!(released, futures_util::future::try_join_all(made)).map(drop)
+}
+
+fn workers(cloud: &Cloud) -> Result<usize> {
+    let threads = std::fs::read_dir(format!("/proc/{}/task", cloud.pid().context("no program")?))?;
+    let mut workers = 0;
+    for thread in threads {
+        let name = std::fs::read_to_string(thread?.path().join("comm")).unwrap_or_default();
+        workers += usize::from(name.starts_with("actix-server wo"));
+    }
+    Ok(workers)
+}
+
+#[test]
+fn a_worker_that_has_nobody_left_takes_nothing_along_that_others_are_using() -> Result<()> {
+    story(async |stand| {
+        let mut cloud = stand.cloud_not_started().await?;
+        cloud.set("http.workers", 2).set("database.max_connections", 16).set("http.drain", "0s");
+        cloud.start().await?;
+        cloud.furnish().await?;
+        let write = key(&cloud, "places:write").await?;
+        let database = cloud.database().await?;
+        let mut clients: Vec<Kept> =
+            (0..32).map(|_| Ok(Kept(reqwest::Client::builder().build()?))).collect::<Result<_>>()?;
+        for client in &clients {
+            // In turn: every other one is of the same worker.
+            client.0.get(cloud.url("/livez")).send().await?.bytes().await?;
+        }
+        // Both workers open connections, and then one of them uses them all.
+        let both: Vec<&Kept> = clients.iter().take(16).collect();
+        make_together(&cloud, &database, &write, (1, &both), async || Ok(())).await?;
+        let mut others = false;
+        clients.retain(|_| {
+            others = !others;
+            others
+        });
+        let one: Vec<&Kept> = clients.iter().collect();
+        make_together(&cloud, &database, &write, (2, &one), async || {
+            assert_eq!(workers(&cloud)?, 2);
+            cloud.signal(Signal::SIGTERM);
+            eventually("the worker that has nobody left ends", || async {
+                Ok((workers(&cloud)? == 1).then_some(()))
+            })
+            .await
+        })
+        .await
     })
 }

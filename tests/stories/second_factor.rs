@@ -109,6 +109,22 @@ fn refusal(status: u16, code: &str) -> (u16, String) {
     (status, code.to_owned())
 }
 
+/// The accounts against which failed tries are held.
+async fn held_against_anyone(database: &PgPool) -> Result<i64> {
+    Ok(sqlx::query_scalar("select count(*) from sign_in_failure").fetch_one(database).await?)
+}
+
+/// What the audit log says of wrong codes: how many entries of each action.
+async fn wrong_codes_told(database: &PgPool) -> Result<Vec<(String, i64)>> {
+    let counted =
+        "select action, count(*) from audit_entry where reason = 'wrong code' group by 1 order by 1";
+    Ok(sqlx::query_as(counted).fetch_all(database).await?)
+}
+
+fn told_of(action: &str, many: i64) -> (String, i64) {
+    (action.to_owned(), many)
+}
+
 /// Half a minute goes by: codes that the app shows now are new.
 async fn later(database: &PgPool) -> Result<()> {
     sqlx::query("update user_totp set used_step = used_step - 5").execute(database).await?;
@@ -282,16 +298,11 @@ fn codes_are_tried_as_slowly_as_passwords_and_a_right_password_forgives_none() -
         // When the wait is over the owner comes in, and nothing is held against them.
         sqlx::query("update sign_in_failure set free_at = now()").execute(&database).await?;
         assert_eq!(sign_in(&cloud, "budi@example.com", &app.shows(1)?).await?.status, 200);
-        let held: i64 =
-            sqlx::query_scalar("select count(*) from sign_in_failure").fetch_one(&database).await?;
-        assert_eq!(held, 0);
-        let entries: Vec<(String, i64)> = sqlx::query_as(
-            "select action, count(*) from audit_entry where reason = 'wrong code' group by 1 order by 1",
-        )
-        .fetch_all(&database)
-        .await?;
-        let entry = |action: &str, many: i64| (action.to_owned(), many);
-        assert_eq!(entries, [entry("authn_login_fail", 5), entry("authn_login_lock", 1)]);
+        assert_eq!(held_against_anyone(&database).await?, 0);
+        assert_eq!(
+            wrong_codes_told(&database).await?,
+            [told_of("authn_login_fail", 5), told_of("authn_login_lock", 1)]
+        );
         Ok(())
     })
 }
@@ -326,17 +337,12 @@ fn whoever_has_a_session_does_not_guess_the_code_that_switches_it_on() -> Result
         assert_eq!(confirm(&cloud, &app.shows(0)?).await?.status, 429);
         sqlx::query("update sign_in_failure set free_at = now()").execute(&database).await?;
         confirm(&cloud, &app.shows(0)?).await?.expect(200)?;
-        let held: i64 =
-            sqlx::query_scalar("select count(*) from sign_in_failure").fetch_one(&database).await?;
-        assert_eq!(held, 0);
+        assert_eq!(held_against_anyone(&database).await?, 0);
         assert_eq!(code_of(&confirm(&cloud, &app.shows(0)?).await?), refusal(409, "TOTP_ON"));
-        let entries: Vec<(String, i64)> = sqlx::query_as(
-            "select action, count(*) from audit_entry where reason = 'wrong code' group by 1 order by 1",
-        )
-        .fetch_all(&database)
-        .await?;
-        let entry = |action: &str, many: i64| (action.to_owned(), many);
-        assert_eq!(entries, [entry("authn_login_fail", 5), entry("authn_login_lock", 1)]);
+        assert_eq!(
+            wrong_codes_told(&database).await?,
+            [told_of("authn_login_fail", 5), told_of("authn_login_lock", 1)]
+        );
         Ok(())
     })
 }

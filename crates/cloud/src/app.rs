@@ -6,7 +6,7 @@ use crate::database::{self, Server};
 use crate::distribution::live::Live;
 use crate::error::Error;
 use crate::files::Files;
-use crate::guards::{self, Crowd, Limits};
+use crate::guards::{self, Crowd, Limits, Runtimes};
 use crate::identity::People;
 use crate::identity::access::Caller;
 use crate::ingest::{Ingest, Writers};
@@ -29,7 +29,9 @@ use anyhow::{Context, bail};
 use sqlx::postgres::PgConnectOptions;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 /// A cloud that is bound, connected and migrated, not yet serving.
 pub struct Cloud {
@@ -122,6 +124,7 @@ async fn serve(
         metrics: Arc::clone(&metrics),
         config: Arc::new(config),
         leaving: CancellationToken::new(),
+        afterwards: TaskTracker::new(),
     };
     let outside = web::Data::new(Outside::open(&state.config, &state.people).await?);
     let shared_outside = outside.clone().into_inner();
@@ -146,8 +149,10 @@ async fn serve(
         0 => std::thread::available_parallelism().map_or(2, usize::from),
         given => given,
     };
+    let program = Handle::current();
     let server = HttpServer::new(move || {
         App::new()
+            .app_data(web::Data::new(Runtimes::of_worker(&program)))
             .app_data(data.clone())
             .app_data(ingest.clone())
             .app_data(limits.clone())
@@ -178,6 +183,7 @@ async fn serve(
                 guards::cors(&data.config.http),
             ))
             .wrap(middleware::from_fn(guards::head))
+            .wrap(middleware::from_fn(guards::lasting))
             .wrap(middleware::from_fn(guards::answer))
             .configure(files::routes)
             .configure(identity::routes)
@@ -265,6 +271,10 @@ impl Cloud {
         }
         redirecting.abort();
         handle.stop(true).await;
+        state.afterwards.close();
+        if tokio::time::timeout(state.config.http.shutdown_timeout, state.afterwards.wait()).await.is_err() {
+            tracing::warn!(left = state.afterwards.len(), "what was promised was not done in time");
+        }
         writers_stop.cancel();
         if !writing.is_finished() {
             let _ = writing.await;

@@ -5,6 +5,7 @@ use crate::metrics::Metrics;
 use sqlx::PgPool;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 #[derive(Clone)]
 pub struct State {
@@ -16,6 +17,8 @@ pub struct State {
     pub metrics: Arc<Metrics>,
     /// Cancelled when the program is about to stop: it serves on, and whoever sends it requests should ask another.
     pub leaving: CancellationToken,
+    /// What was promised with an answer and is done after it: the program ends when that is done.
+    pub afterwards: TaskTracker,
 }
 
 impl State {
@@ -28,6 +31,7 @@ impl State {
             gateways: pool.clone(),
             metrics: Arc::new(Metrics::new()),
             leaving: CancellationToken::new(),
+            afterwards: TaskTracker::new(),
         }
     }
 }
