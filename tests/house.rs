@@ -11,6 +11,7 @@ type Table = &'static [(&'static str, &'static [&'static str])];
 const CLOUD: Table = &[
     ("config", &[]),
     ("error", &[]),
+    ("door", &[]),
     ("finding", &[]),
     ("json", &[]),
     ("metrics", &[]),
@@ -120,6 +121,7 @@ const CLOUD: Table = &[
             "dashboard",
             "database",
             "distribution",
+            "door",
             "error",
             "files",
             "guards",

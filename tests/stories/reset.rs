@@ -6,9 +6,11 @@ use lumbung_tests::http::Reply;
 use lumbung_tests::programs::Cloud;
 use lumbung_tests::story::story;
 use lumbung_tests::wait::eventually;
+use nix::sys::signal::Signal;
 use reqwest::Method;
 use serde_json::json;
 use sqlx::PgPool;
+use std::net::SocketAddr;
 
 const NEW: &str = "perahu biru muda";
 
@@ -50,6 +52,42 @@ pub(crate) async fn forgot(cloud: &Cloud, email: &str) -> Result<Reply> {
 
 pub(crate) async fn reset(cloud: &Cloud, code: &str, new: &str) -> Result<Reply> {
     post(cloud, "/api/auth/reset-password", json!({"token": code, "new_password": new})).await
+}
+
+/// Whether anybody has a connection to the cloud, or gets one.
+fn connected(cloud: &Cloud) -> Result<bool> {
+    const ESTABLISHED_OR_LISTENING: [&str; 2] = ["01", "0A"];
+    let address: SocketAddr = cloud.address().parse()?;
+    let port = format!(":{:04X}", address.port());
+    let sockets = std::fs::read_to_string("/proc/net/tcp")?;
+    Ok(sockets.lines().any(|line| {
+        let mut fields = line.split_whitespace().skip(1);
+        let (local, _, state) = (fields.next(), fields.next(), fields.next());
+        local.is_some_and(|local| local.ends_with(&port))
+            && state.is_some_and(|state| ESTABLISHED_OR_LISTENING.contains(&state))
+    }))
+}
+
+#[test]
+fn a_mail_that_was_promised_is_written_before_the_program_ends() -> Result<()> {
+    story(async |stand| {
+        let mut cloud = stand.cloud_not_started().await?;
+        cloud.set("http.shutdown_timeout", "60s");
+        cloud.start().await?;
+        let database = cloud.database().await?;
+        register(&cloud, "budi").await?;
+        let mut held = cloud.database().await?.begin().await?;
+        sqlx::query("select from app_user for update").execute(&mut *held).await?;
+        forgot(&cloud, "budi@example.com").await?.expect(200)?;
+        cloud.signal(Signal::SIGTERM);
+        eventually("nobody is connected any more", || async { Ok((!connected(&cloud)?).then_some(())) })
+            .await?;
+        held.rollback().await?;
+        cloud.stop().await?;
+        let written = "select count(*) from mail_token where purpose = 'reset_password'";
+        assert_eq!(sqlx::query_scalar::<_, i64>(written).fetch_one(&database).await?, 1);
+        Ok(())
+    })
 }
 
 #[test]

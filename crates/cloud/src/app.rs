@@ -4,9 +4,10 @@ use crate::audit;
 use crate::config::Config;
 use crate::database::{self, Server};
 use crate::distribution::live::Live;
+use crate::door::Door;
 use crate::error::Error;
 use crate::files::Files;
-use crate::guards::{self, Crowd, Limits, Runtimes};
+use crate::guards::{self, Crowd, Limits};
 use crate::identity::People;
 use crate::identity::access::Caller;
 use crate::ingest::{Ingest, Writers};
@@ -29,7 +30,6 @@ use anyhow::{Context, bail};
 use sqlx::postgres::PgConnectOptions;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -44,6 +44,7 @@ pub struct Cloud {
     writers: Writers,
     outside: Arc<Outside>,
     live: Arc<Live>,
+    door: Door,
     listen: PgConnectOptions,
     timetable: Arc<Timetable>,
     ending: CancellationToken,
@@ -71,7 +72,7 @@ pub async fn build(config: Config) -> anyhow::Result<Cloud> {
     let database = Server::start(&config).await?;
     match serve(config, metrics, listener, tls.as_ref(), &database, timetable.clone()).await {
         Ok(parts) => {
-            let (server, state, writers, outside, live, ending) = parts;
+            let (server, door, state, writers, outside, live, ending) = parts;
             let (listen, timetable) = (database.connect_options(), timetable.into_inner());
             let redirect = plain.map(|plain| tls::redirect(plain, state.clone())).transpose()?;
             Ok(Cloud {
@@ -84,6 +85,7 @@ pub async fn build(config: Config) -> anyhow::Result<Cloud> {
                 writers,
                 outside,
                 live,
+                door,
                 listen,
                 timetable,
                 ending,
@@ -104,7 +106,7 @@ fn bound(at: SocketAddr, variable: &str) -> anyhow::Result<std::net::TcpListener
     Ok(listener)
 }
 
-type Parts = (actix_web::dev::Server, State, Writers, Arc<Outside>, Arc<Live>, CancellationToken);
+type Parts = (actix_web::dev::Server, Door, State, Writers, Arc<Outside>, Arc<Live>, CancellationToken);
 
 async fn serve(
     config: Config,
@@ -124,7 +126,7 @@ async fn serve(
         metrics: Arc::clone(&metrics),
         config: Arc::new(config),
         leaving: CancellationToken::new(),
-        afterwards: TaskTracker::new(),
+        unfinished: TaskTracker::new(),
     };
     let outside = web::Data::new(Outside::open(&state.config, &state.people).await?);
     let shared_outside = outside.clone().into_inner();
@@ -149,10 +151,9 @@ async fn serve(
         0 => std::thread::available_parallelism().map_or(2, usize::from),
         given => given,
     };
-    let program = Handle::current();
+    let unfinished = state.unfinished.clone();
     let server = HttpServer::new(move || {
         App::new()
-            .app_data(web::Data::new(Runtimes::of_worker(&program)))
             .app_data(data.clone())
             .app_data(ingest.clone())
             .app_data(limits.clone())
@@ -183,7 +184,6 @@ async fn serve(
                 guards::cors(&data.config.http),
             ))
             .wrap(middleware::from_fn(guards::head))
-            .wrap(middleware::from_fn(guards::lasting))
             .wrap(middleware::from_fn(guards::answer))
             .configure(files::routes)
             .configure(identity::routes)
@@ -199,17 +199,19 @@ async fn serve(
             .configure(openapi::routes)
             .default_service(web::to(nowhere))
     })
+    .on_connect(move |_, connection| Door::count(&unfinished, connection))
     .workers(workers)
     .client_request_timeout(state.config.http.head_timeout)
     .shutdown_timeout(state.config.http.shutdown_timeout.as_secs())
     .disable_signals();
+    let door = Door::of(&listener, &state.unfinished)?;
     let (server, scheme) = match tls {
         Some(tls) => (server.listen_rustls_0_23(listener, tls.server()?), "https"),
         None => (server.listen(listener), "http"),
     };
     let server = server.context("cannot serve")?.run();
     tracing::info!("listening on {scheme}://{address}");
-    Ok((server, state, writers, shared_outside, shared_live, ending))
+    Ok((server, door, state, writers, shared_outside, shared_live, ending))
 }
 
 impl Cloud {
@@ -225,7 +227,7 @@ impl Cloud {
     /// A part that ended by itself, or a database that did not stop.
     pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
         let Self { server, redirect, tls, database, state, writers, .. } = self;
-        let Self { outside, live, listen, timetable, ending, .. } = self;
+        let Self { outside, live, door, listen, timetable, ending, .. } = self;
         let handle: ServerHandle = server.handle();
         let redirect_handle = redirect.as_ref().map(actix_web::dev::Server::handle);
         let writers_stop = CancellationToken::new();
@@ -270,11 +272,8 @@ impl Cloud {
             redirect.stop(true).await;
         }
         redirecting.abort();
-        handle.stop(true).await;
-        state.afterwards.close();
-        if tokio::time::timeout(state.config.http.shutdown_timeout, state.afterwards.wait()).await.is_err() {
-            tracing::warn!(left = state.afterwards.len(), "what was promised was not done in time");
-        }
+        let everybody_left = door.shut(&handle, state.config.http.shutdown_timeout).await;
+        handle.stop(everybody_left).await;
         writers_stop.cancel();
         if !writing.is_finished() {
             let _ = writing.await;

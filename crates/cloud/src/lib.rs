@@ -11,6 +11,7 @@ mod dashboard;
 pub mod database;
 mod distribution;
 mod doctor;
+mod door;
 mod error;
 mod files;
 mod finding;

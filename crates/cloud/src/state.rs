@@ -17,8 +17,8 @@ pub struct State {
     pub metrics: Arc<Metrics>,
     /// Cancelled when the program is about to stop: it serves on, and whoever sends it requests should ask another.
     pub leaving: CancellationToken,
-    /// What was promised with an answer and is done after it: the program ends when that is done.
-    pub afterwards: TaskTracker,
+    /// Everybody's connection, and what goes on without one: while any is left, every worker stays.
+    pub unfinished: TaskTracker,
 }
 
 impl State {
@@ -31,7 +31,7 @@ impl State {
             gateways: pool.clone(),
             metrics: Arc::new(Metrics::new()),
             leaving: CancellationToken::new(),
-            afterwards: TaskTracker::new(),
+            unfinished: TaskTracker::new(),
         }
     }
 }

@@ -8,7 +8,6 @@ mod crowd;
 mod head;
 mod headers;
 mod host;
-mod lasting;
 mod limits;
 mod once;
 mod principal;
@@ -23,8 +22,6 @@ pub(crate) use crowd::crowd;
 pub(crate) use head::{head, is_head};
 pub use host::asks_for_loopback;
 pub(crate) use host::host;
-pub use lasting::Runtimes;
-pub(crate) use lasting::lasting;
 pub use limits::Limits;
 #[cfg(test)]
 pub(crate) use limits::named;

@@ -13,7 +13,6 @@
 //!   which a client that draws them badly has only itself to blame.
 //! - A program that died in the middle blocks its key no longer than a turn.
 
-use super::lasting::Runtimes;
 use super::principal::{self, Principal};
 use super::refuse;
 use crate::error::{Error, Result};
@@ -25,7 +24,7 @@ use actix_web::http::header::{ContentType, HeaderName, HeaderValue};
 use actix_web::http::{Method, StatusCode};
 use actix_web::middleware::Next;
 use actix_web::web::{self, Bytes};
-use actix_web::{FromRequest, HttpMessage, HttpRequest, HttpResponse};
+use actix_web::{FromRequest, HttpMessage, HttpRequest, HttpResponse, rt};
 use ring::hmac;
 use serde::Serialize;
 use sqlx::{PgConnection, PgPool, PgTransaction};
@@ -77,9 +76,8 @@ where
         .flatten()
         .and_then(|pattern| TAKES_KEYS.iter().find(|(path, _)| *path == pattern));
     let state = request.app_data::<web::Data<State>>().cloned();
-    let runtimes = request.app_data::<web::Data<Runtimes>>().cloned();
     let key = request.headers().get(KEY).cloned();
-    let (Some((_, keys)), Some(state), Some(runtimes), Some(key)) = (takes, state, runtimes, key) else {
+    let (Some((_, keys)), Some(state), Some(key)) = (takes, state, key) else {
         return Ok(next.call(request).await?.map_into_boxed_body());
     };
     let (named, body) = match named::<C>(&mut request, *keys, &key).await {
@@ -96,7 +94,7 @@ where
     request.extensions_mut().insert(turn);
     request.set_payload(body.into());
     // In a task of its own: a client that hangs up must not leave it half done and its key taken.
-    let answered = runtimes.spawn_local(async move {
+    let answered = rt::spawn(state.unfinished.clone().track_future(async move {
         let response = next.call(request).await.map(ServiceResponse::map_into_boxed_body);
         let done = response.as_ref().is_ok_and(|response| response.status().is_success());
         // Nothing was done; should this fail, its key only stays taken for the rest of the turn.
@@ -104,7 +102,7 @@ where
             tracing::warn!("an idempotency key was left behind: {error}");
         }
         response
-    });
+    }));
     answered.await.map_err(|error| Error::Unexpected(error.into()))?
 }
 

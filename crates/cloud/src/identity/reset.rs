@@ -55,8 +55,8 @@ async fn forgot(
     let turn = Arc::clone(&people.letters)
         .try_acquire_owned()
         .map_err(|_| Error::Busy { retry_after: 5, reason: "too many mails asked for at once".into() })?;
-    let afterwards = state.afterwards.clone();
-    afterwards.spawn(async move {
+    let unfinished = state.unfinished.clone();
+    unfinished.spawn(async move {
         if let Err(error) = write(&state, &body.email, language).await {
             tracing::error!("a mail for a new password was not written: {error:#}");
         }

@@ -75,7 +75,7 @@ async fn ask(
     audit::record(&mut tx, &entry).await?;
     tx.commit().await?;
     // Now, for whoever waits; should this replica die, the next one asked for, or a sweep, makes this too.
-    tokio::spawn(async move {
+    actix_web::rt::spawn(async move {
         if let Err(error) = Box::pin(one_round(&state, &files)).await {
             tracing::warn!("an export waits for the next round: {error}");
         }
