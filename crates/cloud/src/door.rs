@@ -54,7 +54,10 @@ impl Door {
         self.unfinished.close();
         let everybody_left = tokio::time::timeout(patience, self.unfinished.wait()).await.is_ok();
         if !everybody_left {
-            tracing::warn!(left = self.unfinished.len(), "some are still connected, or not done; they are cut off");
+            tracing::warn!(
+                left = self.unfinished.len(),
+                "some are still connected, or not done; they are cut off"
+            );
         }
         everybody_left
     }
