@@ -2,6 +2,7 @@
 //! PostgreSQL. One file per group, one test per sentence.
 #![cfg(test)]
 
+mod address;
 mod admin;
 mod audit;
 mod backup;

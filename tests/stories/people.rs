@@ -324,7 +324,7 @@ fn people_change_their_own_profile_and_nobody_elses() -> Result<()> {
         let (siti, _) = register(&cloud, "siti").await?;
         let put = async |body: Value| ask(&cloud, Method::PUT, "/api/users/me", Some(&token), body).await;
         let changes = json!({"user_id": budi, "bio": "Menanam bayam.\nDi atap.", "phone_number": "+62 811-0000-000",
-            "address": "Jl. Cikini 1", "city": "Jakarta", "country": "Indonesia", "role": "admin", "is_verified": true});
+            "address": "Jl. Cikini 1", "city": "Jakarta", "country": "Indonesia", "unheard_of": 1});
         let user = put(changes).await?.expect(200)?["user_data"].clone();
         for (field, value) in [
             ("bio", json!("Menanam bayam.\nDi atap.")),
@@ -343,6 +343,20 @@ fn people_change_their_own_profile_and_nobody_elses() -> Result<()> {
             (&user["bio"], &user["city"], &user["address"]),
             (&Value::Null, &Value::Null, &json!("Jl. Cikini 1"))
         );
+        // What an account has and this does not set is refused, null too, and nothing of the rest is done.
+        let elsewhere = ["email", "password", "role", "is_verified", "profile_picture_url"];
+        let mut body = json!({"bio": "x"});
+        for field in elsewhere {
+            body[field] = Value::Null;
+        }
+        let details = put(body).await?.expect(400)?["error"]["details"].clone();
+        let details = details.as_array().context("details")?;
+        assert!(details.iter().filter_map(|detail| detail["field"].as_str()).eq(elsewhere), "{details:?}");
+        assert_eq!(details[0]["message"], "diganti lewat POST /api/users/me/email");
+        let refused = put(json!({"email": "lain@example.com", "role": "admin", "bio": "x"})).await?;
+        assert_eq!((refused.status, refused.error_code().as_str()), (400, "VALIDATION_ERROR"));
+        let user = me(&cloud, &token).await?.expect(200)?["user_data"].clone();
+        assert_eq!((&user["bio"], &user["role"]), (&Value::Null, &json!("user")));
         // A user name is chosen like at registration: nobody else's, whatever its case.
         for (name, status) in [("Siti", 409), ("b u", 400), ("", 400), ("Budi.S", 200)] {
             assert_eq!(put(json!({ "username": name })).await?.status, status, "{name}");

@@ -22,7 +22,7 @@ pub(crate) async fn codes(
     kind: &str,
     many: usize,
 ) -> Result<Vec<String>> {
-    let path = if kind == "verify_email" { "verify-email" } else { "reset-password" };
+    let path = kind.replace('_', "-");
     let link = format!("{}/{path}#", cloud.base());
     eventually("the mails are written", || async {
         // Without a mail server, what would have been sent is kept.

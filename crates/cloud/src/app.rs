@@ -361,6 +361,7 @@ mod tests {
         ("/api/admin/jobs/{name}/run", "a round of a job does no harm, and two at once are refused"),
         ("/api/admin/privacy-requests/{id}/answer", "a second answer is refused"),
         ("/api/admin/unban-user", "a second one is refused"),
+        ("/api/auth/change-email", "a link is good once"),
         ("/api/auth/change-password", "the password before is not right any more"),
         ("/api/auth/forgot-password", "another mail, and not too many"),
         (
@@ -385,6 +386,7 @@ mod tests {
         ("/api/notifications/{id}/read", "read is read"),
         ("/api/sync_gateway_data", "records have names of their own, and each is kept once"),
         ("/api/users/me/consents", "agreed is agreed"),
+        ("/api/users/me/email", "another mail, and not too many"),
         ("/api/users/me/export", "the same copy while it is being made, then another in its place"),
         ("/api/users/me/picture", "the same picture in place of itself"),
     ];

@@ -76,6 +76,7 @@ fn parts() -> Vec<Document> {
         identity::second_factor::own::Docs::openapi(),
         identity::verification::Docs::openapi(),
         identity::reset::Docs::openapi(),
+        identity::email::Docs::openapi(),
         identity::mail_page::Docs::openapi(),
         ingest::Docs::openapi(),
         ingest::events::Docs::openapi(),

@@ -1,5 +1,6 @@
 //! People sign in with Google's word; a stand-in publishes keys and signs as Google does. Its key is for tests only.
 
+use crate::address::{follow, wish};
 use crate::people::{PASSWORD, ask, login, me, post, register, token_of};
 use crate::reset::{codes, forgot, reset};
 use crate::second_factor::{answer, challenge, enrol};
@@ -12,6 +13,7 @@ use lumbung_tests::http::Reply;
 use lumbung_tests::programs::Cloud;
 use lumbung_tests::stand::Stand;
 use lumbung_tests::story::story;
+use lumbung_tests::wait::{eventually, when};
 use reqwest::Method;
 use ring::rand::SystemRandom;
 use ring::rsa::{KeyPair, PublicKeyComponents};
@@ -230,6 +232,71 @@ fn who_opened_an_account_in_anothers_name_has_no_way_in_once_its_owner_chose_a_p
         assert_eq!(me(&cloud, &session).await?.status, 401);
         assert_eq!(sign_in(&cloud, &token).await?.error_code(), "PASSWORD_NEEDED_TO_LINK");
         login(&cloud, "siti@desa.example", "perahu biru muda").await?.expect(200)?;
+        Ok(())
+    })
+}
+
+#[test]
+fn who_came_by_google_stays_connected_when_the_address_changes() -> Result<()> {
+    story(async |stand| {
+        let google = Google::open()?;
+        let cloud = cloud(stand, &google).await?;
+        let database = cloud.database().await?;
+        let token = google.token("117", "budi@gmail.com")?;
+        let body = sign_in(&cloud, &token).await?.expect(200)?;
+        let session = token_of(&body)?;
+        // Who has no password shows that it is they by having just signed in.
+        let signed_in = async |at: &str| {
+            let sql = "update user_session set created_at = now() - $1::text::interval";
+            sqlx::query(sql).bind(at).execute(&database).await
+        };
+        signed_in("1 hour").await?;
+        let reply = wish(&cloud, &session, "budi@desa.example", "").await?;
+        assert_eq!((reply.status, reply.error_code().as_str()), (403, "SIGN_IN_AGAIN"));
+        signed_in("0 s").await?;
+        wish(&cloud, &session, "budi@desa.example", "").await?.expect(200)?;
+        let code = codes(&cloud, &database, "budi@desa.example", "change_email", 1).await?.remove(0);
+        follow(&cloud, &code).await?.expect(200)?;
+        let again = sign_in(&cloud, &token).await?.expect(200)?;
+        assert_eq!((&again["user_id"], &again["is_new_user"]), (&body["user_id"], &json!(false)));
+        // Whom Google knows by the address of before has nothing to do with the account.
+        let other = sign_in(&cloud, &google.token("118", "budi@gmail.com")?).await?.expect(200)?;
+        assert_eq!(other["is_new_user"], true);
+        Ok(())
+    })
+}
+
+#[test]
+fn an_account_that_changes_its_address_meanwhile_is_not_joined_by_the_one_of_before() -> Result<()> {
+    story(async |stand| {
+        let google = Google::open()?;
+        let mut cloud = stand.cloud_not_started().await?;
+        cloud.set("google.client_ids", "android.example").set("google.jwks_url", &google.url);
+        cloud.set("database.statement_timeout", "60s");
+        cloud.start().await?;
+        let database = cloud.database().await?;
+        registered_at_gmail(&cloud, "budi").await?;
+        let mut held = database.begin().await?;
+        sqlx::query("update app_user set email = 'budi@desa.example'").execute(&mut *held).await?;
+        let body = json!({"google_token": google.token("117", "budi@gmail.com")?, "password": PASSWORD});
+        let (reply, let_go) = tokio::join!(post(&cloud, "/api/auth/google", body), async {
+            eventually("it waits", || async {
+                let waiting: i64 = sqlx::query_scalar(
+                    "select count(*) from pg_stat_activity where datname = current_database()
+                         and wait_event_type = 'Lock' and query like 'select is_active from app_user%'",
+                )
+                .fetch_one(&database)
+                .await?;
+                Ok(when(waiting == 1))
+            })
+            .await?;
+            anyhow::Ok(held.commit().await?)
+        });
+        let_go?;
+        let reply = reply?;
+        assert_eq!((reply.status, reply.error_code().as_str()), (401, "WRONG_CREDENTIALS"));
+        let joined: i64 = sqlx::query_scalar("select count(*) from user_google").fetch_one(&database).await?;
+        assert_eq!(joined, 0);
         Ok(())
     })
 }

@@ -96,7 +96,7 @@ struct PasswordChange {
     new_password: String,
 }
 
-/// Change your password. Every other device is signed out, and links for a new password that wait in mails end. Wrong tries count like those to sign in.
+/// Change your password. Every other device is signed out, and links for a new password or address that wait in mails end. Wrong tries count like those to sign in.
 #[utoipa::path(tag = "people", path = "/api/auth/change-password", request_body = PasswordChange,
     security(("session" = [])),
     responses((status = 200, body = Done), (status = 400, body = crate::error::ErrorBody),
@@ -138,7 +138,7 @@ async fn change_password(
     .await?
     .ok_or(Error::Conflict("PASSWORD_CHANGED"))?;
     sessions::end_all(&mut tx, person.user_id, Some(person.session_id)).await?;
-    letters::void(&mut tx, person.user_id, Purpose::ResetPassword).await?;
+    letters::void(&mut tx, person.user_id, &[Purpose::ResetPassword, Purpose::ChangeEmail]).await?;
     notices::password_changed(&mut tx, person.user_id).await?;
     did(&mut tx, &request, person.user_id, Action::PasswordChange).await?;
     tx.commit().await?;

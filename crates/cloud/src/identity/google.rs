@@ -118,7 +118,7 @@ async fn sign_in(
         if known.is_none() {
             is_new_user = proven.is_none();
             let user_id = match proven {
-                Some(proven) => proven.join(&mut tx, &vouched).await?,
+                Some(proven) => proven.join(&mut tx, &vouched, &email).await?,
                 None => open(&mut tx, &request, &state, &vouched, email).await?,
             };
             sqlx::query!(
@@ -161,15 +161,17 @@ struct Proven {
 }
 
 impl Proven {
-    /// Unless it was banned or got another password meanwhile, or nobody knows whose its address is.
-    async fn join(self, conn: &mut PgConnection, vouched: &Vouched) -> Result<i64> {
+    /// Unless it was banned or got another password or address meanwhile, or nobody knows whose its address is.
+    async fn join(self, conn: &mut PgConnection, vouched: &Vouched, email: &str) -> Result<i64> {
         bans::let_in(conn, self.user_id).await?;
         let is_verified = sqlx::query_scalar!(
-            "update app_user set is_verified = is_verified or $3 where user_id = $1 and password_hash = $2
+            "update app_user set is_verified = is_verified or $3
+             where user_id = $1 and password_hash = $2 and lower(email) = lower($4)
              returning is_verified",
             self.user_id,
             self.password_hash,
-            vouched.owns_address
+            vouched.owns_address,
+            email
         )
         .fetch_optional(conn)
         .await?

@@ -18,6 +18,8 @@ use sqlx::PgConnection;
 pub(super) enum Purpose {
     VerifyEmail,
     ResetPassword,
+    /// Goes to the address that is to be.
+    ChangeEmail,
 }
 
 impl Purpose {
@@ -25,13 +27,14 @@ impl Purpose {
         match self {
             Self::VerifyEmail => "verify_email",
             Self::ResetPassword => "reset_password",
+            Self::ChangeEmail => "change_email",
         }
     }
 
     fn minutes(self) -> f64 {
         match self {
             Self::VerifyEmail => 48.0 * 60.0,
-            Self::ResetPassword => 30.0,
+            Self::ResetPassword | Self::ChangeEmail => 30.0,
         }
     }
 
@@ -40,6 +43,7 @@ impl Purpose {
         match self {
             Self::VerifyEmail => "/verify-email",
             Self::ResetPassword => "/reset-password",
+            Self::ChangeEmail => "/change-email",
         }
     }
 
@@ -47,11 +51,12 @@ impl Purpose {
         match self {
             Self::VerifyEmail => Kind::VerifyEmail,
             Self::ResetPassword => Kind::ResetPassword,
+            Self::ChangeEmail => Kind::ChangeEmail,
         }
     }
 }
 
-/// Whom a letter goes to: the account, and its address as the database has it.
+/// Whom a letter goes to: the account, and its address as the database has it, or is to have it.
 pub(super) struct Addressee {
     pub user_id: i64,
     pub email: String,
@@ -65,11 +70,25 @@ pub(super) async fn write(
     purpose: Purpose,
     to: Addressee,
 ) -> Result<bool> {
-    let Addressee { user_id, email, language } = to;
+    let Some(code) = draw(conn, purpose, &to).await? else { return Ok(false) };
+    let link = format!("{}{}#{code}", state.config.public_url(), purpose.path());
+    let to = Recipient { user_id: Some(to.user_id), email: Some(to.email), language: to.language };
+    let values = json!({ "link": link, "code": code });
+    notify::send(conn, &Message { to, kind: purpose.kind(), values, related: None, group: None }).await?;
+    Ok(true)
+}
+
+/// Counts a mail that is not written, so that nobody learns from the limit that it was not. Nobody has its secret.
+pub(super) async fn only_count(conn: &mut PgConnection, purpose: Purpose, to: &Addressee) -> Result<bool> {
+    Ok(draw(conn, purpose, to).await?.is_some())
+}
+
+/// Keeps a new secret; none when the last hour had enough of them.
+async fn draw(conn: &mut PgConnection, purpose: Purpose, to: &Addressee) -> Result<Option<String>> {
     sqlx::query!(
         "delete from mail_token
          where user_id = $1 and created_at < now() - interval '1 hour' and expires_at < now()",
-        user_id
+        to.user_id
     )
     .execute(&mut *conn)
     .await?;
@@ -80,21 +99,14 @@ pub(super) async fn write(
          where (select count(*) from mail_token
                 where user_id = $2 and purpose = $3 and created_at > now() - interval '1 hour') < 3",
         secret::hash(&secret::normalise_claim(&code)),
-        user_id,
+        to.user_id,
         purpose.word(),
-        email,
+        to.email,
         purpose.minutes()
     )
     .execute(&mut *conn)
     .await?;
-    if written.rows_affected() == 0 {
-        return Ok(false);
-    }
-    let link = format!("{}{}#{code}", state.config.public_url(), purpose.path());
-    let to = Recipient { user_id: Some(user_id), email: Some(email), language };
-    let values = json!({ "link": link, "code": code });
-    notify::send(conn, &Message { to, kind: purpose.kind(), values, related: None, group: None }).await?;
-    Ok(true)
+    Ok((written.rows_affected() > 0).then_some(code))
 }
 
 /// Whose a secret is that is good still.
@@ -134,16 +146,17 @@ pub(super) async fn take(
     .fetch_optional(&mut *conn)
     .await?;
     let Some(taken) = taken else { return Ok(None) };
-    void(conn, taken.user_id, purpose).await?;
+    void(conn, taken.user_id, &[purpose]).await?;
     Ok(Some((taken.user_id, taken.email)))
 }
 
-/// Ends every secret of a purpose that is out. The caller holds the account's row.
-pub(super) async fn void(conn: &mut PgConnection, user_id: i64, purpose: Purpose) -> Result<()> {
+/// Ends every secret of these purposes that is out. The caller holds the account's row.
+pub(super) async fn void(conn: &mut PgConnection, user_id: i64, purposes: &[Purpose]) -> Result<()> {
+    let words: Vec<String> = purposes.iter().map(|purpose| purpose.word().to_owned()).collect();
     sqlx::query!(
-        "update mail_token set expires_at = created_at where user_id = $1 and purpose = $2",
+        "update mail_token set expires_at = created_at where user_id = $1 and purpose = any($2)",
         user_id,
-        purpose.word()
+        &words
     )
     .execute(conn)
     .await?;

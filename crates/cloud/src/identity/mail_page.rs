@@ -1,4 +1,4 @@
-//! `GET /verify-email` and `GET /reset-password`: where the links in mails lead. One page for both.
+//! `GET /verify-email`, `/reset-password` and `/change-email`: where the links in mails lead. One page for all.
 
 use crate::guards::ContentPolicy;
 use actix_web::http::header;
@@ -7,11 +7,11 @@ use actix_web::{HttpResponse, get, web};
 const PAGE: &str = include_str!("mail_page.html");
 
 pub(super) fn routes(routes: &mut web::ServiceConfig) {
-    routes.service(verify_email).service(reset_password);
+    routes.service(verify_email).service(reset_password).service(change_email);
 }
 
 #[derive(utoipa::OpenApi)]
-#[openapi(paths(verify_email, reset_password))]
+#[openapi(paths(verify_email, reset_password, change_email))]
 pub(crate) struct Docs;
 
 /// The page that confirms an e-mail address with what stands behind `#` in its own address. Anyone may ask.
@@ -27,6 +27,14 @@ async fn verify_email() -> HttpResponse {
     responses((status = 200, content_type = "text/html", body = String)))]
 #[get("/reset-password")]
 async fn reset_password() -> HttpResponse {
+    page()
+}
+
+/// The page that gives an account a new e-mail address with what stands behind `#` in its own address. Anyone may ask.
+#[utoipa::path(tag = "people", path = "/change-email",
+    responses((status = 200, content_type = "text/html", body = String)))]
+#[get("/change-email")]
+async fn change_email() -> HttpResponse {
     page()
 }
 

@@ -5,6 +5,7 @@ pub mod account;
 pub mod bans;
 pub mod claims;
 pub mod consent;
+pub mod email;
 pub mod enrol;
 mod entries;
 mod figures;
@@ -64,6 +65,7 @@ pub fn routes(routes: &mut ServiceConfig) {
     second_factor::own::routes(routes);
     verification::routes(routes);
     reset::routes(routes);
+    email::routes(routes);
     mail_page::routes(routes);
     profile::routes(routes);
     picture::routes(routes);

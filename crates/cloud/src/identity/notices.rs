@@ -3,7 +3,7 @@
 
 use super::language;
 use crate::error::Result;
-use crate::notify::{self, Kind, Message};
+use crate::notify::{self, Kind, Message, Recipient};
 use chrono::{FixedOffset, Utc};
 use serde_json::{Value, json};
 use sqlx::PgConnection;
@@ -22,6 +22,11 @@ pub(super) async fn password_changed(conn: &mut PgConnection, user_id: i64) -> R
     tell(conn, user_id, Kind::PasswordChanged, json!({ "at": now() })).await
 }
 
+/// To the address that was.
+pub(super) async fn email_changed(conn: &mut PgConnection, before: Recipient) -> Result<()> {
+    send(conn, before, Kind::EmailChanged, json!({ "at": now() })).await
+}
+
 /// `on`, `off` or `reset`.
 pub(super) async fn second_factor_changed(
     conn: &mut PgConnection,
@@ -38,6 +43,10 @@ pub(super) async fn recovery_code_used(conn: &mut PgConnection, user_id: i64, le
 
 async fn tell(conn: &mut PgConnection, user_id: i64, kind: Kind, values: Value) -> Result<()> {
     let to = language::recipient(conn, user_id).await?;
+    send(conn, to, kind, values).await
+}
+
+async fn send(conn: &mut PgConnection, to: Recipient, kind: Kind, values: Value) -> Result<()> {
     notify::send(conn, &Message { to, kind, values, related: None, group: None }).await
 }
 

@@ -10,7 +10,13 @@ use crate::state::State;
 use actix_web::HttpRequest;
 use sqlx::PgPool;
 
-/// By the password; where the account has none, by having signed in within ten minutes. Answers its address.
+/// The account as its owner was known by.
+pub struct Owner {
+    pub email: String,
+    pub password_hash: Option<String>,
+}
+
+/// By the password; where the account has none, by having signed in within ten minutes.
 ///
 /// # Errors
 /// [`Error::Fields`] for a wrong password, `SIGN_IN_AGAIN`, or how long to wait.
@@ -20,7 +26,7 @@ pub async fn confirm(
     people: &People,
     person: &Person,
     password: Option<String>,
-) -> Result<String> {
+) -> Result<Owner> {
     let account = sqlx::query!(
         r#"select u.email, u.password_hash, s.created_at > now() - interval '10 minutes' as "fresh!"
            from user_session s join app_user u using (user_id) where s.session_id = $1"#,
@@ -29,15 +35,16 @@ pub async fn confirm(
     .fetch_optional(&state.people)
     .await?
     .ok_or(Error::Unauthenticated)?;
-    match account.password_hash {
+    match &account.password_hash {
         Some(kept) => {
             let typed = Password::typed("password", password.unwrap_or_default())?;
-            right(request, state, people, person.user_id, &account.email, ("password", typed), kept).await?;
+            right(request, state, people, person.user_id, &account.email, ("password", typed), kept.clone())
+                .await?;
         }
         None if account.fresh => {}
         None => return Err(Error::Forbidden("SIGN_IN_AGAIN")),
     }
-    Ok(account.email)
+    Ok(Owner { email: account.email, password_hash: account.password_hash })
 }
 
 /// Checks a password of somebody who is signed in. Wrong ones count like those to sign in.

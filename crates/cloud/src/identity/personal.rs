@@ -93,7 +93,10 @@ pub async fn erase(conn: &mut PgConnection, user_id: i64, email: &str) -> Result
     sqlx::query!("delete from sign_in_challenge where user_id = $1", user_id).execute(&mut *conn).await?;
     // Its recovery codes go with it.
     sqlx::query!("delete from user_totp where user_id = $1", user_id).execute(&mut *conn).await?;
-    sqlx::query!("delete from mail_token where user_id = $1", user_id).execute(&mut *conn).await?;
+    // Also what somebody else asked for with this address.
+    sqlx::query!("delete from mail_token where user_id = $1 or lower(email) = lower($2)", user_id, email)
+        .execute(&mut *conn)
+        .await?;
     sqlx::query!("delete from role_grant where user_id = $1", user_id).execute(&mut *conn).await?;
     sqlx::query!("delete from user_google where user_id = $1", user_id).execute(&mut *conn).await?;
     sqlx::query!("delete from user_ban where user_id = $1", user_id).execute(&mut *conn).await?;

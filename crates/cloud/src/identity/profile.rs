@@ -11,6 +11,7 @@ use crate::state::State;
 use actix_web::{HttpRequest, HttpResponse, get, put, web};
 use chrono::{DateTime, Utc};
 use lumbung_shared::FieldError;
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::json;
 use utoipa::ToSchema;
@@ -114,6 +115,31 @@ struct Changes {
     #[serde(default, deserialize_with = "given")]
     #[schema(max_length = 100, example = "Indonesia")]
     country: Option<String>,
+    #[serde(default)]
+    #[schema(ignore)]
+    email: Came,
+    #[serde(default)]
+    #[schema(ignore)]
+    password: Came,
+    #[serde(default)]
+    #[schema(ignore)]
+    role: Came,
+    #[serde(default)]
+    #[schema(ignore)]
+    is_verified: Came,
+    #[serde(default)]
+    #[schema(ignore)]
+    profile_picture_url: Came,
+}
+
+/// Whether a field came that an account has and this request does not set, whatever is in it.
+#[derive(Clone, Copy, Default)]
+struct Came(bool);
+
+impl<'de> Deserialize<'de> for Came {
+    fn deserialize<D: Deserializer<'de>>(field: D) -> std::result::Result<Self, D::Error> {
+        IgnoredAny::deserialize(field).map(|_| Self(true))
+    }
 }
 
 /// Null is as good as an empty text.
@@ -137,8 +163,43 @@ impl Changes {
         ]
         .into_iter()
         .flatten()
+        .chain(self.set_elsewhere())
         .collect();
         if wrong.is_empty() { Ok(()) } else { Err(Error::Fields(wrong)) }
+    }
+
+    /// What came to be changed and is changed elsewhere: whoever sent it must not believe that it was done.
+    fn set_elsewhere(&self) -> impl Iterator<Item = FieldError> {
+        [
+            (
+                self.email,
+                "email",
+                "diganti lewat POST /api/users/me/email",
+                "is changed by POST /api/users/me/email",
+            ),
+            (
+                self.password,
+                "password",
+                "diganti lewat POST /api/auth/change-password",
+                "is changed by POST /api/auth/change-password",
+            ),
+            (self.role, "role", "hanya dapat diubah pengelola", "can only be changed by the operators"),
+            (
+                self.is_verified,
+                "is_verified",
+                "berubah lewat tautan di email; minta lagi lewat POST /api/auth/verify-email/resend",
+                "changes by the link in our mail; ask again by POST /api/auth/verify-email/resend",
+            ),
+            (
+                self.profile_picture_url,
+                "profile_picture_url",
+                "diganti lewat POST /api/users/me/picture",
+                "is changed by POST /api/users/me/picture",
+            ),
+        ]
+        .into_iter()
+        .filter(|(came, ..)| came.0)
+        .map(|(_, field, indonesian, english)| FieldError::new(field, indonesian, english))
     }
 
     /// What the audit says of it: which fields, and whether one of them leads to somebody's door.
@@ -179,6 +240,9 @@ fn check_phone(value: &Option<String>) -> Option<FieldError> {
 }
 
 /// Change your own profile. Whoever is signed in may call.
+///
+/// `email`, `password`, `role`, `is_verified` and `profile_picture_url` are refused with a detail that says where they are
+/// changed; a field that no account has is ignored.
 #[utoipa::path(tag = "people", path = "/api/users/me", request_body = Changes, security(("session" = [])),
     responses((status = 200, body = Me), (status = 400, body = crate::error::ErrorBody),
         (status = 401, body = crate::error::ErrorBody),

@@ -138,6 +138,8 @@ async fn reset(
     // Every way in that is not the new password ends, so that whoever came with another's address is out for good.
     // The account's row is held: a sign-in that is just joining them waits.
     sqlx::query!("delete from user_google where user_id = $1", user_id).execute(&mut *tx).await?;
+    // A new address that was asked for with the password before is none of theirs.
+    letters::void(&mut tx, user_id, &[Purpose::ChangeEmail]).await?;
     sessions::end_all(&mut tx, user_id, None).await?;
     notices::password_changed(&mut tx, user_id).await?;
     did(&mut tx, &request, user_id, Action::PasswordReset).await?;

@@ -21,10 +21,10 @@ pub(super) fn routes(routes: &mut web::ServiceConfig) {
 pub(crate) struct Docs;
 
 #[derive(Deserialize, ToSchema)]
-struct Verification {
+pub(super) struct Verification {
     /// From the mail: what stands behind `#` in its link, or its code as it was typed.
     #[schema(example = "7Q2M4-X9TKB-0V6HD-R3PWA-C8ZNE-1")]
-    token: String,
+    pub token: String,
 }
 
 /// Confirm an e-mail address with what was sent there, within 48 hours. Anyone may call.

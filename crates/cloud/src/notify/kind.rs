@@ -9,12 +9,16 @@ pub enum Kind {
     VerifyEmail,
     /// `link`, `code`: a new password may be chosen.
     ResetPassword,
+    /// `link`, `code`: an address is to be an account's. It goes there, not to the account's own.
+    ChangeEmail,
     /// `code`: a telephone is somebody's. It goes there alone (`phones`).
     VerifyPhone,
     /// `device`, `network` (each may be null), `at`: somebody signed in where nobody had before.
     NewSignIn,
     /// `at`
     PasswordChanged,
+    /// `at`; to the address that was.
+    EmailChanged,
     /// `change` (on, off, reset, recovery), `at`, for recovery `left`
     SecondFactorChanged,
     /// `reason`, `until` (null: for good)
@@ -41,12 +45,14 @@ macro_rules! texts {
 }
 
 impl Kind {
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::VerifyEmail,
         Self::ResetPassword,
+        Self::ChangeEmail,
         Self::VerifyPhone,
         Self::NewSignIn,
         Self::PasswordChanged,
+        Self::EmailChanged,
         Self::SecondFactorChanged,
         Self::AccountBanned,
         Self::ExportReady,
@@ -61,9 +67,11 @@ impl Kind {
         match self {
             Self::VerifyEmail => texts!("verify_email"),
             Self::ResetPassword => texts!("reset_password"),
+            Self::ChangeEmail => texts!("change_email"),
             Self::VerifyPhone => texts!("verify_phone"),
             Self::NewSignIn => texts!("new_sign_in"),
             Self::PasswordChanged => texts!("password_changed"),
+            Self::EmailChanged => texts!("email_changed"),
             Self::SecondFactorChanged => texts!("second_factor_changed"),
             Self::AccountBanned => texts!("account_banned"),
             Self::ExportReady => texts!("export_ready"),
@@ -96,6 +104,6 @@ impl Kind {
 
     /// A link or a code: for the mailbox or the telephone that it was asked for alone, and soon stale.
     pub fn is_secret(self) -> bool {
-        matches!(self, Self::VerifyEmail | Self::ResetPassword | Self::VerifyPhone)
+        matches!(self, Self::VerifyEmail | Self::ResetPassword | Self::ChangeEmail | Self::VerifyPhone)
     }
 }

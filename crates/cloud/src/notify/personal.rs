@@ -26,16 +26,22 @@ pub async fn export(conn: &mut PgConnection, user_id: i64) -> Result<Value> {
     .await?)
 }
 
-/// Everything that was told to a person, by account and by address; what is still on its way is not sent.
+/// Everything that was told to a person, by account and by address, those that the account had earlier among them; what
+/// is still on its way is not sent.
 pub async fn erase(conn: &mut PgConnection, user_id: i64, email: &str) -> Result<()> {
-    sqlx::query!("delete from delivery where user_id = $1 or lower(address) = lower($2)", user_id, email)
-        .execute(&mut *conn)
-        .await?;
+    let mut addresses = sqlx::query_scalar!(
+        "delete from delivery where user_id = $1 or lower(address) = lower($2) returning address",
+        user_id,
+        email
+    )
+    .fetch_all(&mut *conn)
+    .await?;
+    addresses.push(email.to_owned());
     sqlx::query!("delete from notification where user_id = $1", user_id).execute(&mut *conn).await?;
     sqlx::query!("delete from notification_preference where user_id = $1", user_id)
         .execute(&mut *conn)
         .await?;
     sqlx::query!("delete from phone where user_id = $1", user_id).execute(&mut *conn).await?;
     sqlx::query!("delete from push_subscription where user_id = $1", user_id).execute(&mut *conn).await?;
-    Ok(outside::forget(conn, email).await?)
+    Ok(outside::forget(conn, &addresses).await?)
 }

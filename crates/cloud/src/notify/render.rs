@@ -88,7 +88,7 @@ mod tests {
 
     fn values(kind: Kind) -> Value {
         match kind {
-            Kind::VerifyEmail | Kind::ResetPassword => {
+            Kind::VerifyEmail | Kind::ResetPassword | Kind::ChangeEmail => {
                 json!({ "link": "https://lumbung.example/x?a=1&b=2", "code": "123456" })
             }
             Kind::VerifyPhone => json!({ "code": "123456" }),
@@ -98,7 +98,7 @@ mod tests {
             Kind::SecondFactorChanged => {
                 json!({ "change": "recovery", "left": 9, "at": "21 Nov 2026 09.00 WIB" })
             }
-            Kind::PasswordChanged => json!({ "at": "21 Nov 2026 09.00 WIB" }),
+            Kind::PasswordChanged | Kind::EmailChanged => json!({ "at": "21 Nov 2026 09.00 WIB" }),
             Kind::AccountBanned => json!({ "reason": "<spam>", "until": null }),
             Kind::PrivacyAsked => json!({ "due": "24 Nov 2026 09.00 UTC" }),
             Kind::ExportReady | Kind::PrivacyAnswered => json!({}),

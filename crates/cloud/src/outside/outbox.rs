@@ -59,8 +59,9 @@ pub async fn kept(pool: &PgPool) -> sqlx::Result<Vec<Kept>> {
     .await
 }
 
-/// Takes away what was kept for an address.
-pub async fn forget(conn: &mut sqlx::PgConnection, address: &str) -> sqlx::Result<()> {
-    sqlx::query!("delete from kept_message where lower(address) = lower($1)", address).execute(conn).await?;
+/// Takes away what was kept for these addresses.
+pub async fn forget(conn: &mut sqlx::PgConnection, addresses: &[String]) -> sqlx::Result<()> {
+    let addresses: Vec<String> = addresses.iter().map(|address| address.to_lowercase()).collect();
+    sqlx::query!("delete from kept_message where lower(address) = any($1)", &addresses).execute(conn).await?;
     Ok(())
 }

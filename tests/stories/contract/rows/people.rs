@@ -13,6 +13,7 @@ pub(super) fn rows(_: &Stage) -> Result<Vec<Row>> {
     let registration = |email: &str, username: &str, password: &str| json!({ "email": email, "username": username, "password": password });
     let credentials = |email: &str| json!({ "email": email, "password": PASSWORD });
     let change = |current: &str, new: &str| json!({ "current_password": current, "new_password": new });
+    let address = |email: &str, password: &str| json!({ "email": email, "password": password });
     let new = "perahu biru muda";
     Ok(vec![
         post("/api/auth/register", For::Anyone, registration("baru{n}@example.com", "baru{n}", PASSWORD))
@@ -63,6 +64,7 @@ pub(super) fn rows(_: &Stage) -> Result<Vec<Row>> {
         post("/api/auth/refresh", For::Anyone, json!({ "refresh_token": "lbr_lama" })).answered(401),
         get("/verify-email", For::Anyone),
         get("/reset-password", For::Anyone),
+        get("/change-email", For::Anyone),
         post("/api/auth/verify-email", For::Anyone, json!({ "token": "TIDAK-ADA" })).answered(404),
         post("/api/auth/verify-email/resend", For::People, None)
             .fresh()
@@ -83,10 +85,21 @@ pub(super) fn rows(_: &Stage) -> Result<Vec<Row>> {
             .refuses_body(change("salah sama sekali", new), 400, INVALID)
             .refuses_body(change(PASSWORD, "password123"), 400, INVALID)
             .told_in(409, "moments::of_two_changes_of_a_password_at_the_same_moment_the_later_one_is_told"),
+        post("/api/users/me/email", For::People, address("lain{n}@example.com", PASSWORD))
+            .fresh()
+            .refuses_body(address("bukan alamat", PASSWORD), 400, INVALID)
+            .refuses_body(address("lain{n}@example.com", "salah sama sekali"), 400, INVALID)
+            .told_in(403, "google::who_came_by_google_stays_connected_when_the_address_changes")
+            .told_in(409, "address::what_was_asked_for_with_a_password_of_before_comes_to_nothing"),
+        post("/api/auth/change-email", For::Anyone, json!({ "token": "TIDAK-ADA" })).answered(404).told_in(
+            409,
+            "address::of_two_people_who_confirm_one_address_one_gets_it_and_the_other_keeps_theirs",
+        ),
         get("/api/users/me", For::People),
         put("/api/users/me", For::People, json!({ "user_id": "{me}", "bio": "Menanam bayam" }))
             .refuses_body(json!({ "phone_number": "x" }), 400, INVALID)
             .refuses_body(json!({ "username": "x" }), 400, INVALID)
+            .refuses_body(json!({ "email": "lain{n}@example.com" }), 400, INVALID)
             .refuses_body(json!({ "user_id": 0 }), 403, "OTHER_USER")
             .told_in(409, "people::people_change_their_own_profile_and_nobody_elses"),
     ])

@@ -83,6 +83,8 @@ const TABLE: &[(&str, &str, Option<Kind>)] = &[
     ("POST", "/api/auth/reset-password", Some(SignIn)),
     ("POST", "/api/auth/verify-email", Some(SignIn)),
     ("POST", "/api/auth/verify-email/resend", Some(SignIn)),
+    ("POST", "/api/users/me/email", Some(SignIn)),
+    ("POST", "/api/auth/change-email", Some(SignIn)),
     ("POST", "/api/auth/register", Some(Register)),
     ("PUT", "/api/notifications/phone", Some(SignIn)),
     ("POST", "/api/notifications/phone/verify", Some(SignIn)),

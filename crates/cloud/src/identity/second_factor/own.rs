@@ -114,7 +114,7 @@ async fn enrol(
     }
     let drawn: [u8; 20] = random::draw()?;
     let sealed = people.vault.seal(person.user_id, &drawn)?;
-    let email = owner::confirm(&request, &state, &people, &person, body.into_inner().password).await?;
+    let owner = owner::confirm(&request, &state, &people, &person, body.into_inner().password).await?;
     sqlx::query_scalar!(
         "insert into user_totp as t (user_id, sealed_secret) values ($1, $2)
          on conflict on constraint user_totp_pk do update set sealed_secret = excluded.sealed_secret, created_at = now()
@@ -125,7 +125,7 @@ async fn enrol(
     .fetch_optional(&state.people)
     .await?
     .ok_or(Error::Conflict("TOTP_ON"))?;
-    let codes = codes_of(drawn.to_vec(), &email)?;
+    let codes = codes_of(drawn.to_vec(), &owner.email)?;
     let otpauth_uri = codes.to_url().map_err(|error| anyhow!("a second factor's address: {error}"))?;
     let secret = codes.secret().to_base32();
     Ok(HttpResponse::Ok().json(Enrolled { success: true, secret, otpauth_uri }))
