@@ -26,7 +26,7 @@ const CLOUD: Table = &[
     ("tls", &["config", "error", "finding", "guards", "metrics", "state"]),
     ("audit", &["database", "error", "finding", "guards"]),
     ("outside", &["config", "finding"]),
-    ("notify", &["audit", "database", "error", "finding", "metrics", "outside", "page", "random"]),
+    ("notify", &["audit", "database", "error", "finding", "metrics", "outside", "page", "random", "sealed"]),
     ("places", &["database", "error", "page"]),
     ("files", &["audit", "config", "database", "error", "finding", "guards", "page", "random", "state"]),
     (

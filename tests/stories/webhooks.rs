@@ -176,3 +176,146 @@ fn there_are_at_most_twenty_and_none_leads_into_our_own_network() -> Result<()> 
         Ok(())
     })
 }
+
+#[test]
+fn a_webhooks_secret_is_sealed_and_nothing_is_signed_or_lost_without_the_key() -> Result<()> {
+    story(async |stand| {
+        let mut cloud = stand.cloud().await?;
+        let program = Peer::start()?;
+        let token = admin(&cloud).await?;
+        let (budi, _) = register(&cloud, "budi").await?;
+        let wish = webhook(&format!("{}/lumbung", program.base), "account.banned");
+        let made = ask(&cloud, &token, Method::POST, PATH, wish).await?.expect(201)?;
+        let first = made["secret"].as_str().context("secret")?.to_owned();
+        let rotate = async |cloud: &Cloud| -> Result<String> {
+            let path = format!("{PATH}/{}/rotate", made["id"]);
+            let rotated = ask(cloud, &token, Method::POST, &path, Value::Null).await?.expect(200)?;
+            Ok(rotated["secret"].as_str().context("secret")?.to_owned())
+        };
+        let ban = async |cloud: &Cloud| -> Result<()> {
+            for verb in ["ban", "unban"] {
+                let body = json!({ "user_id": budi, "reason": "Menipu" });
+                let body = if verb == "ban" { body } else { json!({ "user_id": budi }) };
+                let path = format!("/api/admin/{verb}-user");
+                ask(cloud, &token, Method::POST, &path, body).await?.expect(200)?;
+            }
+            Ok(())
+        };
+        let told = async |times: usize| -> Result<Asked> {
+            let what = format!("it is told {times} times");
+            eventually(&what, || async { Ok(when(program.asked().len() == times)) }).await?;
+            program.asked().pop().context("none")
+        };
+        let doctor = async |cloud: &Cloud| -> Result<Value> {
+            let found: Value = serde_json::from_str(&cloud.cli(&["doctor", "--json"]).await?.stdout)?;
+            let line = found["checks"].as_array().into_iter().flatten().find(|c| c["check"] == "webhooks");
+            line.cloned().context("no webhooks")
+        };
+        // What the database's owner reads.
+        let row = async |cloud: &Cloud| -> Result<(Vec<u8>, bool)> {
+            let (held, clear): (Vec<Option<Vec<u8>>>, bool) = sqlx::query_as(
+                "select array[secret, sealed_secret, old_secret, sealed_old_secret],
+                     num_nonnulls(secret, old_secret) > 0 from webhook order by webhook_id limit 1",
+            )
+            .fetch_one(&cloud.database().await?)
+            .await?;
+            Ok((held.into_iter().flatten().flatten().collect(), clear))
+        };
+        let holds = |row: &[u8], secret: &str| -> Result<bool> {
+            let secret = STANDARD.decode(secret.strip_prefix("whsec_").context("no whsec_")?)?;
+            Ok(row.windows(secret.len()).any(|part| part == secret))
+        };
+        assert!(holds(&row(&cloud).await?.0, &first)?, "without a key it lies there in clear");
+        assert_eq!(doctor(&cloud).await?["state"], "warn");
+
+        // The key is set: what lay in clear is sealed, a new secret is never in clear, and both still sign.
+        let key = "what the secrets of webhooks are sealed with";
+        cloud.stop().await?;
+        cloud.set("receipts.seal_key", key).start().await?;
+        let (held, clear) = row(&cloud).await?;
+        assert!(!clear && !held.is_empty() && !holds(&held, &first)?, "it can be read");
+        assert_eq!(doctor(&cloud).await?["state"], "ok");
+        ban(&cloud).await?;
+        verify(&told(1).await?, &first)?;
+        let second = rotate(&cloud).await?;
+        let (held, clear) = row(&cloud).await?;
+        assert!(!clear && !holds(&held, &first)? && !holds(&held, &second)?, "it can be read");
+        cloud.stop().await?;
+        cloud.start().await?;
+        ban(&cloud).await?;
+        let asked = told(2).await?;
+        assert!(verify(&asked, &first).is_ok() && verify(&asked, &second).is_ok());
+
+        // Without it, or with another, it waits and says why; nothing is signed with something else, or sealed with it.
+        let waits = async |database: &sqlx::PgPool, state: &str| {
+            eventually(&format!("one is {state} for want of the key"), || async {
+                let found: i64 = sqlx::query_scalar(
+                    "select count(*) from delivery where state = $1 and last_error like '%receipts.seal_key%'",
+                )
+                .bind(state)
+                .fetch_one(database)
+                .await?;
+                Ok(when(found == 1))
+            })
+            .await
+        };
+        cloud.stop().await?;
+        cloud.set("receipts.seal_key", "").start().await?;
+        ban(&cloud).await?;
+        let database = cloud.database().await?;
+        waits(&database, "queued").await?;
+        sqlx::query(
+            "insert into webhook (url, secret, kinds)
+             values ('https://operator.example.com/', decode(repeat('61', 32), 'hex'), '{account.unbanned}')",
+        )
+        .execute(&database)
+        .await?;
+        let another = "another key than that they were sealed with";
+        cloud.stop().await?;
+        cloud.set("receipts.seal_key", another).start().await?;
+        let found = doctor(&cloud).await?;
+        assert_eq!(found["state"], "fail", "{found}");
+        assert!(found["advice"].to_string().contains("receipts.seal_key"), "{found}");
+        let database = cloud.database().await?;
+        let clear = async |database: &sqlx::PgPool| -> Result<i64> {
+            let query = "select count(*) from webhook where secret is not null";
+            Ok(sqlx::query_scalar(query).fetch_one(database).await?)
+        };
+        assert_eq!(clear(&database).await?, 1, "it was sealed with a key that is not the others'");
+        sqlx::query("update delivery set attempts = 11, next_try_at = now() where state = 'queued'")
+            .execute(&database)
+            .await?;
+        waits(&database, "dead").await?;
+        let dead = cloud.must(&["message", "list"]).await?;
+        let dead: Value = serde_json::from_str(dead.lines().next().context("none is dead")?)?;
+        assert!(dead["last_error"].to_string().contains("receipts.seal_key"), "{dead}");
+        assert_eq!(program.asked().len(), 2);
+
+        // It is back: what lies in clear is sealed, what was given up is sent.
+        cloud.stop().await?;
+        cloud.set("receipts.seal_key", key).start().await?;
+        assert_eq!(
+            (clear(&cloud.database().await?).await?, &doctor(&cloud).await?["state"]),
+            (0, &json!("ok"))
+        );
+        cloud.must(&["message", "retry", &dead["id"].to_string()]).await?;
+        verify(&told(3).await?, &second)?;
+
+        // It is lost for good: another secret helps, and signs alone.
+        cloud.stop().await?;
+        cloud.set("receipts.seal_key", another).start().await?;
+        let third = rotate(&cloud).await?;
+        ban(&cloud).await?;
+        let asked = told(4).await?;
+        assert!(verify(&asked, &third).is_ok() && verify(&asked, &second).is_err());
+        let logs = stand.logs();
+        assert!(
+            logs.contains("webhooks wait") && !logs.contains(key),
+            "a log holds the key, or says nothing"
+        );
+        for secret in [first, second, third] {
+            assert!(!logs.contains(&secret[6..]), "a log holds a secret");
+        }
+        Ok(())
+    })
+}

@@ -14,6 +14,7 @@ use crate::ingest::{Ingest, Writers};
 use crate::jobs::{self, Timetable};
 use crate::metrics::Metrics;
 use crate::notify::deliver::Sender;
+use crate::notify::webhooks;
 use crate::outside::Outside;
 use crate::state::State;
 use crate::tls::{self, Tls};
@@ -128,6 +129,7 @@ async fn serve(
         leaving: CancellationToken::new(),
         unfinished: TaskTracker::new(),
     };
+    webhooks::seal(&state.people, &state.config.receipts.seal_key).await?;
     let outside = web::Data::new(Outside::open(&state.config, &state.people).await?);
     let shared_outside = outside.clone().into_inner();
     let (ingest, writers) = Ingest::new(gateways, metrics, state.config.ingest.clone());
@@ -236,7 +238,12 @@ impl Cloud {
         tokio::spawn(watchdog::run(database.connect_options(), ending.clone()));
         let people = state.people.clone();
         let mut listening = tokio::spawn(async move { live.run(listen, people).await });
-        let sender = Sender { pool: state.people.clone(), outside, metrics: Arc::clone(&state.metrics) };
+        let sender = Sender {
+            pool: state.people.clone(),
+            outside,
+            metrics: Arc::clone(&state.metrics),
+            seal_key: state.config.receipts.seal_key.as_str().into(),
+        };
         let sender_stop = ending.clone();
         let mut sending = tokio::spawn(async move { sender.run(&sender_stop).await });
         let mut sealing = tokio::spawn(audit::run(state.gateways.clone(), ending.clone()));

@@ -8,7 +8,7 @@ use crate::config::Config;
 use crate::database::Server;
 use crate::finding::Finding;
 use crate::identity::receipts;
-use crate::notify::undelivered;
+use crate::notify::{undelivered, webhooks};
 use crate::{audit, backup, database, files, ingest, jobs, outside, tls};
 
 /// Looks at the whole installation. What cannot be looked at because of another finding is left out.
@@ -39,6 +39,7 @@ pub async fn look(config: &Config) -> Vec<Finding> {
                 findings.push(outside::check(config, &pool).await);
                 findings.push(undelivered::check(&pool).await);
                 findings.push(receipts::check(&pool, &config.receipts.seal_key).await);
+                findings.push(webhooks::check(&pool, &config.receipts.seal_key).await);
             }
             pool.close().await;
             if let Err(error) = server.stop().await {

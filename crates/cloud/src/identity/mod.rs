@@ -36,7 +36,6 @@ pub mod signing;
 mod sweep;
 mod throttle;
 mod tokens;
-mod vault;
 pub mod verification;
 
 pub use access::{MetricsReader, SiteReader};

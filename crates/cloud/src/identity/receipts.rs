@@ -5,10 +5,10 @@
 //! - Where `receipts.seal_key` is set it is not kept in clear, also one that was before.
 //! - A key that cannot be opened is not replaced: without it no receipt is signed, and nothing else stops.
 
-use super::vault::{Kept, Vault};
 use crate::error::Result;
 use crate::finding::Finding;
 use crate::random;
+use crate::sealed::{Kept, Vault};
 use anyhow::{Context, bail};
 use lumbung_shared::signing::{PublicKey, Signer};
 use sqlx::PgPool;

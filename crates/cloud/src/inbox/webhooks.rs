@@ -78,12 +78,14 @@ async fn add(
     outside.check_address(&body.url).map_err(|words| Error::wrong("url", words))?;
     let by = admin.0.by(&request);
     let mut tx = state.people.begin().await?;
-    let webhook = webhooks::add(&mut tx, &body.url, &body.kinds, &by).await?;
+    let webhook =
+        webhooks::add(&mut tx, &state.config.receipts.seal_key, &body.url, &body.kinds, &by).await?;
     guards::commit(&request, tx, StatusCode::CREATED, &Made { success: true, webhook }).await
 }
 
 /// Give a webhook another secret; the answer is the only time that it is shown. For 24 hours `webhook-signature` holds
-/// two signatures, parted by a space: by the new secret and by the one before. For admins.
+/// two signatures, parted by a space: by the new secret and by the one before, unless the key that this one was sealed
+/// with is lost. For admins.
 #[utoipa::path(tag = "messages", path = "/api/webhooks/{id}/rotate", security(("session" = [])),
     params(("id" = i64, Path, description = "from the list", example = 4)),
     responses((status = 200, body = Made), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
@@ -97,7 +99,7 @@ async fn rotate(
 ) -> Result<HttpResponse> {
     let by = admin.0.by(&request);
     let mut tx = state.people.begin().await?;
-    let webhook = webhooks::rotate(&mut tx, *id, &by).await?;
+    let webhook = webhooks::rotate(&mut tx, &state.config.receipts.seal_key, *id, &by).await?;
     guards::commit(&request, tx, StatusCode::OK, &Made { success: true, webhook }).await
 }
 

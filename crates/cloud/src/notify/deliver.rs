@@ -69,6 +69,8 @@ pub struct Sender {
     pub pool: PgPool,
     pub outside: Arc<Outside>,
     pub metrics: Arc<Metrics>,
+    /// What the secrets of webhooks are sealed with.
+    pub seal_key: Arc<str>,
 }
 
 impl Sender {
@@ -91,7 +93,7 @@ impl Sender {
     }
 
     async fn deliver(self, one: Leased) {
-        let sent = tokio::time::timeout(PATIENCE, carry(&self.pool, &self.outside, &one)).await;
+        let sent = tokio::time::timeout(PATIENCE, carry(&self, &one)).await;
         let sent = sent.unwrap_or_else(|_| Err(Undelivered::Later("no answer in time".into())));
         match settle(&self.pool, &one, sent).await {
             Ok(outcome) => self.metrics.delivered(one.channel, outcome),
@@ -205,7 +207,8 @@ async fn measure(pool: &PgPool, metrics: &Metrics) -> Result<()> {
     Ok(())
 }
 
-async fn carry(pool: &PgPool, outside: &Outside, one: &Leased) -> std::result::Result<(), Undelivered> {
+async fn carry(sender: &Sender, one: &Leased) -> std::result::Result<(), Undelivered> {
+    let Sender { pool, outside, seal_key, .. } = sender;
     let Some(content) = &one.content else {
         return Err(Undelivered::Never("there is nothing to send".into()));
     };
@@ -233,12 +236,16 @@ async fn carry(pool: &PgPool, outside: &Outside, one: &Leased) -> std::result::R
             sent
         }
         "webhook" => {
-            let ours = |error: sqlx::Error| Undelivered::Later(error.to_string());
-            let sent = match webhooks::find(pool, &one.address).await.map_err(ours)? {
+            let unsigned = |error: anyhow::Error| {
+                tracing::error!(one.delivery_id, webhook_id = one.address, "a webhook waits: {error:#}");
+                Undelivered::Later(format!("{error:#}"))
+            };
+            let sent = match webhooks::find(pool, seal_key, &one.address).await.map_err(unsigned)? {
                 Some(webhook) => outside.webhook(&webhook, content, one.message_id).await,
                 None => Err(Undelivered::Gone),
             };
             if sent == Err(Undelivered::Gone) {
+                let ours = |error: sqlx::Error| Undelivered::Later(error.to_string());
                 webhooks::is_gone(pool, &one.address).await.map_err(ours)?;
             }
             sent

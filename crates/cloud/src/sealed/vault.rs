@@ -1,14 +1,15 @@
 //! Secrets as they are kept: encrypted with a key that is not in the database.
 
-use crate::sealed::Key;
+use super::Key;
 use anyhow::Context;
 use ring::hmac;
 
 /// What is kept so. Each has a key of its own, even where the same one is configured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kept {
+pub(crate) enum Kept {
     SecondFactors,
     ReceiptKey,
+    Webhooks,
 }
 
 impl Kept {
@@ -17,19 +18,20 @@ impl Kept {
         match self {
             Self::SecondFactors => b"lumbung: secrets of second factors",
             Self::ReceiptKey => b"lumbung: the key of receipts",
+            Self::Webhooks => b"lumbung: secrets of webhooks",
         }
     }
 
     fn setting(self) -> &'static str {
         match self {
             Self::SecondFactors => "people.totp_key",
-            Self::ReceiptKey => "receipts.seal_key",
+            Self::ReceiptKey | Self::Webhooks => "receipts.seal_key",
         }
     }
 }
 
 /// Without its setting nothing is sealed or opened.
-pub(super) struct Vault {
+pub(crate) struct Vault {
     key: Option<Key>,
     kept: Kept,
 }
@@ -54,25 +56,25 @@ impl Vault {
         self.key.as_ref().with_context(|| format!("{} is missing", self.kept.setting()))
     }
 
-    /// For one account, or 0 for nobody's.
+    /// For one account or one webhook, or 0 for the only one.
     ///
     /// # Errors
     /// A key that is missing, or the system's for want of random bytes.
-    pub fn seal(&self, user_id: i64, secret: &[u8]) -> anyhow::Result<Vec<u8>> {
-        self.key()?.seal(&whose(user_id), secret)
+    pub fn seal(&self, whose: i64, secret: &[u8]) -> anyhow::Result<Vec<u8>> {
+        self.key()?.seal(&bytes(whose), secret)
     }
 
     /// # Errors
     /// A key that is missing, or another than it was sealed with: unexpected, for the operator to mend.
-    pub fn unseal(&self, user_id: i64, sealed: &[u8]) -> anyhow::Result<Vec<u8>> {
-        let opened = self.key()?.open(&whose(user_id), sealed);
+    pub fn unseal(&self, whose: i64, sealed: &[u8]) -> anyhow::Result<Vec<u8>> {
+        let opened = self.key()?.open(&bytes(whose), sealed);
         opened.with_context(|| format!("a secret does not open with this {}", self.kept.setting()))
     }
 }
 
-/// A secret that was moved to another account does not open there.
-fn whose(user_id: i64) -> [u8; 8] {
-    user_id.to_be_bytes()
+/// A secret that was moved to another row does not open there.
+fn bytes(whose: i64) -> [u8; 8] {
+    whose.to_be_bytes()
 }
 
 #[cfg(test)]

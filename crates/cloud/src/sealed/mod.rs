@@ -1,6 +1,10 @@
 //! Bytes as they are kept when the database's owner must not read them: encrypted with a key that is not there, by
 //! ChaCha20-Poly1305, each time with a nonce that was drawn.
 
+mod vault;
+
+pub(crate) use vault::{Kept, Vault};
+
 use crate::random;
 use anyhow::{Context, anyhow};
 use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
