@@ -9,6 +9,7 @@ mod backup;
 mod carried;
 mod clock;
 mod contract;
+mod copies;
 mod corrections;
 mod credentials;
 mod disk;

@@ -8,9 +8,11 @@ use lumbung_tests::programs::{Cloud, MailServer};
 use lumbung_tests::stand::Stand;
 use lumbung_tests::story::story;
 use lumbung_tests::wait::{eventually, when};
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use sqlx::PgPool;
 use std::collections::BTreeSet;
+use tokio::net::TcpStream;
 
 /// A link that opens an account, for an address.
 fn reset(address: &str) -> Message {
@@ -184,6 +186,26 @@ fn a_cloud_that_dies_while_it_sends_leaves_the_mail_to_whoever_comes_after_the_l
             .map(|mail| mail.message_id)
             .collect();
         assert_eq!(ids.len(), 1, "{ids:?}");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_cloud_that_is_asked_to_stop_hears_how_the_mail_ended_that_it_is_sending() -> Result<()> {
+    story(async |stand| {
+        let (mut cloud, server, database) = with_mail(stand).await?;
+        tell(&database, &reset("ditahan@example.com")).await?;
+        eventually("the server took it", || async { Ok(when(server.taken()?.len() == 1)) }).await?;
+        cloud.signal(Signal::SIGTERM);
+        eventually("the port is closed", || async {
+            Ok(when(TcpStream::connect(cloud.address()).await.is_err()))
+        })
+        .await?;
+        server.may_answer()?;
+        cloud.stop().await?;
+        // Or it would be sent again when its lease has run out.
+        let (state, attempts, error) = state_of(&database, "ditahan@example.com").await?;
+        assert_eq!((state.as_str(), attempts), ("sent", 1), "{error:?}");
         Ok(())
     })
 }

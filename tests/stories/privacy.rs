@@ -174,7 +174,7 @@ fn a_copy_of_everything_goes_to_its_owner_alone() -> Result<()> {
 }
 
 /// The objects in a folder of the cloud's data.
-fn objects(cloud: &Cloud, folder: &str) -> Result<Vec<PathBuf>> {
+pub(super) fn objects(cloud: &Cloud, folder: &str) -> Result<Vec<PathBuf>> {
     let entries = std::fs::read_dir(cloud.settings.dir.join(folder))?.collect::<Result<Vec<_>, _>>()?;
     Ok(entries.iter().map(std::fs::DirEntry::path).filter(|path| path.is_file()).collect())
 }

@@ -280,7 +280,6 @@ impl Cloud {
         }
         redirecting.abort();
         let everybody_left = door.shut(&handle, state.config.http.shutdown_timeout).await;
-        handle.stop(everybody_left).await;
         writers_stop.cancel();
         if !writing.is_finished() {
             let _ = writing.await;
@@ -297,6 +296,8 @@ impl Cloud {
         if !working.is_finished() {
             let _ = working.await;
         }
+        // After those, for what they send or store may go over a connection that a worker opened.
+        handle.stop(everybody_left).await;
         state.people.close().await;
         state.gateways.close().await;
         database.stop().await?;

@@ -83,6 +83,11 @@ impl MailServer {
             .set("mail.from", "Lumbung <lumbung@desa.example>");
     }
 
+    /// Lets it answer for what it holds back.
+    pub fn may_answer(&self) -> Result<()> {
+        Ok(std::fs::write(self.dir.join("may-answer"), "")?)
+    }
+
     /// What it took, in order.
     pub fn taken(&self) -> Result<Vec<Taken>> {
         let text = match std::fs::read_to_string(self.dir.join("mails.jsonl")) {

@@ -2,7 +2,7 @@
 # a file, and the address says what happens to it:
 #   tunda…@   450 at the first try, taken at the second        tolak…@   550, always
 #   putus…@   the server dies at RCPT, before it took it       mati…@    it dies after it took it, before it says so
-#   lambat…@  taken at once, answered after a long time
+#   lambat…@  taken at once, answered after a long time    ditahan…@ taken at once, answered when it may be
 # A life that was cut short is not repeated: what has died or put off once goes on normally.
 import asyncio, email, email.policy, json, os, ssl, sys
 from aiosmtpd.controller import Controller
@@ -51,6 +51,8 @@ class Handler:
             os._exit(9)
         if to.startswith("lambat") and first_time(to):
             await asyncio.sleep(60)
+        while to.startswith("ditahan") and not os.path.exists(os.path.join(folder, "may-answer")):
+            await asyncio.sleep(0.02)
         return "250 OK"
 
 

@@ -52,7 +52,16 @@ mod tests {
         std::fs::create_dir(&dir).unwrap();
         std::fs::set_permissions(&dir, PermissionsExt::from_mode(0o750)).unwrap();
         std::fs::write(dir.join("database.url"), "postgresql://u:s@db.example/lumbung\n").unwrap();
-        assert_eq!(Config::load(Some(&file)).unwrap().database.url, "postgresql://u:s@db.example/lumbung");
+        let url = || Config::load(Some(&file)).unwrap().database.url;
+        assert_eq!(url(), "postgresql://u:s@db.example/lumbung");
+        std::fs::write(&file, "[database]\nurl = \"postgresql://lama@db.example/lumbung\"\n").unwrap();
+        assert_eq!(url(), "postgresql://u:s@db.example/lumbung", "what was forgotten in the file won");
+
+        // What cannot be read is a secret that would be missed.
+        std::fs::create_dir(dir.join("people.totp_key")).unwrap();
+        let error = Config::load(Some(&file)).unwrap_err();
+        assert!(format!("{error:#}").contains("people.totp_key"), "{error:#}");
+        std::fs::remove_dir(dir.join("people.totp_key")).unwrap();
 
         std::fs::set_permissions(&dir, PermissionsExt::from_mode(0o755)).unwrap();
         let error = Config::load(Some(&file)).unwrap_err();

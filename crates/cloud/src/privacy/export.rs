@@ -74,8 +74,9 @@ async fn ask(
     };
     audit::record(&mut tx, &entry).await?;
     tx.commit().await?;
-    // Now, for whoever waits; should this replica die, the next one asked for, or a sweep, makes this too.
-    actix_web::rt::spawn(async move {
+    // Now, for whoever waits; should this replica stop, the next one asked for, or a sweep, makes this too.
+    let unfinished = state.unfinished.clone();
+    unfinished.spawn(async move {
         if let Err(error) = Box::pin(one_round(&state, &files)).await {
             tracing::warn!("an export waits for the next round: {error}");
         }
@@ -138,6 +139,9 @@ pub async fn one_round(state: &State, files: &Files) -> Result<Round> {
     .await?;
     let mut made = 0;
     for export_id in waiting {
+        if state.leaving.is_cancelled() {
+            break;
+        }
         match Box::pin(one(state, files, export_id)).await {
             Ok(done) => made += u64::from(done),
             Err(error) => tracing::error!(export_id, "an export was not made: {error}"),
@@ -161,8 +165,15 @@ async fn one(state: &State, files: &Files, export_id: i64) -> Result<bool> {
     .await?;
     let Some(wanted) = wanted else { return Ok(false) };
     let making = Box::pin(make(state, files, wanted.user_id, &wanted.name));
-    let made = tokio::time::timeout(LONGEST_MAKING, making).await;
-    let made = made.unwrap_or_else(|_| Err(anyhow!("it took longer than {LONGEST_MAKING:?}").into()));
+    let made = tokio::select! {
+        made = tokio::time::timeout(LONGEST_MAKING, making) => {
+            made.unwrap_or_else(|_| Err(anyhow!("it took longer than {LONGEST_MAKING:?}").into()))
+        }
+        // Another replica, or this one when it is back, need not wait until the lease has run out.
+        () = state.leaving.cancelled() => {
+            Err(Error::Busy { retry_after: 5, reason: "the cloud is stopping".into() })
+        }
+    };
     let bytes = match made {
         Ok(bytes) => bytes,
         Err(error) => {
