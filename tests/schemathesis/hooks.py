@@ -127,6 +127,8 @@ def mend(case, path, body, session):
     # session's owner can sign in again.
     if "current_password" in body:
         body["current_password"] = body["new_password"] = PASSWORD
+    if path == "/api/users/me/email":
+        body["password"] = PASSWORD
     for name in ("password", "new_password"):
         if is_guessed_at_once(body.get(name)):
             body[name] = "sepeda merah tua"
