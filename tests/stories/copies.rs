@@ -34,7 +34,7 @@ fn a_copy_that_a_stop_interrupts_is_made_by_the_next_who_comes() -> Result<()> {
     story(async |stand| {
         let mut cloud = stand.cloud().await?;
         let database = cloud.database().await?;
-        let (_, siti) = someone(&cloud, "siti").await?;
+        let (id, siti) = someone(&cloud, "siti").await?;
         let held = hold(&database).await?;
         ask(&cloud, Method::POST, "/api/users/me/export", &siti, None).await?.expect(202)?;
         becomes(&database, true).await?;
@@ -44,6 +44,10 @@ fn a_copy_that_a_stop_interrupts_is_made_by_the_next_who_comes() -> Result<()> {
         cloud.stop().await?;
         let said = cloud.must(&["jobs", "run", "exports"]).await?;
         ensure!(said.contains("1 copies made"), "{said}");
+        // Somebody else with their password may have asked: the log says from where.
+        let whose = format!("person:{id}");
+        let told = cloud.must(&["audit", "list", "--action", "sensitive_read", "--actor", &whose]).await?;
+        assert_eq!(told.lines().count(), 1, "{told}");
         Ok(())
     })
 }

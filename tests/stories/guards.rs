@@ -173,7 +173,22 @@ fn a_page_of_an_allowed_origin_reads_that_its_body_took_too_long() -> Result<()>
             let late = String::from_utf8(late)?.to_lowercase();
             assert!(late.starts_with("http/1.1 408"), "{late}");
             assert_eq!(late.contains(&format!("access-control-allow-origin: {origin}")), reads, "{late}");
+            for said in ["access-control-expose-headers: x-request-id", "vary: origin"] {
+                assert_eq!(late.contains(said), reads, "{late}");
+            }
+            for said in ["x-request-id: ", "x-content-type-options: nosniff", "cache-control: no-store"] {
+                assert!(late.contains(said), "{late}");
+            }
         }
+        let key = cloud.must(&["key", "add", "prometheus", "--scope", "metrics", "--json"]).await?;
+        let key: serde_json::Value = serde_json::from_str(&key)?;
+        let asked = http::client()?.get(cloud.url("/metrics"));
+        let metrics = http::send(asked.bearer_auth(key["key"].as_str().context("key")?)).await?.text;
+        let mut counted = metrics.lines().filter(|line| line.contains("status=\"408\""));
+        assert!(
+            counted.any(|line| line.contains("/api/gateways/enrol") && line.ends_with(" 2")),
+            "{metrics}"
+        );
         Ok(())
     })
 }

@@ -25,6 +25,11 @@ fn reset(address: &str) -> Message {
     }
 }
 
+/// News for which nobody waits.
+fn changed(address: &str) -> Message {
+    Message { kind: Kind::PasswordChanged, values: json!({ "at": "09:00" }), ..reset(address) }
+}
+
 async fn tell(database: &PgPool, message: &Message) -> Result<()> {
     let mut tx = database.begin().await?;
     notify::send(&mut tx, message).await?;
@@ -211,6 +216,22 @@ fn a_cloud_that_is_asked_to_stop_hears_how_the_mail_ended_that_it_is_sending() -
 }
 
 #[test]
+fn a_link_for_which_somebody_waits_goes_past_all_the_news() -> Result<()> {
+    story(async |stand| {
+        let (_cloud, server, database) = with_mail(stand).await?;
+        // So many that they would take minutes, each as long as the cloud waits for the mail server.
+        for number in 0..40 {
+            tell(&database, &changed(&format!("ditahan-{number}@example.com"))).await?;
+        }
+        eventually("as many as go at once are under way", || async { Ok(when(server.taken()?.len() >= 8)) })
+            .await?;
+        tell(&database, &reset("budi@example.com")).await?;
+        becomes(&database, "budi@example.com", "sent", 1).await?;
+        server.may_answer()
+    })
+}
+
+#[test]
 fn two_replicas_send_every_mail_once() -> Result<()> {
     story(async |stand| {
         let (mut cloud, server, database) = with_mail(stand).await?;
@@ -292,11 +313,6 @@ fn what_was_given_up_is_seen_and_tried_again_by_admins_alone() -> Result<()> {
         let (cloud, server, database) = with_mail(stand).await?;
         tell(&database, &reset("tolak@example.com")).await?;
         becomes(&database, "tolak@example.com", "dead", 1).await?;
-        let changed = |address: &str| Message {
-            kind: Kind::PasswordChanged,
-            values: json!({ "at": "09:00" }),
-            ..reset(address)
-        };
         tell(&database, &changed("tolak-2@example.com")).await?;
         becomes(&database, "tolak-2@example.com", "dead", 1).await?;
         let added =

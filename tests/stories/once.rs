@@ -7,6 +7,8 @@ use lumbung_tests::programs::Cloud;
 use lumbung_tests::story::story;
 use lumbung_tests::wait::{eventually, when};
 use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 
 const KEY: &str = "8e03978e-40d5-43dd-bc93-6894a57f9324";
 
@@ -190,6 +192,47 @@ async fn taken(cloud: &Cloud) -> Result<()> {
     .await
 }
 
+/// Sends a request that is held, and breaks the connection when its turn is on.
+async fn begun(cloud: &Cloud, (path, token): &(String, String)) -> Result<()> {
+    let body = json!({ "role": "officer", "site": "DAPUR-1" }).to_string();
+    let request = format!(
+        "POST {path} HTTP/1.1\r\nhost: {}\r\nauthorization: Bearer {token}\r\nidempotency-key: {KEY}\r\n\
+         content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        cloud.address(),
+        body.len()
+    );
+    let mut line = TcpStream::connect(cloud.address()).await?;
+    line.write_all(request.as_bytes()).await?;
+    taken(cloud).await?;
+    // Not politely: whoever only says no more might still be listening.
+    Ok(line.set_zero_linger()?)
+}
+
+#[test]
+fn whoever_hangs_up_finds_it_done_when_they_send_it_again() -> Result<()> {
+    story(async |stand| {
+        let cloud = stand.cloud().await?;
+        let ani = admin(&cloud, "ani@example.com").await?;
+        let database = cloud.database().await?;
+        let mut held = database.begin().await?;
+        sqlx::query("lock table role_grant in exclusive mode").execute(&mut *held).await?;
+        begun(&cloud, &ani).await?;
+        // The cloud has had time to see that nobody is there any more.
+        for _ in 0..20 {
+            assert_eq!(
+                told(&grant(&cloud, &ani, KEY, "officer").await?),
+                refusal(409, "IDEMPOTENCY_IN_FLIGHT")
+            );
+        }
+        held.rollback().await?;
+        eventually("it is done", || async {
+            let again = grant(&cloud, &ani, KEY, "officer").await?;
+            Ok(when(again.status == 201 && again.header("idempotency-replayed") == Some("true")))
+        })
+        .await
+    })
+}
+
 #[test]
 fn a_replica_that_dies_in_the_middle_blocks_its_key_no_longer_than_a_turn() -> Result<()> {
     story(async |stand| {
@@ -199,17 +242,7 @@ fn a_replica_that_dies_in_the_middle_blocks_its_key_no_longer_than_a_turn() -> R
         let database = cloud.database().await?;
         let mut held = database.begin().await?;
         sqlx::query("lock table role_grant in exclusive mode").execute(&mut *held).await?;
-        let died = {
-            let doomed = grant(&cloud, &ani, KEY, "officer");
-            let (doomed, begun) = (std::pin::pin!(doomed), std::pin::pin!(taken(&replica)));
-            match futures_util::future::select(doomed, begun).await {
-                futures_util::future::Either::Left((answered, _)) => {
-                    anyhow::bail!("answered while it was held: {answered:?}")
-                }
-                futures_util::future::Either::Right((begun, _)) => begun,
-            }
-        };
-        died?;
+        begun(&cloud, &ani).await?;
         cloud.kill();
         // Its transaction goes with it, once PostgreSQL notices.
         sqlx::query(

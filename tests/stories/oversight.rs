@@ -133,6 +133,12 @@ fn whoever_asks_for_what_is_not_theirs_is_told_a_few_times_and_then_as_a_number(
             let minute = "select floor(extract(epoch from now()) / 60)::bigint";
             Ok(sqlx::query_scalar(minute).fetch_one(&database).await?)
         };
+        // Of a program that may not, its own answer is enough.
+        let key = cloud.must(&["key", "add", "layar", "--scope", "read", "--json"]).await?;
+        let key: Value = serde_json::from_str(&key)?;
+        let programme = Some(json!({ "code": "P-1", "name": "Program" }));
+        let reader = key["key"].as_str().context("key")?;
+        assert_eq!(ask(&cloud, "POST /api/programmes", reader, programme).await?.status, 403);
         let began = minute().await?;
         for _ in 0..40 {
             assert_eq!(ask(&cloud, "GET /api/admin/users/7/grants", &budi, None).await?.status, 403);
@@ -251,6 +257,8 @@ fn what_admins_read_of_what_people_wrote_and_were_granted_is_in_the_log_once_an_
             ask(&cloud, "GET /api/admin/privacy-requests", &admin, None).await?.expect(200)?;
             ask(&cloud, &format!("GET /api/admin/users/{budi}/grants"), &admin, None).await?.expect(200)?;
         }
+        ask(&cloud, "GET /api/admin/users", &admin, None).await?.expect(200)?;
+        assert_eq!(told(&database, "sensitive_read", "user").await?, 1);
         assert_eq!(told(&database, "sensitive_read", "privacy_request").await?, 1);
         assert_eq!(told(&database, "sensitive_read", "grants_of").await?, 1);
         Ok(())
@@ -284,6 +292,11 @@ fn who_asks_for_too_much_is_in_the_log_and_writes_no_entry_with_each_try() -> Re
         for found in [of("person", Some(id.to_string())), of("nobody", None)] {
             assert!((1..=5).contains(&found), "{entries:?}");
         }
+        // Nor is each try counted in the database.
+        let most =
+            "select coalesce(max(count), 0) from audit_tally where action = 'excess_rate_limit_exceeded'";
+        let most: i64 = sqlx::query_scalar(most).fetch_one(&database).await?;
+        assert!(most <= 2, "{most} of a minute");
         Ok(())
     })
 }

@@ -217,7 +217,7 @@ fn nobody_makes_the_cloud_ask_its_own_network() -> Result<()> {
 }
 
 #[test]
-fn a_mail_that_opens_an_account_waits_for_no_push_service_that_never_answers() -> Result<()> {
+fn a_push_service_that_never_answers_keeps_no_mail_and_no_other_browser_waiting() -> Result<()> {
     story(async |stand| {
         let cloud = stand.cloud().await?;
         let database = cloud.database().await?;
@@ -230,10 +230,11 @@ fn a_mail_that_opens_an_account_waits_for_no_push_service_that_never_answers() -
                 held.push(stream);
             }
         });
-        // So many that one after the other they take minutes, each as long as the cloud waits.
-        for name in ["budi", "siti", "joko", "rina"] {
+        // So many that each of them having what is theirs would fill the lane, and that one after the other they take
+        // minutes, each as long as the cloud waits.
+        for name in ["budi", "siti", "joko", "rina", "agus", "wati", "dewi", "hadi", "tono"] {
             let (user_id, token) = register(&cloud, name).await?;
-            for at in 0..20 {
+            for at in 0..10 {
                 let browser = browser(&format!("{base}/{name}/{at}"))?;
                 ask(&cloud, &token, Method::POST, PATH, Some(browser)).await?.expect(201)?;
             }
@@ -251,6 +252,15 @@ fn a_mail_that_opens_an_account_waits_for_no_push_service_that_never_answers() -
             Ok(when(sqlx::query_scalar::<_, i64>(sql).fetch_one(&database).await? == 1))
         })
         .await?;
+        let (neighbour, token) = register(&cloud, "tetangga").await?;
+        let service = Peer::start()?;
+        let theirs = browser(&format!("{}/tetangga", service.base))?;
+        ask(&cloud, &token, Method::POST, PATH, Some(theirs)).await?.expect(201)?;
+        // More of them than one person has at once: who is done makes room.
+        for post in 1..=3 {
+            like(&database, neighbour, post).await?;
+        }
+        eventually("another's browser is woken", || async { Ok(when(service.asked().len() == 3)) }).await?;
         // Nobody has more under way than is theirs, and not all of the lane is one host's.
         let most: i64 = sqlx::query_scalar(
             "select coalesce(max(many), 0) from (
