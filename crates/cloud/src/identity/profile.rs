@@ -11,9 +11,8 @@ use crate::state::State;
 use actix_web::{HttpRequest, HttpResponse, get, put, web};
 use chrono::{DateTime, Utc};
 use lumbung_shared::FieldError;
-use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 use utoipa::ToSchema;
 
 pub(super) fn routes(routes: &mut web::ServiceConfig) {
@@ -132,13 +131,13 @@ struct Changes {
     profile_picture_url: Came,
 }
 
-/// Whether a field came that an account has and this request does not set, whatever is in it.
-#[derive(Clone, Copy, Default)]
-struct Came(bool);
+/// A field that an account has and this request does not set: as it came, null too.
+#[derive(Default)]
+struct Came(Option<Value>);
 
 impl<'de> Deserialize<'de> for Came {
     fn deserialize<D: Deserializer<'de>>(field: D) -> std::result::Result<Self, D::Error> {
-        IgnoredAny::deserialize(field).map(|_| Self(true))
+        Value::deserialize(field).map(|value| Self(Some(value)))
     }
 }
 
@@ -148,7 +147,7 @@ fn given<'de, D: Deserializer<'de>>(field: D) -> std::result::Result<Option<Stri
 }
 
 impl Changes {
-    fn check(&self) -> Result<()> {
+    fn check(&self, now: Option<&Value>) -> Result<()> {
         if let Some(username) = &self.username {
             people::check_username(username)?;
         }
@@ -163,43 +162,54 @@ impl Changes {
         ]
         .into_iter()
         .flatten()
-        .chain(self.set_elsewhere())
+        .chain(self.set_elsewhere(now))
         .collect();
         if wrong.is_empty() { Ok(()) } else { Err(Error::Fields(wrong)) }
     }
 
-    /// What came to be changed and is changed elsewhere: whoever sent it must not believe that it was done.
-    fn set_elsewhere(&self) -> impl Iterator<Item = FieldError> {
+    fn elsewhere(&self) -> [(&Came, &'static str, &'static str, &'static str); 5] {
         [
             (
-                self.email,
+                &self.email,
                 "email",
                 "diganti lewat POST /api/users/me/email",
                 "is changed by POST /api/users/me/email",
             ),
             (
-                self.password,
+                &self.password,
                 "password",
                 "diganti lewat POST /api/auth/change-password",
                 "is changed by POST /api/auth/change-password",
             ),
-            (self.role, "role", "hanya dapat diubah pengelola", "can only be changed by the operators"),
+            (&self.role, "role", "hanya dapat diubah pengelola", "can only be changed by the operators"),
             (
-                self.is_verified,
+                &self.is_verified,
                 "is_verified",
                 "berubah lewat tautan di email; minta lagi lewat POST /api/auth/verify-email/resend",
                 "changes by the link in our mail; ask again by POST /api/auth/verify-email/resend",
             ),
             (
-                self.profile_picture_url,
+                &self.profile_picture_url,
                 "profile_picture_url",
                 "diganti lewat POST /api/users/me/picture",
                 "is changed by POST /api/users/me/picture",
             ),
         ]
-        .into_iter()
-        .filter(|(came, ..)| came.0)
-        .map(|(_, field, indonesian, english)| FieldError::new(field, indonesian, english))
+    }
+
+    fn has_fields_of_elsewhere(&self) -> bool {
+        self.elsewhere().iter().any(|(came, ..)| came.0.is_some())
+    }
+
+    /// What came to be changed and is changed elsewhere: whoever sent it must not believe that it was done. Clients that
+    /// send a whole profile back send such fields as they are, which changes nothing.
+    fn set_elsewhere(&self, now: Option<&Value>) -> impl Iterator<Item = FieldError> {
+        self.elsewhere()
+            .into_iter()
+            .filter(move |(came, field, ..)| {
+                came.0.as_ref().is_some_and(|came| now.and_then(|now| now.get(field)) != Some(came))
+            })
+            .map(|(_, field, indonesian, english)| FieldError::new(field, indonesian, english))
     }
 
     /// What the audit says of it: which fields, and whether one of them leads to somebody's door.
@@ -241,8 +251,8 @@ fn check_phone(value: &Option<String>) -> Option<FieldError> {
 
 /// Change your own profile. Whoever is signed in may call.
 ///
-/// `email`, `password`, `role`, `is_verified` and `profile_picture_url` are refused with a detail that says where they are
-/// changed; a field that no account has is ignored.
+/// `email`, `role`, `is_verified` and `profile_picture_url` may come as they are; another value, and a `password`, is refused
+/// with a detail that says where it is changed. A field that no account has is ignored.
 #[utoipa::path(tag = "people", path = "/api/users/me", request_body = Changes, security(("session" = [])),
     responses((status = 200, body = Me), (status = 400, body = crate::error::ErrorBody),
         (status = 401, body = crate::error::ErrorBody),
@@ -256,7 +266,13 @@ async fn change(
     body: Json<Changes>,
 ) -> Result<HttpResponse> {
     person.must_be(body.user_id)?;
-    body.check()?;
+    let now = if body.has_fields_of_elsewhere() {
+        let now = of(&state, person.user_id).await?;
+        Some(serde_json::to_value(now).map_err(anyhow::Error::from)?)
+    } else {
+        None
+    };
+    body.check(now.as_ref())?;
     let mut tx = state.people.begin().await?;
     let profile = sqlx::query_as!(
         Profile,
