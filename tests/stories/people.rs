@@ -366,6 +366,13 @@ fn people_change_their_own_profile_and_nobody_elses() -> Result<()> {
         for (name, status) in [("Siti", 409), ("b u", 400), ("", 400), ("Budi.S", 200)] {
             assert_eq!(put(json!({ "username": name })).await?.status, status, "{name}");
         }
+        // The log says which fields, never what they hold; those that lead to somebody's door are told apart.
+        put(json!({ "address": "Jl. Cikini 1" })).await?.expect(200)?;
+        for (action, of) in [("user_updated", "username"), ("sensitive_update", "address")] {
+            let told = cloud.must(&["audit", "list", "--action", action]).await?;
+            assert!(told.lines().any(|line| line.contains(&format!("[\"{of}\"]"))), "{told}");
+            assert!(!told.contains("Budi.S") && !told.contains("Cikini"), "{told}");
+        }
         let user = me(&cloud, &token).await?.expect(200)?["user_data"].clone();
         assert_eq!((&user["username"], &user["address"]), (&json!("Budi.S"), &json!("Jl. Cikini 1")));
         let reply = put(json!({"user_id": siti, "bio": "x"})).await?;
