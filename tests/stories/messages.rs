@@ -134,6 +134,9 @@ fn a_mail_that_is_put_off_is_tried_again_and_one_that_is_refused_is_given_up() -
         later(&database).await?;
         becomes(&database, "tunda@example.com", "sent", 2).await?;
         assert_eq!(server.taken()?.len(), 1);
+        let kept = "select count(*) from delivery where content is not null";
+        let kept: i64 = sqlx::query_scalar(kept).fetch_one(&database).await?;
+        assert_eq!(kept, 0, "a link lies there that was sent, or given up");
         Ok(())
     })
 }
