@@ -3,7 +3,7 @@
 
 use anyhow::{Context, Result};
 use lumbung_tests::postgres::fresh_database;
-use lumbung_tests::programs::{Cloud, connect, settings};
+use lumbung_tests::programs::{Cloud, connect, run, settings};
 use lumbung_tests::stand::Stand;
 use lumbung_tests::story::story;
 use serde_json::Value;
@@ -62,6 +62,22 @@ fn every_command_finds_the_clouds_database_and_its_secrets() -> Result<()> {
         // Nor does a cloud that rests make them look elsewhere.
         let people = installed.cloud.must(&["user", "list"]).await?;
         assert!(people.contains("siti@example.com"), "{people}");
+        assert!(!installed.made_a_database());
+        Ok(())
+    })
+}
+
+#[test]
+fn what_systemd_hands_over_is_read_as_well() -> Result<()> {
+    story(async |stand| {
+        let mut installed = Installed::at(stand).await?;
+        installed.cloud.start().await?;
+        let handed_over = stand.path().join("handed-over");
+        fs::rename(&installed.credentials, &handed_over)?;
+        let mut command = installed.cloud.command(&["user", "list"])?;
+        command.env("CREDENTIALS_DIRECTORY", &handed_over);
+        let ended = tokio::task::spawn_blocking(move || run(&mut command)).await??;
+        assert_eq!(ended.code(), 0, "{ended:?}");
         assert!(!installed.made_a_database());
         Ok(())
     })
