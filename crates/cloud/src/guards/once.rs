@@ -85,16 +85,16 @@ where
         Err(error) => return Ok(refuse(request, error)),
     };
     let turn = Turn { id: Uuid::new_v4(), named };
-    match begin(&state.people, &turn).await {
-        Ok(None) => {}
-        Ok(Some(before)) => return Ok(request.into_response(before)),
-        Err(error) => return Ok(refuse(request, error)),
-    }
-    let (request_hash, turn_id) = (turn.named.request_hash.clone(), turn.id);
-    request.extensions_mut().insert(turn);
-    request.set_payload(body.into());
-    // In a task of its own: a client that hangs up must not leave it half done and its key taken.
+    // In a task of its own: a client that hangs up must not leave it half done, or not begun and its key taken.
     let answered = rt::spawn(state.unfinished.clone().track_future(async move {
+        match begin(&state.people, &turn).await {
+            Ok(None) => {}
+            Ok(Some(before)) => return Ok(request.into_response(before)),
+            Err(error) => return Ok(refuse(request, error)),
+        }
+        let (request_hash, turn_id) = (turn.named.request_hash.clone(), turn.id);
+        request.extensions_mut().insert(turn);
+        request.set_payload(body.into());
         let response = next.call(request).await.map(ServiceResponse::map_into_boxed_body);
         let done = response.as_ref().is_ok_and(|response| response.status().is_success());
         // Nothing was done; should this fail, its key only stays taken for the rest of the turn.
